@@ -1,0 +1,1 @@
+"""Data sets and their LightningDataModules: DAVIS layout, synthetic video."""

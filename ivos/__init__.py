@@ -1,0 +1,1 @@
+"""Training and evaluation of interactive video object segmentation with A-Net and T-Net."""
