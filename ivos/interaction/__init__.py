@@ -1,7 +1,6 @@
-"""Strokes in the DAVIS scribble format, their rasterising, and the robot that draws them."""
+"""Strokes in the DAVIS scribble format and their rasterising; the robot that draws them is in `robot`."""
 
 from ivos.interaction.raster import interaction_channels, rasterise
-from ivos.interaction.robot import Robot
 from ivos.interaction.strokes import (
     ScribbleError,
     Scribbles,
@@ -12,7 +11,6 @@ from ivos.interaction.strokes import (
 )
 
 __all__ = [
-    "Robot",
     "ScribbleError",
     "Scribbles",
     "Stroke",

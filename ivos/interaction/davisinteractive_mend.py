@@ -1,9 +1,9 @@
 """Makes ``davisinteractive`` 1.0.4 (2020) import and run on current NumPy, NetworkX and pandas.
 
-:func:`install` puts a finder in front of Python's own that touches that one package: each module's source is
-mended by :data:`MENDS` as it is read, so nothing is added to NumPy's, NetworkX's or pandas' namespaces, no file
-on disk changes and no stale bytecode is used. A mend whose text is no longer found is an error, so that another
-release of the package cannot be half mended in silence.
+:func:`install` puts a finder in front of Python's own that touches that one package: each module's source
+is mended by :data:`MENDS` as it is read, so nothing is added to NumPy's, NetworkX's or pandas' namespaces,
+no file on disk changes and no stale bytecode is used. A mend whose text is no longer found is an error, so
+that another release of the package cannot be half mended in silence.
 """
 
 import importlib.abc
