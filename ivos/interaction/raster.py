@@ -46,7 +46,7 @@ def rasterise(strokes: Sequence[Stroke], height: int, width: int) -> NDArray[np.
         points = np.round(np.asarray(stroke["path"], np.float64) * (width, height)).astype(np.int64)
         x, y = (_polyline(points) - 1).clip(0, (width - 1, height - 1)).T
         canvas[y, x] = 1
-    return cv2.GaussianBlur(cv2.dilate(canvas, _BRUSH), (5, 5), 6)
+    return np.asarray(cv2.GaussianBlur(cv2.dilate(canvas, _BRUSH), (5, 5), 6), np.float32)
 
 
 def interaction_channels(

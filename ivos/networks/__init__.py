@@ -1,0 +1,22 @@
+"""A-Net and T-Net as plain modules, and the checkpoints they come from."""
+
+from ivos.networks.anet import ANet
+from ivos.networks.atnet import ATNet, load
+from ivos.networks.backbone import Backbone
+from ivos.networks.checkpoint import CheckpointError
+from ivos.networks.decoder import Decoder
+from ivos.networks.imagenet import load_imagenet
+from ivos.networks.tnet import FrameFeatures, TNet, global_transfer
+
+__all__ = [
+    "ANet",
+    "ATNet",
+    "Backbone",
+    "CheckpointError",
+    "Decoder",
+    "FrameFeatures",
+    "TNet",
+    "global_transfer",
+    "load",
+    "load_imagenet",
+]

@@ -1,0 +1,129 @@
+"""A-Net and T-Net together: one network to save, to load and to hand to the engine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ivos.networks.anet import ANet
+from ivos.networks.checkpoint import CheckpointError, from_released_names, read, to_released_names
+from ivos.networks.tnet import Normalize, TNet
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ATNet(nn.Module):
+    """A-Net and T-Net of the same width and depth (136.5 M parameters as in the paper).
+
+    Args:
+        width: channels of the encoders' stems w (64 in the paper).
+        depths: bottlenecks per encoder stage ((3, 4, 6, 3), ResNet-50, in the paper).
+        decoder_width: channels of the decoders (256 in the paper).
+        normalize: see :class:`TNet`.
+        use_global: see :class:`TNet`.
+        use_local: see :class:`TNet`.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        decoder_width: int = 256,
+        normalize: Normalize = "displacements",
+        use_global: bool = True,
+        use_local: bool = True,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "width": width,
+            "depths": list(depths),
+            "decoder_width": decoder_width,
+            "normalize": normalize,
+            "use_global": use_global,
+            "use_local": use_local,
+        }
+        self.anet = ANet(width, depths, decoder_width)
+        self.tnet = TNet(width, depths, decoder_width, normalize, use_global, use_local)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """uint8 RGB [..., 3, H, W] -> the networks' input, float of the same shape."""
+        return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    @classmethod
+    def from_released(cls, source: str | Path | Mapping[str, Tensor]) -> "ATNet":
+        """The network of the authors' checkpoint, in eval mode.
+
+        Args:
+            source: the file, or its state dict of 912 tensors.
+
+        Raises:
+            CheckpointError: the keys that are missing, too many or of another shape.
+        """
+        state = source if isinstance(source, Mapping) else read(source)
+        with torch.device("meta"):
+            network = cls(normalize="rows")
+        name = "state dict" if isinstance(source, Mapping) else str(source)
+        network._adopt(from_released_names(state), name, released=True)
+        return network
+
+    def to_released(self) -> dict[str, Tensor]:
+        """The state dict under the names of the authors' checkpoint."""
+        return to_released_names(self.state_dict())
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights with what is needed to build the network again (:func:`load` reads it)."""
+        torch.save({"ivos": {"network": self.config}, "state_dict": self.state_dict()}, path)
+
+    def _adopt(self, state: Mapping[str, Tensor], name: str, released: bool = False) -> None:
+        """Take over a whole state dict into a network built on the meta device; errors list every key."""
+        own = self.state_dict()
+        shown = {key: next(iter(to_released_names({key: own[key]}))) if released else key for key in own}
+        missing = [shown[key] for key in own if key not in state]
+        extra = [key for key in state if key not in own]
+        misshapen = [
+            f"{shown[key]} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ]
+        if missing or extra or misshapen:
+            problems = {"missing": missing, "not known": extra, "misshapen": misshapen}
+            lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
+            kind = "the authors' released network" if released else f"a network of {self.config}"
+            raise CheckpointError(f"{name} does not hold {kind}:\n  " + "\n  ".join(lines))
+        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        self.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
+        self.mean, self.std = mean, std  # not in the state dict
+        self.eval()
+
+
+def load(path: str | Path) -> ATNet:
+    """An :class:`ATNet` in eval mode from the authors' checkpoint or from one that ivos wrote.
+
+    Raises:
+        CheckpointError: one message that names the file and says why it is neither.
+    """
+    content = read(path)
+    if "ivos" not in content:
+        if not any(key.removeprefix("module.").startswith("encoder_6ch.") for key in content):
+            keys = ", ".join(list(content)[:4]) or "none"
+            raise CheckpointError(
+                f"{path}: neither the authors' released checkpoint nor one written by ivos (its keys: {keys})"
+            )
+        return ATNet.from_released(path)
+    try:
+        config, state = content["ivos"]["network"], content["state_dict"]
+        with torch.device("meta"):
+            network = ATNet(**config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: written by ivos, but incomplete or by another version ({error!r})"
+        ) from error
+    prefix = "network."  # in a checkpoint of training the network is a part of the module
+    if any(key.startswith(prefix) for key in state):
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    network._adopt(state, str(path))
+    return network

@@ -1,0 +1,102 @@
+"""Reading checkpoint files, and the names that the authors' released checkpoint gives to the parameters."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Ours -> released, applied in this order to the dotted name of a parameter; each pair also reads backwards.
+_NAMES = [
+    ("anet.encoder.stem_bn.", "encoder_6ch.bn1."),
+    ("anet.encoder.stem.", "encoder_6ch.conv0_6ch."),
+    ("anet.encoder.stages.", "encoder_6ch.res"),
+    ("tnet.encoder.stem_bn.", "encoder_3ch.bn1."),
+    ("tnet.encoder.stem.", "encoder_3ch.conv0_3ch."),
+    ("tnet.encoder.stages.", "encoder_3ch.res"),
+    ("anet.converter.fuse.", "indicator_encoder.conv1x1."),
+    ("anet.converter.blocks.0.", "indicator_encoder.block1."),
+    ("anet.converter.blocks.1.", "indicator_encoder.block2."),
+    ("anet.decoder.", "decoder_iact."),
+    ("tnet.decoder.", "decoder_prop."),
+    ("tnet.local_projection.", "prev_conv1x1."),
+    ("tnet.fuse.", "conv1x1."),
+]
+_PARTS = [
+    (".squeeze.", ".conv_down."),
+    (".excite.", ".conv_up."),
+    (".shortcut.", ".downsample."),
+    (".aspp.image_pool.0.", ".aspp_decoder.global_avg_pool.1."),
+    (".aspp.image_pool.1.", ".aspp_decoder.global_avg_pool.2."),
+    (".aspp.project.0.", ".aspp_decoder.conv1."),
+    (".aspp.project.1.", ".aspp_decoder.bn1."),
+    *(
+        (f".aspp.branches.{i}.{j}.", f".aspp_decoder.aspp{i + 1}.{name}.")
+        for i in range(4)
+        for j, name in enumerate(("atrous_conv", "bn"))
+    ),
+    *((f".reduce.{i}.", f".convG{i}.") for i in range(3)),
+    *((f".refine{i}.skip_in.", f".RF{i}.convFS1.") for i in (2, 3)),
+    *((f".refine{i}.skip1.", f".RF{i}.convFS2.") for i in (2, 3)),
+    *((f".refine{i}.skip2.", f".RF{i}.convFS3.") for i in (2, 3)),
+    *((f".refine{i}.merge{j}.", f".RF{i}.convMM{j}.") for i in (2, 3) for j in (1, 2)),
+    (".head.", ".lastconv."),
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong and each key."""
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file's dictionary onto the CPU, tensors and plain values only.
+
+    Raises:
+        CheckpointError: one line with the file's name, where there is no such file or it holds anything else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({reason})") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
+    return content
+
+
+def to_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename our state dict to the authors' names (the tensors are shared, not copied)."""
+    return {_to_released(key): value for key, value in state.items()}
+
+
+def from_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a released state dict to ours; a name that has no counterpart is kept as it is.
+
+    The prefix ``module.`` of a network saved inside DataParallel is dropped.
+    """
+    return {_from_released(key.removeprefix("module.")): value for key, value in state.items()}
+
+
+def _to_released(key: str) -> str:
+    for ours, theirs in _NAMES:
+        if key.startswith(ours):
+            key = theirs + key.removeprefix(ours)
+            break
+    for ours, theirs in _PARTS:
+        key = key.replace(ours, theirs)
+    return re.sub(r"\.res(\d)\.", lambda found: f".res{int(found[1]) + 2}.", key)  # stages count from res2
+
+
+def _from_released(key: str) -> str:
+    key = re.sub(r"^(encoder_[36]ch)\.res(\d)\.", lambda found: f"{found[1]}.res{int(found[2]) - 2}.", key)
+    for ours, theirs in _PARTS:
+        key = key.replace(theirs, ours)
+    for ours, theirs in _NAMES:
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    return key

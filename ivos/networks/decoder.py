@@ -1,0 +1,119 @@
+"""The decoder of A-Net and of T-Net: ASPP on the deepest feature beside a refinement along the skips."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear resizing to (height, width) with aligned corners, as everywhere in these networks."""
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+
+
+def scale_up(x: Tensor, factor: int) -> Tensor:
+    """Bilinear enlargement by a whole factor with aligned corners."""
+    return resize(x, (x.shape[-2] * factor, x.shape[-1] * factor))
+
+
+def _conv3x3(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+
+
+def _conv_bn(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al., 2017): 1x1, three dilated 3x3 and the image's mean."""
+
+    def __init__(self, in_channels: int, width: int, rates: Sequence[int] = (6, 12, 18)) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [_conv_bn(in_channels, width)] + [_conv_bn(in_channels, width, 3, rate) for rate in rates]
+        )
+        self.image_pool = _conv_bn(in_channels, width)
+        self.project = nn.Sequential(*_conv_bn((len(rates) + 2) * width, width), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, h, w] -> [B, width, h, w]."""
+        pooled = self.image_pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
+        return self.project(torch.cat([branch(x) for branch in self.branches] + [pooled], dim=1))
+
+
+class Refine(nn.Module):
+    """Residual refinement of a coarse map by a skip feature of twice its size.
+
+    :meth:`skip` depends on the encoder's feature alone, :meth:`forward` on the map too, so that whoever has
+    several objects on one image runs the first once.
+    """
+
+    def __init__(self, skip_channels: int, width: int) -> None:
+        super().__init__()
+        self.skip_in = _conv3x3(skip_channels, width)
+        self.skip1 = _conv3x3(width, width)
+        self.skip2 = _conv3x3(width, width)
+        self.merge1 = _conv3x3(width, width)
+        self.merge2 = _conv3x3(width, width)
+
+    def skip(self, feature: Tensor) -> Tensor:
+        """[B, skip_channels, h, w] -> [B, width, h, w]."""
+        s = self.skip_in(feature)
+        return s + self.skip2(F.relu(self.skip1(F.relu(s))))
+
+    def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """``skip`` [B or 1, width, h, w] and ``coarse`` [B, width, h/2, w/2] -> [B, width, h, w]."""
+        m = skip + scale_up(coarse, 2)
+        return m + self.merge2(F.relu(self.merge1(F.relu(m))))
+
+
+class Decoder(nn.Module):
+    """From the deepest feature and two skips to logits at full size.
+
+    Args:
+        encoder_width: the encoder's ``width`` w; r5 has 32w channels, r3 8w and r2 4w.
+        width: channels of the decoder (256 in the paper).
+    """
+
+    def __init__(self, encoder_width: int = 64, width: int = 256) -> None:
+        super().__init__()
+        self.aspp = ASPP(32 * encoder_width, width)
+        self.reduce = nn.ModuleList(
+            [_conv3x3(32 * encoder_width, width), _conv3x3(width, width), _conv3x3(width, width)]
+        )
+        self.refine3 = Refine(8 * encoder_width, width)
+        self.refine2 = Refine(4 * encoder_width, width)
+        self.head = nn.Sequential(
+            *(_conv3x3(2 * width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.5)),
+            *(_conv3x3(width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1)),
+            nn.Conv2d(width, 1, 1),
+        )
+
+    def forward(
+        self, r5: Tensor, skip3: Tensor, skip2: Tensor, local: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode.
+
+        Args:
+            r5: [B, 32w, h, w] at 1/16 of the image.
+            skip3: ``refine3.skip(r3)``, [B or 1, width, 2h, 2w].
+            skip2: ``refine2.skip(r2)``, [B or 1, width, 4h, 4w].
+            local: T-Net's local transfer [B, 1, 4h, 4w]; None in A-Net.
+
+        Returns:
+            logits [B, 1, 16h, 16w] and the feature [B, 2 width, 4h, 4w] before the head.
+        """
+        m = r5
+        for conv in self.reduce:
+            m = conv(F.relu(m))
+        m = self.refine3(skip3, m)  # 1/8
+        if local is not None:
+            m = m + 0.5 * resize(local, m.shape[-2:])
+        m = self.refine2(skip2, m)  # 1/4
+        if local is not None:
+            m = m + 0.5 * local
+        feature = torch.cat([m, scale_up(self.aspp(r5), 4)], dim=1)
+        return scale_up(self.head(feature), 4), feature
