@@ -1,4 +1,4 @@
-"""What the tests share: golden arrays, the network with the golden weights, real frames where there are any."""
+"""What the tests share: golden arrays, the network with the golden weights, real frames if there are any."""
 
 import importlib.util
 import os

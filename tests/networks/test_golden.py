@@ -32,21 +32,13 @@ def outputs(golden, golden_network):
     return arrays, found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "anet_logits",
-        "object_feature",
-        "tnet_r2",
-        "tnet_r3",
-        "tnet_r5",
-        "global_transfer",
-        "correlation",
-        "local_transfer",
-        "tnet_logits_1",
-        "tnet_logits_2",
-    ],
-)
+NAMES = [
+    *("anet_logits", "object_feature", "tnet_r2", "tnet_r3", "tnet_r5"),
+    *("global_transfer", "correlation", "local_transfer", "tnet_logits_1", "tnet_logits_2"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_equals_the_released_system(outputs, name):
     arrays, found = outputs
     expected = arrays[name]
@@ -65,7 +57,7 @@ def test_objects_may_come_as_a_batch_of_images(outputs, golden_network):
         annotated = net.tnet.features(twice(arrays["annotated_image"]))
         target = net.tnet.features(twice(arrays["target_image"]))
         out, _ = net.tnet(target, annotated, logits.sigmoid(), annotated.r5[:, None], feature[:, None])
-    torch.testing.assert_close(out, found["tnet_logits_1"], atol=1e-3, rtol=1e-4)  # of a range of about 30
+    torch.testing.assert_close(out, found["tnet_logits_1"], atol=1e-3, rtol=1e-4)  # of a range of about 76
 
 
 def test_rows_is_not_displacements(outputs, golden_network, golden):
