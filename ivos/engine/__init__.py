@@ -1,0 +1,8 @@
+"""The interactive round: strokes on a frame to masks of a whole video."""
+
+from ivos.engine.atnet import ATNetSegmenter
+from ivos.engine.plan import Plan, plan_round
+from ivos.engine.segmenter import Segmenter
+from ivos.engine.store import FeatureStore
+
+__all__ = ["ATNetSegmenter", "FeatureStore", "Plan", "Segmenter", "plan_round"]
