@@ -40,7 +40,19 @@ MENDS: dict[str, list[tuple[str, str, str]]] = {
     "utils.scribbles": [
         (r"\bnp\.(int|float)\b", r"\1", "NumPy 1.24 dropped the aliases np.int and np.float"),
     ],
+    "storage.local": [
+        (
+            r"pd\.concat\(\[self\.report, sample\], ignore_index=True\)",
+            "sample if self.report.empty else pd.concat([self.report, sample], ignore_index=True)",
+            "pandas 2.1 takes the column types of an empty frame over, and they are no numbers",
+        ),
+    ],
     "evaluation.service": [
+        (
+            r"'object_id'\]\)\.mean\(\)",
+            "'object_id']).mean(numeric_only=True)",
+            "pandas 2.0 no longer leaves the text column session_id out of a mean by itself",
+        ),
         (r"\bnp\.float\b", "float", "NumPy 1.24 dropped the alias np.float"),
         (r"\bnp\.trapz\b", "np.trapezoid", "NumPy 2.0 renamed this function"),
         (

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ivos.errors import UserError
+
 
 class Stroke(TypedDict):
     """A polyline drawn for one object.
@@ -25,7 +27,7 @@ class Scribbles(TypedDict):
     sequence: str
 
 
-class ScribbleError(ValueError):
+class ScribbleError(UserError):
     """Strokes that cannot be used; the message says where and why."""
 
 

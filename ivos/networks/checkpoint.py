@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ivos.errors import UserError
+
 # Ours -> released, applied in this order to the dotted name of a parameter; each pair also reads backwards.
 _NAMES = [
     ("anet.encoder.stem_bn.", "encoder_6ch.bn1."),
@@ -47,7 +49,7 @@ _PARTS = [
 ]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file, what is wrong and each key."""
 
 

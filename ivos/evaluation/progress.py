@@ -1,0 +1,95 @@
+"""Progress of a session: samples done, and the rounds of the one at work."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ivos.evaluation.module import SessionModule
+from ivos.evaluation.report import COLUMN, TITLE
+from ivos.evaluation.session import Request
+
+
+class SessionProgress(ProgressBar):
+    """Two bars, samples and rounds; where the output is no terminal, one line a sample instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console()
+        self._bars: Progress | None = None
+        self._samples = self._rounds = TaskID(0)
+        self._done: set[tuple[str, int]] = set()
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Say nothing."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Say something."""
+        self._enabled = True
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bars."""
+        assert isinstance(pl_module, SessionModule)
+        session, self._done = pl_module.session, set()
+        samples, _, rounds = session.scorer.get_samples()
+        self._total = len(samples)
+        if not self._enabled or not self._console.is_terminal:
+            return
+        columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Progress(
+            *columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=self._console
+        )
+        self._samples = self._bars.add_task(f"samples, {TITLE[session.metric]}", total=self._total, note="")
+        self._rounds = self._bars.add_task("rounds", total=rounds, note="")
+        self._bars.start()
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Request, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A round begins, perhaps of a new sample."""
+        if self._bars:
+            name = f"{batch.video.name} ({batch.scribble})"
+            self._bars.update(self._rounds, description=name, completed=batch.round - 1)
+            self._bars.update(self._samples, completed=len(self._done - {(batch.video.name, batch.scribble)}))
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Request,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A round is scored."""
+        self._done.add((batch.video.name, batch.scribble))
+        session = pl_module.session
+        values = session.rounds_of(batch.video.name, batch.scribble)[COLUMN[session.metric]]
+        note = f"{TITLE[session.metric]} " + " ".join(f"{value:.3f}" for value in values)
+        if self._bars:
+            last = batch.round == session.max_nb_interactions
+            self._bars.update(self._rounds, completed=batch.round, note=note)
+            self._bars.update(self._samples, completed=len(self._done) - (0 if last else 1))
+        elif self._enabled and batch.round == session.max_nb_interactions:
+            name = f"{batch.video.name} ({batch.scribble})"
+            self._console.print(f"sample {len(self._done)}/{self._total} {name}: {note}", highlight=False)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bars."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bars, so that the message stands below them."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bars:
+            self._bars.update(self._samples, completed=len(self._done))
+            self._bars.stop()
+            self._bars = None

@@ -1,0 +1,295 @@
+"""The DAVIS interactive session on any data set: requests, scoring, and what the robot draws next."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from ivos.errors import UserError
+from ivos.evaluation.metrics import f_measure, jaccard
+from ivos.evaluation.settings import Metric, SessionSettings
+from ivos.interaction import Scribbles, Stroke
+from ivos.interaction.robot import Robot  # also mends davisinteractive, so it must come before it
+
+from davisinteractive.connector.abstract import AbstractConnector  # isort: skip
+from davisinteractive.dataset import Davis  # isort: skip
+from davisinteractive.evaluation import EvaluationService  # isort: skip
+from davisinteractive.session import DavisInteractiveSession  # isort: skip
+from davisinteractive.storage import LocalStorage  # isort: skip
+
+
+class Video(Protocol):
+    """What the session needs of a sequence (``data.davis.Sequence`` is one)."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its data set."""
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+
+    @property
+    def num_objects(self) -> int:
+        """N."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+
+    @property
+    def scribbles(self) -> Sequence[Path]:
+        """Files with first strokes; empty where the robot is to draw them."""
+
+    @property
+    def num_scribbles(self) -> int:
+        """Samples on this video: one for each file, or one without any."""
+
+    def load_frames(self) -> NDArray[np.uint8]:
+        """RGB [T, h, w, 3]."""
+
+    def load_annotations(self) -> NDArray[np.uint8]:
+        """Labels [T, h, w]; 255 is void."""
+
+    def load_scribbles(self, index: int) -> Scribbles:
+        """The strokes of file ``index``, counted from 1."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One round asked of the segmenter."""
+
+    video: Video
+    scribble: int  # 1-based index of the sample's first strokes
+    round: int  # 1-based
+    frame: int | None  # where the strokes are; None where there is nothing to correct
+    strokes: list[Stroke]
+
+
+class _Scorer(EvaluationService):
+    """Scores rounds and draws the next strokes: davisinteractive's local service on any data set.
+
+    The official summary is inherited. Rounds are scored by our own metrics, which are equal; a sample's
+    ground truth is read once; the robot is seeded by (seed, sequence, scribble, round), so that no round
+    depends on which others were run before it.
+    """
+
+    def __init__(self, videos: Sequence[Video], metric: Metric, settings: SessionSettings) -> None:
+        self.videos = {video.name: video for video in videos}
+        self.robot = Robot(**settings.robot)
+        self.seed = settings.seed
+        self.metric_to_optimize = metric
+        self.storage = LocalStorage()
+        self.sequences = list(self.videos)
+        self.max_t, self.max_i = settings.max_time, settings.max_interactions
+        self.time_threshold = settings.time_threshold
+        self.avg_nb_objects = float(np.mean([video.num_objects for video in videos]))
+        self._truth: tuple[str, NDArray[np.uint8]] | None = None
+
+    @property
+    def table(self) -> dict[str, dict[str, Any]]:
+        """The data set in the form of davisinteractive's own table."""
+        return {
+            video.name: {
+                "name": video.name,
+                "num_frames": video.num_frames,
+                "num_objects": video.num_objects,
+                "num_scribbles": video.num_scribbles,
+                "image_size": list(video.size),
+            }
+            for video in self.videos.values()
+        }
+
+    def get_samples(self, *_: Any, **__: Any) -> tuple[list[tuple[str, int]], float | None, int]:
+        """All (sequence, scribble) by name and number, and the limits."""
+        samples = [(v.name, i + 1) for v in self.videos.values() for i in range(v.num_scribbles)]
+        return samples, self.max_t, self.max_i
+
+    def get_scribble(self, sequence: str, scribble_idx: int) -> Scribbles:
+        """The first strokes of a sample: of its file, or the robot's on the frame that shows most."""
+        video = self.videos[sequence]
+        if video.scribbles:
+            return video.load_scribbles(scribble_idx)
+        truth = self._ground_truth(sequence)
+        frame = _most_telling_frame(truth, video.num_objects)
+        return self._draw(sequence, scribble_idx, 0, np.zeros_like(truth), frame)
+
+    def post_predicted_masks(
+        self,
+        sequence: str,
+        scribble_idx: int,
+        pred_masks: NDArray[np.uint8],
+        timing: float,
+        interaction: int,
+        *user: str,
+        next_scribble_frame_candidates: list[int] | None = None,
+    ) -> Scribbles:
+        """Score a round and draw the strokes of the next one on the worst frame not yet annotated."""
+        truth, num_objects = self._ground_truth(sequence), self.videos[sequence].num_objects
+        j, f = jaccard(truth, pred_masks, num_objects), f_measure(truth, pred_masks, num_objects)
+        frames, objects = np.indices(j.shape)
+        user_key, session_key = user
+        self.storage.store_interactions_results(
+            *(user_key, session_key, sequence, scribble_idx, interaction, timing),
+            *(
+                (objects + 1).ravel().tolist(),
+                frames.ravel().tolist(),
+                j.ravel().tolist(),
+                f.ravel().tolist(),
+            ),
+        )
+        quality = {"J": j, "F": f, "J_AND_F": 0.5 * j + 0.5 * f}[self.metric_to_optimize].mean(axis=1)
+        asked = set(next_scribble_frame_candidates or range(len(truth)))
+        fresh = asked - set(self.storage.get_annotated_frames(session_key, sequence, scribble_idx))
+        # A stable sort: among equals the earliest frame, on every processor.
+        worst = int(next(i for i in quality.argsort(kind="stable") if i in (fresh or asked)))
+        self.storage.store_annotated_frame(
+            session_key, sequence, scribble_idx, worst, next_scribble_frame_candidates is not None
+        )
+        return self._draw(sequence, scribble_idx, interaction, pred_masks, worst)
+
+    def _draw(
+        self, sequence: str, scribble: int, interaction: int, prediction: NDArray[np.uint8], frame: int
+    ) -> Scribbles:
+        truth, num_objects = self._ground_truth(sequence), self.videos[sequence].num_objects
+        key = (self.seed, sequence, scribble, interaction)
+        drawn: list[list[Stroke]] = [[] for _ in truth]
+        drawn[frame] = self.robot.strokes(prediction[frame], truth[frame], num_objects, key)
+        return {"scribbles": drawn, "sequence": sequence}
+
+    def _ground_truth(self, sequence: str) -> NDArray[np.uint8]:
+        if self._truth is None or self._truth[0] != sequence:
+            self._truth = (sequence, self.videos[sequence].load_annotations())
+        return self._truth[1]
+
+
+class _Connector(AbstractConnector):
+    """What DavisInteractiveSession talks to: hands everything on to the scorer."""
+
+    def __init__(self, scorer: _Scorer, user_key: str, session_key: str) -> None:
+        self.scorer, self.keys = scorer, (user_key, session_key)
+        self.get_samples, self.get_scribble = scorer.get_samples, scorer.get_scribble
+
+    def post_predicted_masks(self, *args: Any, **kwargs: Any) -> Scribbles:
+        return self.scorer.post_predicted_masks(*args, *self.keys, **kwargs)
+
+    def get_report(self) -> pd.DataFrame:
+        return self.scorer.get_report(session_id=self.keys[1])
+
+    def post_finish(self) -> dict[str, Any]:
+        summary: dict[str, Any] = self.scorer.summarize_report(self.get_report())
+        return summary
+
+
+class Session(DavisInteractiveSession):
+    """``DavisInteractiveSession`` on any sequences, repeatable from its seed.
+
+    While it runs, ``report.tmp.csv`` in its folder holds the rounds so far; at the end that becomes
+    ``report.csv``.
+
+    Args:
+        videos: the sequences, in the order of evaluation.
+        metric: what the worst frame is chosen by and the summary is about.
+        settings: limits, robot and seed.
+        folder: where the report goes.
+    """
+
+    def __init__(
+        self, videos: Sequence[Video], metric: Metric, settings: SessionSettings, folder: Path
+    ) -> None:
+        if metric not in get_args(Metric):
+            raise UserError(f"session.metric: {metric!r} is none of {', '.join(get_args(Metric))}")
+        super().__init__(
+            user_key="ivos",
+            max_time=settings.max_time,
+            max_nb_interactions=settings.max_interactions,
+            metric_to_optimize=metric,
+            report_save_dir=str(folder),
+        )
+        self.metric: Metric = metric
+        self.session_key = f"seed-{settings.seed}"
+        self.scorer = _Scorer(videos, metric, settings)
+        self.connector = _Connector(self.scorer, self.user_key, self.session_key)
+        self.report_name = "report"
+
+    def next(self) -> bool:
+        """Whether there is another round; at the end the report is written."""
+        with self._own_table():
+            more: bool = super().next()
+            return more
+
+    def submit_masks(
+        self, pred_masks: NDArray[np.uint8], next_scribble_frame_candidates: list[int] | None = None
+    ) -> None:
+        """Hand in a round's labels [T, h, w]."""
+        with self._own_table():
+            super().submit_masks(pred_masks, next_scribble_frame_candidates)
+
+    @contextlib.contextmanager
+    def _own_table(self) -> Iterator[None]:
+        """davisinteractive looks counts up in one table for the whole process; lend it ours for a call."""
+        official, Davis.dataset = Davis.dataset, self.scorer.table
+        try:
+            yield
+        finally:
+            Davis.dataset = official
+
+    def requests(self) -> Iterator[Request]:
+        """The rounds, one after the other; the masks of one must be submitted before the next is taken."""
+        while self.next():
+            number = self.interaction_nb + 1
+            sequence, scribbles, _ = self.get_scribbles(only_last=True)
+            frame = next((i for i, strokes in enumerate(scribbles["scribbles"]) if strokes), None)
+            yield Request(
+                video=self.scorer.videos[sequence],
+                scribble=self.samples[self.sample_idx][1],
+                round=number,
+                frame=frame,
+                strokes=[] if frame is None else scribbles["scribbles"][frame],
+            )
+
+    def rounds_of(self, sequence: str, scribble: int) -> pd.DataFrame:
+        """The rounds scored so far of a sample: means over its frames and objects, one row a round."""
+        report = self.get_report()
+        mine = report[(report["sequence"] == sequence) & (report["scribble_idx"] == scribble)]
+        return mine.groupby("interaction")[["jaccard", "contour", "j_and_f", "timing"]].mean()
+
+    def write_summary(self) -> dict[str, Any]:
+        """Write ``summary.json`` in the official form and return it; for after the last round."""
+        summary: dict[str, Any] = self.get_global_summary()
+        (Path(self.report_save_dir) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        return summary
+
+
+class SessionRequests(IterableDataset):
+    """A session's requests as a data set, so that a Lightning test loop can drive it.
+
+    Its length is the largest possible number of rounds. That it has one at all matters: without, Lightning
+    would ask for a round ahead of the masks it depends on.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __len__(self) -> int:
+        samples, _, rounds = self.session.scorer.get_samples()
+        return len(samples) * rounds
+
+    def __iter__(self) -> Iterator[Request]:
+        with self.session:
+            yield from self.session.requests()
+
+
+def _most_telling_frame(truth: NDArray[np.uint8], num_objects: int) -> int:
+    """The frame with most objects, of these the one whose smallest object is largest, of these the first."""
+    areas = np.array([[np.count_nonzero(frame == i + 1) for i in range(num_objects)] for frame in truth])
+    visible = (areas > 0).sum(axis=1)
+    smallest = np.where(areas > 0, areas, np.iinfo(np.int64).max).min(axis=1)
+    return max(range(len(truth)), key=lambda i: (visible[i], smallest[i], -i))
