@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint by the DAVIS interactive protocol: ``uv run evaluate.py checkpoint=FILE data.root=DIR``."""
+"""Evaluate by the DAVIS interactive protocol: ``uv run evaluate.py checkpoint=FILE data.root=FOLDER``."""
 
 import hydra
 import pytorch_lightning as pl
@@ -27,9 +27,7 @@ def main(cfg: DictConfig) -> None:
             console.print(f"Network: {cfg.checkpoint}")
         else:
             network = instantiate(cfg.model)
-            console.print(
-                "Network: no checkpoint given, so the weights are UNTRAINED; expect scores near zero."
-            )
+            console.print("Network: UNTRAINED, for there is no checkpoint=FILE; expect scores near zero.")
         videos = instantiate(cfg.data)
         console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences")
         trainer = instantiate(cfg.trainer, logger=instantiate(cfg.logger))

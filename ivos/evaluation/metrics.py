@@ -81,9 +81,10 @@ def _f_of_one(true: NDArray[np.bool_], predicted: NDArray[np.bool_], radius: int
     if not num_true or not num_predicted:
         return 1.0 if num_true == num_predicted else 0.0
     disk = _disk(radius)
-    precision = np.count_nonzero(cv2.bitwise_and(predicted_boundary, cv2.dilate(true_boundary, disk)))
-    recall = np.count_nonzero(cv2.bitwise_and(true_boundary, cv2.dilate(predicted_boundary, disk)))
-    precision, recall = precision / num_predicted, recall / num_true
+    found_predicted = cv2.bitwise_and(predicted_boundary, cv2.dilate(true_boundary, disk))
+    found_true = cv2.bitwise_and(true_boundary, cv2.dilate(predicted_boundary, disk))
+    precision = np.count_nonzero(found_predicted) / num_predicted
+    recall = np.count_nonzero(found_true) / num_true
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

@@ -1,0 +1,103 @@
+"""davisinteractive under the import mend."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ivos.interaction import davisinteractive_mend
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_numpy_is_left_alone():
+    """The same names mean the same things before and after all of ivos and of davisinteractive is imported."""
+    code = """
+import networkx, numpy, pandas, scipy.special, skimage.morphology
+modules = [numpy, networkx, pandas, skimage.morphology]
+before = [dict(vars(module)) for module in modules]
+import ivos.evaluation, ivos.engine, ivos.interaction.robot
+import davisinteractive.session, davisinteractive.evaluation, davisinteractive.utils.visualization
+for module, names in zip(modules, before):
+    now = vars(module)
+    changed = [name for name in names if now.get(name) is not names[name]]
+    added = [name for name in now.keys() - names.keys() if not hasattr(now[name], "__path__")]
+    assert not changed and not set(added) & {"int", "float", "bool", "object", "trapz"}, (changed, added)
+print(hasattr(numpy, "int"), hasattr(numpy, "float"))
+"""
+    assert run(code) == "False False"
+
+
+def test_every_module_imports():
+    code = """
+from ivos.interaction import davisinteractive_mend
+davisinteractive_mend.install()
+import importlib, pkgutil, davisinteractive
+names = [m.name for m in pkgutil.walk_packages(davisinteractive.__path__, "davisinteractive.")]
+names = [name for name in names if ".tests" not in name and "conftest" not in name]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    assert int(run(code).splitlines()[-1]) >= 20
+
+
+def test_official_modules_work(golden):
+    """The official scorer, robot and stroke tools themselves, not only what ivos builds on them."""
+    davisinteractive_mend.install()
+    from davisinteractive.metrics import batched_f_measure, batched_jaccard
+    from davisinteractive.robot import InteractiveScribblesRobot
+    from davisinteractive.utils.operations import bezier_curve, bresenham
+    from davisinteractive.utils.scribbles import annotated_frames, scribbles2mask
+
+    arrays = golden("davis")
+    gt, pred, number = (arrays[f"moving/{name}"] for name in ("gt", "pred", "num_objects"))
+    for metric, key in ((batched_jaccard, "J"), (batched_f_measure, "F")):
+        found = metric(gt, pred, average_over_objects=False, nb_objects=int(number))
+        assert np.abs(found - arrays[f"moving/{key}"]).max() <= 1e-12
+    drawn = InteractiveScribblesRobot(0.2).interact("moving", pred[:2], gt[:2], nb_objects=3)
+    assert len(annotated_frames(drawn)) == 1
+    mask = scribbles2mask(drawn, gt.shape[1:])
+    assert set(np.unique(mask)) <= {-1, 0, 1, 2, 3}
+    assert bresenham(np.array([[0, 0], [3, 1]])).tolist() == [[0, 0], [1, 0], [2, 1], [3, 1]]
+    assert bezier_curve(np.array([[0.0, 0.0], [1.0, 1.0]]), 3).tolist() == [[1, 1], [0.5, 0.5], [0, 0]]
+
+
+def test_official_session_on_its_own_table(tmp_path, real_data, monkeypatch):
+    """DavisInteractiveSession as shipped, with a table cut down to the real sample."""
+    davisinteractive_mend.install()
+    from davisinteractive.dataset import Davis
+    from davisinteractive.session import DavisInteractiveSession
+
+    entry = {"num_frames": 2, "num_objects": 1, "num_scribbles": 1, "image_size": [854, 480]}
+    monkeypatch.setattr(Davis, "dataset", {"bear": entry})
+    monkeypatch.setattr(Davis, "sets", {"train": ["bear"]})
+    truth = Davis(str(real_data / "davis")).load_annotations("bear")
+    with DavisInteractiveSession(
+        davis_root=str(real_data / "davis"),
+        subset="train",
+        max_nb_interactions=2,
+        metric_to_optimize="J",
+        report_save_dir=str(tmp_path),
+        user_key="me",
+    ) as session:
+        while session.next():
+            name, _, _ = session.get_scribbles()
+            assert name == "bear"
+            session.submit_masks(truth)
+        assert session.get_report()["jaccard"].tolist() == [1.0] * 4
+        assert session.get_global_summary()["curve"]["J"] == [0, 1, 1, 1]
+
+
+def test_a_mend_that_finds_nothing_is_an_error(monkeypatch):
+    mends = {**davisinteractive_mend.MENDS, "utils.mask": [("no such text", "", "nothing")]}
+    monkeypatch.setattr(davisinteractive_mend, "MENDS", mends)
+    davisinteractive_mend.install()
+    monkeypatch.delitem(sys.modules, "davisinteractive.utils.mask", raising=False)
+    with pytest.raises(ImportError, match=r"utils\.mask: cannot mend .*davisinteractive==1\.0\.4"):
+        import davisinteractive.utils.mask  # noqa: F401

@@ -1,0 +1,117 @@
+"""Scribble files and rasterising."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from ivos.interaction import (
+    ScribbleError,
+    interaction_channels,
+    rasterise,
+    read_scribbles,
+    write_scribbles,
+)
+from ivos.interaction.raster import _polyline
+
+
+def stroke(*points, object_id=1):
+    return {"path": [list(point) for point in points], "object_id": object_id}
+
+
+def test_there_and_back(tmp_path):
+    scribbles = {"scribbles": [[], [stroke((0, 0), (1, 0.25), object_id=2)]], "sequence": "bear"}
+    write_scribbles(tmp_path / "001.json", scribbles)
+    assert read_scribbles(tmp_path / "001.json", "bear", num_frames=2, num_objects=2) == scribbles
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update(sequence="lion"), "drawn on sequence 'lion', not on 'bear'"),
+        (lambda s: s["scribbles"].append([]), "lists 2 frames, the sequence has 1"),
+        (lambda s: s["scribbles"][0][0]["path"].append([1.01, 0]), r"frame 0, stroke 0 .* outside \[0, 1\]"),
+        (lambda s: s["scribbles"][0][0]["path"].append([0, -0.1]), r"outside \[0, 1\]"),
+        (lambda s: s["scribbles"][0][0]["path"].append([float("nan"), 0]), r"outside \[0, 1\]"),
+        (lambda s: s["scribbles"][0][0]["path"].append([0.5]), r"must be \[x, y\]"),
+        (lambda s: s["scribbles"][0][0].update(path=[]), "empty path"),
+        (lambda s: s["scribbles"][0][0].update(object_id=2), "object 2 of 1"),
+        (lambda s: s["scribbles"][0][0].update(object_id="1"), "object_id '1'"),
+        (lambda s: s["scribbles"][0].append({}), "stroke 1 is not an object"),
+        (lambda s: s.update(scribbles={}), "no list 'scribbles'"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, change, message):
+    scribbles = {"scribbles": [[stroke((0, 0))]], "sequence": "bear"}
+    change(scribbles)
+    path = tmp_path / "001.json"
+    path.write_text(json.dumps(scribbles))
+    with pytest.raises(ScribbleError, match=message) as error:
+        read_scribbles(path, "bear", num_frames=1, num_objects=1)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_json(tmp_path):
+    (tmp_path / "001.json").write_text("{")
+    with pytest.raises(ScribbleError, match="not a readable JSON file"):
+        read_scribbles(tmp_path / "001.json")
+
+
+def test_nothing_bad_is_written(tmp_path):
+    with pytest.raises(ScribbleError, match="not written: frame 0"):
+        write_scribbles(tmp_path / "x.json", {"scribbles": [[stroke((2, 2))]], "sequence": "bear"})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_lines_are_bresenhams():
+    """Against the incremental rule of the specification, written out."""
+
+    def reference(start, end):
+        delta = np.subtract(end, start)
+        sign, length = np.sign(delta), np.abs(delta)
+        major, minor = (0, 1) if length[0] > length[1] else (1, 0)
+        d, point, line = 2 * length[minor] - length[major], np.array(start), []
+        for _ in range(length[major] + 1):
+            line.append(point.tolist())
+            if d >= 0:
+                point[minor] += sign[minor]
+                d -= 2 * length[major]
+            d += 2 * length[minor]
+            point[major] += sign[major]
+        return line
+
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        points = rng.integers(0, 30, (rng.integers(2, 6), 2))
+        expected = sum((reference(*pair) for pair in zip(points[:-1], points[1:], strict=True)), [])
+        assert _polyline(points).tolist() == expected
+
+
+def test_a_point_is_drawn_up_and_left_and_clamped():
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)).astype(np.float32)
+    canvas = np.zeros((20, 30), np.float32)
+    canvas[8:13, 4:9] = brush  # centred on y 10, x 6
+    expected = cv2.GaussianBlur(canvas, (5, 5), 6)
+    assert np.array_equal(rasterise([stroke((7 / 30, 11 / 20))], 20, 30), expected)
+    corner = rasterise([stroke((0, 0))], 20, 30)  # would be at -1, -1
+    assert np.array_equal(corner, rasterise([stroke((1 / 30, 1 / 20))], 20, 30))
+    assert corner.max() <= 1
+
+
+def test_channels():
+    strokes = [stroke((0.2, 0.5), (0.4, 0.5)), stroke((0.7, 0.5), object_id=2), stroke((0.5, 0.1), object_id=0)]
+    first = interaction_channels(strokes, None, 2, 40, 60)
+    assert first.shape == (2, 3, 40, 60)
+    assert first.dtype == np.float32
+    assert (first[:, 0] == 0.5).all()
+    assert np.array_equal(first[0, 1], rasterise(strokes[:1], 40, 60))
+    assert (first[:, 2] == 0).all()  # no negatives in the first round
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, 30:] = 1
+    later = interaction_channels(strokes, mask, 2, 40, 60)
+    assert np.array_equal(later[0, 0], mask)
+    assert np.array_equal(later[0, 2], rasterise(strokes[1:], 40, 60) * mask)
+    assert later[0, 2].max() > 0
+    assert (later[1, 2] == 0).all()  # object 2 is nowhere, so nothing is taken from it
