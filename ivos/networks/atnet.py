@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ivos.networks.anet import ANet
-from ivos.networks.checkpoint import CheckpointError, from_released_names, read, to_released_names
+from ivos.networks.checkpoint import (
+    CheckpointError,
+    check_state,
+    from_released_names,
+    read,
+    strip_data_parallel,
+    to_released_names,
+)
 from ivos.networks.tnet import Normalize, TNet
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,11 +70,12 @@ class ATNet(nn.Module):
         Raises:
             CheckpointError: the keys that are missing, too many or of another shape.
         """
-        state = source if isinstance(source, Mapping) else read(source)
+        state = strip_data_parallel(source if isinstance(source, Mapping) else read(source))
+        name = "state dict" if isinstance(source, Mapping) else str(source)
         with torch.device("meta"):
             network = cls(normalize="rows")
-        name = "state dict" if isinstance(source, Mapping) else str(source)
-        network._adopt(from_released_names(state), name, released=True)
+        check_state(state, network.to_released(), f"{name} does not hold the authors' released network")
+        network._adopt(from_released_names(state))
         return network
 
     def to_released(self) -> dict[str, Tensor]:
@@ -78,25 +86,12 @@ class ATNet(nn.Module):
         """Write the weights with what is needed to build the network again (:func:`load` reads it)."""
         torch.save({"ivos": {"network": self.config}, "state_dict": self.state_dict()}, path)
 
-    def _adopt(self, state: Mapping[str, Tensor], name: str, released: bool = False) -> None:
-        """Take over a whole state dict into a network built on the meta device; errors list every key."""
+    def _adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a checked state dict into a network built on the meta device."""
         own = self.state_dict()
-        shown = {key: next(iter(to_released_names({key: own[key]}))) if released else key for key in own}
-        missing = [shown[key] for key in own if key not in state]
-        extra = [key for key in state if key not in own]
-        misshapen = [
-            f"{shown[key]} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ]
-        if missing or extra or misshapen:
-            problems = {"missing": missing, "not known": extra, "misshapen": misshapen}
-            lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
-            kind = "the authors' released network" if released else f"a network of {self.config}"
-            raise CheckpointError(f"{name} does not hold {kind}:\n  " + "\n  ".join(lines))
-        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
-        self.load_state_dict({key: value.detach().clone() for key, value in state.items()}, assign=True)
-        self.mean, self.std = mean, std  # not in the state dict
+        copies = {key: value.detach().to(own[key].dtype, copy=True) for key, value in state.items()}
+        self.load_state_dict(copies, assign=True)
+        self.mean, self.std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
         self.eval()
 
 
@@ -108,7 +103,7 @@ def load(path: str | Path) -> ATNet:
     """
     content = read(path)
     if "ivos" not in content:
-        if not any(key.removeprefix("module.").startswith("encoder_6ch.") for key in content):
+        if not any(key.startswith("encoder_6ch.") for key in strip_data_parallel(content)):
             keys = ", ".join(list(content)[:4]) or "none"
             raise CheckpointError(
                 f"{path}: neither the authors' released checkpoint nor one written by ivos (its keys: {keys})"
@@ -125,5 +120,6 @@ def load(path: str | Path) -> ATNet:
     prefix = "network."  # in a checkpoint of training the network is a part of the module
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    network._adopt(state, str(path))
+    check_state(state, network.state_dict(), f"{path} does not hold a network of {network.config}")
+    network._adopt(state)
     return network

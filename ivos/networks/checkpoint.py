@@ -77,11 +77,37 @@ def to_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a released state dict to ours; a name that has no counterpart is kept as it is.
+    """Rename a released state dict to ours; a name that has no counterpart is kept as it is."""
+    return {_from_released(key): value for key, value in state.items()}
 
-    The prefix ``module.`` of a network saved inside DataParallel is dropped.
+
+def strip_data_parallel(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the prefix ``module.`` that a network saved inside DataParallel has."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headline: str) -> None:
+    """Compare a state dict's keys and shapes with what a network needs.
+
+    Raises:
+        CheckpointError: the headline and every key that is missing, not known or misshapen.
     """
-    return {_from_released(key.removeprefix("module.")): value for key, value in state.items()}
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "not known": [key for key in state if key not in expected],
+        "misshapen": [
+            f"{key} {_shape(state[key])} instead of {_shape(value)}"
+            for key, value in expected.items()
+            if key in state and _shape(state[key]) != _shape(value)
+        ],
+    }
+    lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
+    if lines:
+        raise CheckpointError("\n  ".join([f"{headline}:", *lines]))
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"({type(value).__name__})"
 
 
 def _to_released(key: str) -> str:
