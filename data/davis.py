@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ivos.errors import UserError
 from ivos.interaction import ScribbleError, Scribbles, read_scribbles
 
 VOID = 255
@@ -37,7 +38,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used.
 
     Args:
