@@ -7,7 +7,8 @@
 // weights in registers, fed by 8 centre and 16 displaced values a channel. Windows wider than 9 are walked
 // in blocks of 9 x 9. Sums are float32; every output has one writer, so that results repeat bit for bit.
 //
-// Compiled once per element type: SCALAR is float, __half or __nv_bfloat16.
+// Compiled once per element type and kernel: SCALAR is float, __half or __nv_bfloat16, and WITH_<KERNEL> asks for
+// a kernel. One alone compiles in a fraction of a second.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -439,6 +440,7 @@ __device__ void local_transfer_backward(const Features<T>& centre, const Feature
     const Shape shape{channels, height, width, radius, dilation}; \
     const Place place(shape, group_columns)
 
+#ifdef WITH_CORRELATION
 KERNEL correlation(const SCALAR* target, int target_last, const SCALAR* reference, int reference_last,
                    SCALAR* volume, SHAPE_ARGUMENTS) {
     SET_UP;
@@ -446,14 +448,18 @@ KERNEL correlation(const SCALAR* target, int target_last, const SCALAR* referenc
                         Features<SCALAR>(reference, reference_last, place.batch, shape), volume, place, shape,
                         scratch);
 }
+#endif
 
+#ifdef WITH_CORRELATION_GRADIENT
 KERNEL correlation_gradient(const SCALAR* grad, const SCALAR* displaced, int displaced_last, SCALAR* out,
                             int transposed, SHAPE_ARGUMENTS) {
     SET_UP;
     correlation_backward(grad, Features<SCALAR>(displaced, displaced_last, place.batch, shape), out,
                          transposed != 0, place, shape, scratch);
 }
+#endif
 
+#ifdef WITH_LOCAL_TRANSFER
 KERNEL local_transfer(const SCALAR* target, int target_last, const SCALAR* reference, int reference_last,
                       const SCALAR* mask, float* moved, float* log_sum, int masks, SHAPE_ARGUMENTS) {
     SET_UP;
@@ -461,7 +467,9 @@ KERNEL local_transfer(const SCALAR* target, int target_last, const SCALAR* refer
                            Features<SCALAR>(reference, reference_last, place.batch, shape), mask, moved, log_sum,
                            masks, place, shape, scratch);
 }
+#endif
 
+#ifdef WITH_LOCAL_TRANSFER_TARGET_GRADIENT
 KERNEL local_transfer_target_gradient(const SCALAR* target, int target_last, const SCALAR* reference,
                                       int reference_last, const SCALAR* mask, const SCALAR* grad,
                                       const float* log_sum, const float* delta, SCALAR* out, int masks,
@@ -471,7 +479,9 @@ KERNEL local_transfer_target_gradient(const SCALAR* target, int target_last, con
                                    Features<SCALAR>(reference, reference_last, place.batch, shape), grad, mask,
                                    log_sum, delta, out, nullptr, masks, place, shape, scratch);
 }
+#endif
 
+#ifdef WITH_LOCAL_TRANSFER_REFERENCE_GRADIENT
 KERNEL local_transfer_reference_gradient(const SCALAR* target, int target_last, const SCALAR* reference,
                                          int reference_last, const SCALAR* mask, const SCALAR* grad,
                                          const float* log_sum, const float* delta, SCALAR* out, float* mask_out,
@@ -481,3 +491,4 @@ KERNEL local_transfer_reference_gradient(const SCALAR* target, int target_last, 
                                   Features<SCALAR>(target, target_last, place.batch, shape), mask, grad, log_sum,
                                   delta, out, mask_out, masks, place, shape, scratch);
 }
+#endif

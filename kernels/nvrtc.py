@@ -21,6 +21,13 @@ from torch import Tensor
 
 log = logging.getLogger("kernels")
 SOURCE = Path(__file__).with_name("correlation.cu")
+KERNELS = (
+    "correlation",
+    "correlation_gradient",
+    "local_transfer",
+    "local_transfer_target_gradient",
+    "local_transfer_reference_gradient",
+)
 SCALARS = {torch.float32: "float", torch.float16: "__half", torch.bfloat16: "__nv_bfloat16"}
 
 # As in correlation.cu.
@@ -62,12 +69,15 @@ def toolchain() -> tuple[ModuleType, str, str]:
     return cuda.core, ".".join(map(str, version)), headers
 
 
-def compile_cubin(arch: str, dtype: torch.dtype, messages: Any = None, verbose: bool = False) -> bytes:
-    """Compile the kernels for one architecture and element type; needs no GPU.
+def compile_cubin(
+    arch: str, dtype: torch.dtype, name: str, messages: Any = None, verbose: bool = False
+) -> bytes:
+    """Compile a kernel for one architecture and element type; needs no GPU.
 
     Args:
         arch: such as "sm_90".
         dtype: float32, float16 or bfloat16.
+        name: one of KERNELS.
         messages: a file-like object for the compiler's messages.
         verbose: have the use of registers and shared memory among the messages.
 
@@ -79,14 +89,14 @@ def compile_cubin(arch: str, dtype: torch.dtype, messages: Any = None, verbose: 
     options = core.ProgramOptions(
         std="c++17",
         arch=arch,
-        define_macro=("SCALAR", SCALARS[dtype]),
+        define_macro=[("SCALAR", SCALARS[dtype]), (f"WITH_{name.upper()}", "1")],
         include_path=headers,
         ptxas_options="-v" if verbose else None,
     )
     try:
         return bytes(core.Program(SOURCE.read_text(), "c++", options).compile("cubin", logs=messages).code)
     except Exception as error:  # cuda-core's own class, of which older versions have another
-        raise RuntimeError(f"NVRTC cannot compile {SOURCE.name} for {arch}, {dtype}: {error}") from error
+        raise RuntimeError(f"NVRTC cannot compile {name} for {arch}, {dtype}: {error}") from error
 
 
 def cache_folder() -> Path:
@@ -97,19 +107,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ivos" / "kernels"
 
 
-def cached_cubin(arch: str, dtype: torch.dtype) -> bytes:
+def cached_cubin(arch: str, dtype: torch.dtype, name: str) -> bytes:
     """Return `compile_cubin`'s result from the disk, or compile and leave it there.
 
     The file's name holds the hash of source, architecture, type and NVRTC version. A folder that cannot be
     read or written costs a compilation, not an error.
     """
     _, version, _ = toolchain()
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), arch, SCALARS[dtype], version]).encode()).hexdigest()
-    path = cache_folder() / f"correlation-{arch}-{SCALARS[dtype].strip('_')}-{key[:24]}.cubin"
+    scalar = SCALARS[dtype]
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), name, arch, scalar, version]).encode()).hexdigest()
+    path = cache_folder() / f"{name}-{arch}-{scalar.strip('_')}-{key[:24]}.cubin"
     try:
         return path.read_bytes()
     except OSError:
-        cubin = compile_cubin(arch, dtype)
+        cubin = compile_cubin(arch, dtype, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -123,14 +134,9 @@ def cached_cubin(arch: str, dtype: torch.dtype) -> bytes:
 @functools.cache
 def kernel(device: int, dtype: torch.dtype, name: str) -> Any:
     """The named kernel, ready to be launched on CUDA device number `device`."""
-    return _library(device, dtype).get_kernel(name)
-
-
-@functools.cache
-def _library(device: int, dtype: torch.dtype) -> Any:
     major, minor = torch.cuda.get_device_capability(device)
-    core = toolchain()[0]
-    return core.ObjectCode.from_cubin(cached_cubin(f"sm_{major}{minor}", dtype))
+    cubin = cached_cubin(f"sm_{major}{minor}", dtype, name)
+    return toolchain()[0].ObjectCode.from_cubin(cubin).get_kernel(name)
 
 
 class _CurrentStream:

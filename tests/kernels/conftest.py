@@ -1,0 +1,72 @@
+"""Runs the CUDA source on the CPU: compiled by g++ against stand-ins for the CUDA headers."""
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kernels import nvrtc, ops
+
+EMULATION = Path(__file__).with_name("emulation")
+REASONS = {1: "no such kernel", 2: "wrong number of arguments", 3: "a barrier that not all threads reach"}
+
+
+class Emulator:
+    """Takes the place of `nvrtc.launch`: `launched` lists the kernels that ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.libraries: dict[torch.dtype, ctypes.CDLL] = {}
+        self.launched: list[str] = []
+        self.descending = False
+
+    def library(self, dtype: torch.dtype) -> ctypes.CDLL:
+        """The source compiled for this element type; skips the test where the host cannot."""
+        if dtype not in self.libraries:
+            scalar = nvrtc.SCALARS[dtype]
+            library = self.folder / f"{scalar}.so"
+            macros = [f"SCALAR={scalar}", f'SOURCE="{nvrtc.SOURCE}"', *(f"WITH_{k.upper()}" for k in nvrtc.KERNELS)]
+            command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+            command += ["-Wno-unknown-pragmas", f"-I{EMULATION}", *(f"-D{macro}" for macro in macros)]
+            done = subprocess.run(
+                [*command, str(EMULATION / "run.cpp"), "-o", str(library)], capture_output=True, text=True
+            )
+            if done.returncode and dtype == torch.float16 and "_Float16" in done.stderr:
+                pytest.skip("this g++ knows no _Float16")
+            assert done.returncode == 0, done.stderr
+            self.libraries[dtype] = ctypes.CDLL(str(library))
+        return self.libraries[dtype]
+
+    def launch(
+        self, name: str, dtype: torch.dtype, device: torch.device, blocks: int, arguments: list[Any]
+    ) -> None:
+        """Run the kernel; same arguments as `nvrtc.launch`."""
+        assert device.type == "cpu"
+        self.launched.append(name)
+        addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
+        failure = self.library(dtype).emulate(
+            name.encode(), blocks, nvrtc.THREADS, addresses, len(arguments), self.descending
+        )
+        assert failure == 0, f"{name}: {REASONS[failure]}"
+
+
+@pytest.fixture(scope="session")
+def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    return Emulator(tmp_path_factory.mktemp("emulation"))
+
+
+@pytest.fixture
+def emulator(_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Have the ops run the CUDA kernels, and those on the CPU."""
+    monkeypatch.setattr(nvrtc, "launch", _emulator.launch)
+    monkeypatch.setattr(ops, "choose", lambda implementation, tensor: nvrtc)
+    _emulator.launched.clear()
+    _emulator.descending = False
+    yield _emulator
