@@ -65,7 +65,13 @@ class SessionModule(pl.LightningModule):
         metric = self.session.metric
         self.summary = self.session.write_summary()
         report = self.session.get_report()
-        write_rounds(report, metric, self.session.max_nb_interactions, self.folder / "rounds.csv")
+        rows = [
+            (video.name, obj + 1, scribble + 1)
+            for video in self.session.scorer.videos.values()
+            for obj in range(video.num_objects)
+            for scribble in range(video.num_scribbles)
+        ]
+        write_rounds(report, metric, rows, self.session.max_nb_interactions, self.folder / "rounds.csv")
         plot_curve(metric, self.summary, self.folder / "curve.png")
         self.log_dict(figures(metric, self.summary))
 

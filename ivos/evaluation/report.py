@@ -1,6 +1,6 @@
 """What a session leaves behind beside the official report: rounds.csv, the curve, the table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,23 @@ def figures(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def write_rounds(report: pd.DataFrame, metric: str, max_interactions: int, path: Path) -> None:
+def write_rounds(
+    report: pd.DataFrame, metric: str, rows: Sequence[tuple[str, int, int]], max_interactions: int, path: Path
+) -> None:
     """Write ``rounds.csv``: the metric's mean over the frames for each object, sample and round.
 
     Rounds that a sample did not reach in its time are left empty.
+
+    Args:
+        report: the official report.
+        metric: J, F or J_AND_F.
+        rows: (sequence, object, scribble) of every row, whether it was reached or not.
+        max_interactions: columns.
+        path: the file.
     """
     keys = ["sequence", "object_id", "scribble_idx"]
-    table = report.pivot_table(index=keys, columns="interaction", values=COLUMN[metric], aggfunc="mean")
-    table = table.reindex(columns=range(1, max_interactions + 1))
+    means = report.groupby([*keys, "interaction"])[COLUMN[metric]].mean().unstack("interaction")
+    table = means.reindex(index=pd.MultiIndex.from_tuples(rows), columns=range(1, max_interactions + 1))
     table.columns = [f"round-{number}" for number in table.columns]
     table.rename_axis(index=["sequence", "obj_idx", "scr_idx"]).to_csv(path)
 
