@@ -101,7 +101,11 @@ def test_a_point_is_drawn_up_and_left_and_clamped():
 
 
 def test_channels():
-    strokes = [stroke((0.2, 0.5), (0.4, 0.5)), stroke((0.7, 0.5), object_id=2), stroke((0.5, 0.1), object_id=0)]
+    strokes = [
+        stroke((0.2, 0.5), (0.4, 0.5)),
+        stroke((0.7, 0.5), object_id=2),
+        stroke((0.5, 0.1), object_id=0),
+    ]
     first = interaction_channels(strokes, None, 2, 40, 60)
     assert first.shape == (2, 3, 40, 60)
     assert first.dtype == np.float32
