@@ -431,7 +431,8 @@ __device__ void local_transfer_backward(const Features<T>& centre, const Feature
     }
 }
 
-// What every kernel starts with. Three blocks on a multiprocessor leave 136 registers a thread: no spilling.
+// What every kernel starts with. Three blocks on a multiprocessor leave 128 registers a thread: room for the
+// 72 sums and what feeds them.
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, 3)
 #define SHAPE_ARGUMENTS int channels, int height, int width, int radius, int dilation
 #define SET_UP                                                        \

@@ -207,6 +207,8 @@ def correlation_gradient(
 def unfold(maps: Tensor, radius: int, dilation: int) -> Tensor:
     """Each pixel's window of [B, N, h, w], zero outside: [B, N, side^2, h, w]."""
     side, (height, width) = 2 * radius + 1, maps.shape[-2:]
+    if height == 0 or width == 0:  # which F.unfold refuses
+        return maps[:, :, None].expand(-1, -1, side * side, -1, -1)
     windows = F.unfold(maps, side, dilation=dilation, padding=radius * dilation)
     return windows.view(*maps.shape[:2], side * side, height, width)
 

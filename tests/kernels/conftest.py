@@ -3,7 +3,6 @@
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,11 @@ class Emulator:
         if dtype not in self.libraries:
             scalar = nvrtc.SCALARS[dtype]
             library = self.folder / f"{scalar}.so"
-            macros = [f"SCALAR={scalar}", f'SOURCE="{nvrtc.SOURCE}"', *(f"WITH_{k.upper()}" for k in nvrtc.KERNELS)]
+            macros = [
+                f"SCALAR={scalar}",
+                f'SOURCE="{nvrtc.SOURCE}"',
+                *(f"WITH_{k.upper()}" for k in nvrtc.KERNELS),
+            ]
             command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
             command += ["-Wno-unknown-pragmas", f"-I{EMULATION}", *(f"-D{macro}" for macro in macros)]
             done = subprocess.run(
@@ -63,10 +66,10 @@ def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
 
 
 @pytest.fixture
-def emulator(_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def emulator(_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """Have the ops run the CUDA kernels, and those on the CPU."""
     monkeypatch.setattr(nvrtc, "launch", _emulator.launch)
     monkeypatch.setattr(ops, "choose", lambda implementation, tensor: nvrtc)
     _emulator.launched.clear()
     _emulator.descending = False
-    yield _emulator
+    return _emulator

@@ -12,9 +12,8 @@ from kernels import nvrtc
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
-# B, C, h, w, radius, dilation: one tile and many, fewer channels than a chunk and more, windows of one block and of
-# four, dilations of less and of more than the image, and a single pixel.
-SHAPES = [
+# B, C, h, w, radius, dilation: one tile and many, fewer channels than a chunk and more, windows of one block
+and of # four, dilations of less and of more than the image, and a single pixel. SHAPES = [
     (1, 3, 5, 7, 4, 2),
     (2, 9, 9, 19, 4, 2),
     (1, 5, 6, 37, 1, 1),
@@ -75,7 +74,9 @@ def test_local_transfer_on_the_cpu(emulator, shape, dtype):
 
     grad = draw(moved.shape, dtype)
     moved.backward(grad)
-    for x, y in zip((target, reference, mask), torch.autograd.grad(expected, inputs, grad.double()), strict=True):
+    for x, y in zip(
+        (target, reference, mask), torch.autograd.grad(expected, inputs, grad.double()), strict=True
+    ):
         assert_close(x.grad, y, dtype)
 
 
@@ -120,7 +121,9 @@ def test_every_barrier_is_there(emulator, shape):
         tensors = [x.clone().requires_grad_() for x in inputs]
         volume = kernels.correlation(*tensors[:2], radius, dilation)
         moved = kernels.local_transfer(*tensors, radius, dilation)
-        results.append([volume, moved, *torch.autograd.grad((volume.sin().sum() + moved.sin().sum()), tensors)])
+        results.append(
+            [volume, moved, *torch.autograd.grad((volume.sin().sum() + moved.sin().sum()), tensors)]
+        )
     for ascending, descending in zip(*results, strict=True):
         assert torch.equal(ascending, descending)
 
@@ -155,7 +158,12 @@ def test_tile_constants_agree():
     assert set(re.findall(r"^KERNEL (\w+)\(", source, re.MULTILINE)) == set(nvrtc.KERNELS)
 
 
-COMPILED = [("sm_75", torch.float16), ("sm_80", torch.bfloat16), ("sm_90", torch.float32), ("sm_100", torch.float16)]
+COMPILED = [
+    ("sm_75", torch.float16),
+    ("sm_80", torch.bfloat16),
+    ("sm_90", torch.float32),
+    ("sm_100", torch.float16),
+]
 REST = [(a, t) for a in ("sm_75", "sm_80", "sm_90", "sm_100") for t in TYPES if (a, t) not in COMPILED]
 
 
