@@ -13,7 +13,8 @@ from kernels import nvrtc
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
 # B, C, h, w, radius, dilation: one tile and many, fewer channels than a chunk and more, windows of one block
-and of # four, dilations of less and of more than the image, and a single pixel. SHAPES = [
+# and of four, dilations of less and of more than the image, and a single pixel.
+SHAPES = [
     (1, 3, 5, 7, 4, 2),
     (2, 9, 9, 19, 4, 2),
     (1, 5, 6, 37, 1, 1),
