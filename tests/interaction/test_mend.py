@@ -16,7 +16,7 @@ def run(code: str) -> str:
 
 
 def test_numpy_is_left_alone():
-    """The same names mean the same things before and after all of ivos and of davisinteractive is imported."""
+    """The same names mean the same things before and after all of ivos and davisinteractive is imported."""
     code = """
 import networkx, numpy, pandas, scipy.special, skimage.morphology
 modules = [numpy, networkx, pandas, skimage.morphology]

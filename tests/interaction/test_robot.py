@@ -19,16 +19,9 @@ def labels():
 
 def test_same_key_same_strokes_other_key_others(labels):
     robot, nothing = Robot(), np.zeros_like(labels)
-    paths = [
-        [s["path"] for s in robot.strokes(nothing, labels, 2, key)]
-        for key in [
-            (0, "bear", 1, 1),
-            (0, "bear", 1, 1),
-            (1, "bear", 1, 1),
-            (0, "lion", 1, 1),
-            (0, "bear", 2, 1),
-        ]
-    ]
+    key = (0, "bear", 1, 1)
+    others = [(1, "bear", 1, 1), (0, "lion", 1, 1), (0, "bear", 2, 1)]
+    paths = [[s["path"] for s in robot.strokes(nothing, labels, 2, k)] for k in (key, key, *others)]
     assert paths[0] == paths[1]
     assert len({str(path) for path in paths}) > 1
 

@@ -1,6 +1,7 @@
 """Scribble files and rasterising."""
 
 import json
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -85,7 +86,7 @@ def test_lines_are_bresenhams():
     rng = np.random.default_rng(0)
     for _ in range(300):
         points = rng.integers(0, 30, (rng.integers(2, 6), 2))
-        expected = sum((reference(*pair) for pair in zip(points[:-1], points[1:], strict=True)), [])
+        expected = [pixel for pair in pairwise(points) for pixel in reference(*pair)]
         assert _polyline(points).tolist() == expected
 
 
