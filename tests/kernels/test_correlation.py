@@ -378,7 +378,7 @@ def test_launched_on_the_current_stream(fake_gpu):
     ((stream, config, kernel, args),) = fake_gpu.launches
     assert stream == (0, 77)
     assert kernel == (3, torch.float32, "correlation")
-    # 9 rows: a run of 4 for each parity and the last row. 70 columns: 4 runs of 8 for each parity, and 6 more.
+    # 9 rows: a run of 4 for each parity and the last row; 70 columns: 4 runs of 8 for each parity, 6 more.
     assert config == {"grid": 2 * (2 + 1) * 3, "block": 144}
     addresses, scalars = [args[i] for i in (0, 2, 4)], [args[i].value for i in (1, 3, 5, 6, 7, 8, 9)]
     assert addresses == [target.data_ptr(), other.data_ptr(), volume.data_ptr()]
