@@ -21,6 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TILE_ROWS, TILE_COLUMNS = 2, 8
+# Devices on which a row of pixels at a time is copied, so that it stays in the cache while channels first
+# turns into channels last; elsewhere a launch costs more than that saves, and a class is copied at once.
+ROW_BY_ROW = ("cpu",)
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -70,22 +73,32 @@ class Lattice:
     def load(self, tape: Tensor, margin: int, features: Tensor, residue: int) -> None:
         """Write the rows of [C, h, w] with this residue of y; the margin stays zero."""
         rows = range(residue, self.height, self.dilation)
-        for i, y in enumerate(rows, margin):
-            # A row at a time stays in the cache while it is turned from channels first to channels last.
-            pixels = features[:, y].contiguous().t().contiguous()
+        if tape.device.type in ROW_BY_ROW:
+            for i, y in enumerate(rows, margin):
+                pixels = features[:, y].contiguous().t().contiguous()
+                for x in self.residues[1]:
+                    row = pixels[x :: self.dilation]
+                    tape[x, i, margin : margin + len(row)] = row
+        else:
             for x in self.residues[1]:
-                row = pixels[x :: self.dilation]
-                tape[x, i, margin : margin + len(row)] = row
+                pixels = features[:, residue :: self.dilation, x :: self.dilation].permute(1, 2, 0)
+                tape[x, margin : margin + len(rows), margin : margin + pixels.shape[1]] = pixels
         tape[:, margin + len(rows) :].zero_()  # the class before may have had a row more
 
     def unload(self, tape: Tensor, features: Tensor, residue: int) -> None:
         """Undo `load` with no margin: write the rows of [C, h, w] with this residue of y."""
-        pixels = tape.new_empty((self.width, features.shape[0]))
-        for i, y in enumerate(range(residue, self.height, self.dilation)):
+        rows = range(residue, self.height, self.dilation)
+        if tape.device.type in ROW_BY_ROW:
+            pixels = tape.new_empty((self.width, features.shape[0]))
+            for i, y in enumerate(rows):
+                for x in self.residues[1]:
+                    row = pixels[x :: self.dilation]
+                    row.copy_(tape[x, i, : len(row)])
+                features[:, y] = pixels.t().contiguous()
+        else:
             for x in self.residues[1]:
-                row = pixels[x :: self.dilation]
-                row.copy_(tape[x, i, : len(row)])
-            features[:, y] = pixels.t().contiguous()
+                there = features[:, residue :: self.dilation, x :: self.dilation].permute(1, 2, 0)
+                there.copy_(tape[x, : len(rows), : there.shape[1]])
 
     def windows(self, tape: Tensor, tile_column: int) -> Tensor:
         """What each tile of a column of tiles of [rows, columns, C] meets: [tiles down, window pixels, C].

@@ -129,6 +129,19 @@ def test_local_transfer(shape, dtype):
         assert_close(x, y, dtype)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_class_by_class(monkeypatch, shape):
+    """What other devices than the CPU do to lay pixels out gives the same."""
+    *size, radius, dilation = shape
+    target, other, grad = draw(size), draw(size), draw((size[0], (2 * radius + 1) ** 2, *size[2:]))
+    results = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(lattice, "ROW_BY_ROW", devices)
+        volume = lattice.correlation(target, other, radius, dilation)
+        results.append([volume, lattice.gather(grad, other, radius, dilation)])
+    assert all(torch.equal(rows, classes) for rows, classes in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_rows(dtype):
     target, other = (draw((2, 5, 12, 19), dtype).requires_grad_() for _ in range(2))
