@@ -54,3 +54,64 @@ def test_pieces_below_min_nb_nodes_get_no_stroke():
     nothing = np.zeros_like(truth)
     assert len(Robot(min_nb_nodes=2).strokes(nothing, truth, 1)) == 1
     assert Robot(min_nb_nodes=4).strokes(nothing, truth, 1) == []
+
+
+def official(settings, prediction, truth, num_objects, key):
+    """davisinteractive's own robot, with the generator that ours would have."""
+    from davisinteractive.robot import InteractiveScribblesRobot
+
+    ours, robot = Robot(), InteractiveScribblesRobot(**settings)
+    ours.seed(*key)
+    robot.rng = ours.rng
+    drawn = robot.interact("", prediction[None], truth[None], nb_objects=num_objects, frame=0)
+    return [{"path": s["path"], "object_id": s["object_id"]} for s in drawn["scribbles"][0]]
+
+
+def blobs(rng, size):
+    """Three wobbly objects, some with holes, some of a few pixels, at the borders too, and some void."""
+    yx = np.indices(size)
+    labels = np.zeros(size, np.uint8)
+    for label in rng.choice([1, 2, 3, 255], 5, p=[0.3, 0.3, 0.3, 0.1]):
+        dy, dx = yx - rng.uniform(-5, np.add(size, 5))[:, None, None]
+        angle, distance = np.arctan2(dy, dx), np.hypot(dy, dx)
+        radius = rng.uniform(2, 0.4 * max(size)) * (1 + 0.3 * np.sin(rng.integers(2, 7) * angle))
+        hole = radius * rng.choice([0, 0.5])
+        labels[(distance < radius) & (distance >= hole)] = label
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_draws_what_the_official_robot_draws(seed):
+    """Holes (cycles of the axis), borders, broken opening radii, openings that leave nothing at first."""
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(20, 160, 2))
+    truth, prediction = blobs(rng, size), blobs(rng, size)
+    settings = {
+        "kernel_size": rng.choice([0, 0.15, 0.2, 0.6, 0.9]),
+        "max_kernel_radius": rng.choice([3.5, 16]),
+        "min_nb_nodes": int(rng.choice([1, 2, 4])),
+        "nb_points": int(rng.choice([20, 1000])),  # with 20, long axes are kept as they are
+    }
+    robot, key = Robot(**settings), (seed, "blobs", 1, 2)
+    for guess in (prediction, np.zeros_like(truth), np.roll(truth, 3, 0)):
+        expected = official(settings, guess, truth, 3, key)
+        assert robot.strokes(guess, truth, 3, key) == expected
+    assert len(expected) > 0
+
+
+def test_draws_the_same_without_scikit_images_inner_loop(labels, monkeypatch):
+    expected = Robot().strokes(np.zeros_like(labels), labels, 2)
+    monkeypatch.setattr("ivos.interaction.robot._skeletonize_loop", None)
+    assert Robot().strokes(np.zeros_like(labels), labels, 2) == expected
+
+
+def test_draws_what_the_official_robot_draws_on_real_frames(real_data):
+    from data.davis import DavisFolder
+
+    for video in DavisFolder(real_data / "davis", "train"):
+        truth = video.load_annotations()[-1]
+        for shift in (0, 9):
+            guess = np.where(truth == 255, 0, np.roll(truth, shift, 1)) if shift else np.zeros_like(truth)
+            key = (0, video.name, 1, shift)
+            expected = official({"kernel_size": 0.2, "min_nb_nodes": 2}, guess, truth, video.num_objects, key)
+            assert Robot().strokes(guess, truth, video.num_objects, key) == expected
