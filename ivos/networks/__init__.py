@@ -6,7 +6,7 @@ from ivos.networks.backbone import Backbone
 from ivos.networks.checkpoint import CheckpointError
 from ivos.networks.decoder import Decoder
 from ivos.networks.imagenet import load_imagenet
-from ivos.networks.tnet import FrameFeatures, TNet, global_transfer
+from ivos.networks.tnet import FrameFeatures, TNet, global_transfer, similarity, spread
 
 __all__ = [
     "ANet",
@@ -19,4 +19,6 @@ __all__ = [
     "global_transfer",
     "load",
     "load_imagenet",
+    "similarity",
+    "spread",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ivos.networks.backbone import Backbone, SEBottleneck
-from ivos.networks.decoder import Decoder
+from ivos.networks.decoder import Decoder, scale_up
 
 
 class Converter(nn.Module):
@@ -57,5 +57,6 @@ class ANet(nn.Module):
         pyramid = self.encoder(torch.cat([image, interaction], dim=1))
         skip3 = self.decoder.refine3.skip(pyramid.r3)
         skip2 = self.decoder.refine2.skip(pyramid.r2)
-        logits, feature = self.decoder(pyramid.r5, skip3, skip2)
+        logits, refined, context = self.decoder(pyramid.r5, skip3, skip2)
+        feature = torch.cat([refined, scale_up(context, 4)], dim=1)
         return logits, self.converter(feature, pyramid.r5)

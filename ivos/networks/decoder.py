@@ -17,6 +17,14 @@ def scale_up(x: Tensor, factor: int) -> Tensor:
     return resize(x, (x.shape[-2] * factor, x.shape[-1] * factor))
 
 
+def add_image(x: Tensor, image: Tensor) -> Tensor:
+    """Add what depends on images alone, [B, ...], to what depends on their objects too, [B N, ...].
+
+    The N objects of an image follow each other in ``x``.
+    """
+    return (x.unflatten(0, (len(image), -1)) + image[:, None]).flatten(0, 1)
+
+
 def _conv3x3(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
@@ -65,9 +73,24 @@ class Refine(nn.Module):
         return s + self.skip2(F.relu(self.skip1(F.relu(s))))
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
-        """``skip`` [B or 1, width, h, w] and ``coarse`` [B, width, h/2, w/2] -> [B, width, h, w]."""
-        m = skip + scale_up(coarse, 2)
+        """``skip`` [B, width, h, w] and ``coarse`` [B N, width, h/2, w/2] -> [B N, width, h, w]."""
+        m = add_image(scale_up(coarse, 2), skip)
         return m + self.merge2(F.relu(self.merge1(F.relu(m))))
+
+
+class Head(nn.Sequential):
+    """From the refined feature and the ASPP's, both of ``width`` channels, to logits at 1/4."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            *(_conv3x3(2 * width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.5)),
+            *(_conv3x3(width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1)),
+            nn.Conv2d(width, 1, 1),
+        )
+
+    def forward(self, refined: Tensor, pyramid: Tensor) -> Tensor:  # type: ignore[override]
+        """``refined`` [B, width, h, w] and ``pyramid`` [B, width, h/4, w/4] -> [B, 1, h, w]."""
+        return super().forward(torch.cat([refined, scale_up(pyramid, 4)], dim=1))
 
 
 class Decoder(nn.Module):
@@ -86,25 +109,22 @@ class Decoder(nn.Module):
         )
         self.refine3 = Refine(8 * encoder_width, width)
         self.refine2 = Refine(4 * encoder_width, width)
-        self.head = nn.Sequential(
-            *(_conv3x3(2 * width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.5)),
-            *(_conv3x3(width, width, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1)),
-            nn.Conv2d(width, 1, 1),
-        )
+        self.head = Head(width)
 
     def forward(
         self, r5: Tensor, skip3: Tensor, skip2: Tensor, local: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Decode.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode B N objects on B images.
 
         Args:
-            r5: [B, 32w, h, w] at 1/16 of the image.
-            skip3: ``refine3.skip(r3)``, [B or 1, width, 2h, 2w].
-            skip2: ``refine2.skip(r2)``, [B or 1, width, 4h, 4w].
-            local: T-Net's local transfer [B, 1, 4h, 4w]; None in A-Net.
+            r5: [B N, 32w, h, w] at 1/16 of the image.
+            skip3: ``refine3.skip(r3)``, [B, width, 2h, 2w].
+            skip2: ``refine2.skip(r2)``, [B, width, 4h, 4w].
+            local: T-Net's local transfer [B N, 1, 4h, 4w]; None in A-Net.
 
         Returns:
-            logits [B, 1, 16h, 16w] and the feature [B, 2 width, 4h, 4w] before the head.
+            logits [B N, 1, 16h, 16w], and what the head saw: the refined feature [B N, width, 4h, 4w] and
+            the ASPP's [B N, width, h, w].
         """
         m = r5
         for conv in self.reduce:
@@ -115,5 +135,5 @@ class Decoder(nn.Module):
         m = self.refine2(skip2, m)  # 1/4
         if local is not None:
             m = m + 0.5 * local
-        feature = torch.cat([m, scale_up(self.aspp(r5), 4)], dim=1)
-        return scale_up(self.head(feature), 4), feature
+        pyramid = self.aspp(r5)
+        return scale_up(self.head(m, pyramid), 4), m, pyramid

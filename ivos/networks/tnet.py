@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivos.networks.backbone import Backbone
-from ivos.networks.decoder import Decoder, resize
+from ivos.networks.decoder import Decoder, add_image, resize
 from kernels import local_transfer
 
 Normalize = Literal["displacements", "rows"]
@@ -26,6 +26,25 @@ class FrameFeatures:
     skip2: Tensor  # [B, decoder width, H/4, W/4]
 
 
+def similarity(annotated: Tensor, target: Tensor) -> Tensor:
+    """How much each position of an annotated frame gives to each position of the target frame.
+
+    Args:
+        annotated: image feature [B, C, h, w] of an annotated frame.
+        target: image feature [B, C, h, w] of the target frame.
+
+    Returns:
+        [B, h w, h w], dot products through a softmax over the target's positions (the last dimension).
+    """
+    return torch.softmax(annotated.flatten(2).transpose(1, 2) @ target.flatten(2), dim=2)
+
+
+def spread(values: Tensor, weights: Tensor) -> Tensor:
+    """Move features [B N, D, h, w] of the N objects on B images along a :func:`similarity` [B, h w, h w]."""
+    per_image = values.flatten(2).unflatten(0, (len(weights), -1)).flatten(1, 2)  # [B, N D, h w]
+    return (per_image @ weights).view(values.shape)
+
+
 def global_transfer(annotated: Tensor, objects: Tensor, target: Tensor) -> Tensor:
     """Move object features from the annotated frames to the target frame by their similarity.
 
@@ -33,22 +52,16 @@ def global_transfer(annotated: Tensor, objects: Tensor, target: Tensor) -> Tenso
     positions) of the dot products of its image feature with theirs; the K frames are averaged.
 
     Args:
-        annotated: image features [B or 1, K, C, h, w] of K annotated frames.
-        objects: object features [B, K, D, h, w].
-        target: image feature [B or 1, C, h, w].
+        annotated: image features [B, K, C, h, w] of K annotated frames.
+        objects: object features [B N, K, D, h, w] of the N objects on each of them.
+        target: image feature [B, C, h, w].
 
     Returns:
-        [B, D, h, w].
+        [B N, D, h, w].
     """
-    batch, frames, channels, height, width = objects.shape
-    keys = annotated.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [b, K h w, C]
-    similarity = torch.softmax(keys @ target.flatten(2), dim=2) / frames  # [b, K h w, h w]
-    values = objects.permute(0, 2, 1, 3, 4).flatten(2)  # [B, D, K h w]
-    if len(similarity) == 1:
-        moved = values.flatten(0, 1) @ similarity[0]
-    else:
-        moved = values @ similarity
-    return moved.view(batch, channels, height, width)
+    frames = annotated.shape[1]
+    moved = [spread(objects[:, k], similarity(annotated[:, k], target)) for k in range(frames)]
+    return torch.stack(moved).mean(0) if frames > 1 else moved[0]
 
 
 class TNet(nn.Module):
@@ -95,13 +108,25 @@ class TNet(nn.Module):
         )
 
     def local(self, target: FrameFeatures, previous: FrameFeatures, mask: Tensor) -> Tensor:
-        """Local transfer [B, 1, H/4, W/4] of the previous frame's probabilities ``mask`` [B, 1, H, W]."""
+        """Local transfer [B N, 1, H/4, W/4] of the previous frame's probabilities ``mask`` [B N, 1, H, W]."""
         small = resize(mask, target.local.shape[-2:])
-        if len(target.local) == 1:  # one image, its objects as the masks of that image
-            return local_transfer(
-                target.local, previous.local, small.transpose(0, 1), normalize=self.normalize
-            ).transpose(0, 1)
-        return local_transfer(target.local, previous.local, small, normalize=self.normalize)
+        per_image = small.squeeze(1).unflatten(0, (len(target.local), -1))  # [B, N, H/4, W/4]
+        moved = local_transfer(target.local, previous.local, per_image, normalize=self.normalize)
+        return moved.flatten(0, 1).unsqueeze(1)
+
+    def project(self, objects: Tensor) -> Tensor:
+        """The objects' half of the 1x1 convolution before the decoder, [..., 32w, h, w] -> same.
+
+        It is linear, so it may come before the global transfer: once per annotation, not once per frame.
+        """
+        weight = self.fuse.weight[:, objects.shape[-3] :]
+        return F.conv2d(objects.flatten(0, -4), weight).view(objects.shape)
+
+    def decode(self, target: FrameFeatures, moved: Tensor, local: Tensor) -> Tensor:
+        """Logits [B N, 1, H, W] from the global transfer of projected objects and the local transfer."""
+        fused = add_image(moved, target.fused)
+        logits, _, _ = self.decoder(fused, target.skip3, target.skip2, local if self.use_local else None)
+        return logits
 
     def forward(
         self,
@@ -111,24 +136,21 @@ class TNet(nn.Module):
         annotated: Tensor,
         objects: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Propagate to the target frame.
+        """Propagate N objects of each of B videos to the target frame; a video's objects follow each other.
 
         Args:
-            target: the target frame's features (batch B, or 1 for objects of one image).
+            target: the target frame's features, of batch B.
             previous: features of the frame before it in the direction of propagation.
-            mask: that frame's probabilities [B, 1, H, W].
-            annotated: ``r5`` of the K annotated frames, [B or 1, K, 32w, H/16, W/16].
-            objects: A-Net's object features on them, [B, K, 32w, H/16, W/16].
+            mask: that frame's probabilities [B N, 1, H, W].
+            annotated: ``r5`` of the K annotated frames, [B, K, 32w, H/16, W/16].
+            objects: A-Net's object features on them, [B N, K, 32w, H/16, W/16].
 
         Returns:
-            logits [B, 1, H, W] and the local transfer [B, 1, H/4, W/4].
+            logits [B N, 1, H, W] and the local transfer [B N, 1, H/4, W/4].
         """
         local = self.local(target, previous, mask)
-        fused = target.fused
         if self.use_global:
-            moved = global_transfer(annotated, objects, target.r5)
-            fused = fused + F.conv2d(moved, self.fuse.weight[:, target.r5.shape[1] :])
+            moved = global_transfer(annotated, self.project(objects), target.r5)
         else:
-            fused = fused.expand(len(mask), -1, -1, -1)
-        logits, _ = self.decoder(fused, target.skip3, target.skip2, local if self.use_local else None)
-        return logits, local
+            moved = torch.zeros_like(objects[:, 0])
+        return self.decode(target, moved, local), local
