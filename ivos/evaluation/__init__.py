@@ -1,6 +1,6 @@
 """J and F, and the DAVIS interactive session in a Lightning test loop."""
 
-from ivos.evaluation.metrics import f_measure, jaccard
+from ivos.evaluation.metrics import GroundTruth, f_measure, jaccard
 from ivos.evaluation.module import SessionModule, evaluate, report_folders
 from ivos.evaluation.progress import SessionProgress
 from ivos.evaluation.report import figures, summary_table
@@ -8,6 +8,7 @@ from ivos.evaluation.session import Request, Session, SessionRequests, Video
 from ivos.evaluation.settings import Metric, SessionSettings
 
 __all__ = [
+    "GroundTruth",
     "Metric",
     "Request",
     "Session",

@@ -1,12 +1,16 @@
 """Region similarity J and contour accuracy F of DAVIS (Perazzi et al., CVPR 2016)."""
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.integer]
+Mask = NDArray[np.uint8]  # 0 or 1
+Box = tuple[slice, slice]  # rows and columns
 
 
 def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
@@ -25,15 +29,7 @@ def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
     >>> jaccard(gt, pred, 3).round(3).tolist()
     [[0.667, 0.0, 1.0]]
     """
-    _check(gt, pred, num_objects)
-    values = np.empty((len(gt), num_objects))
-    for row, true, predicted in zip(values, gt, pred, strict=True):
-        for index in range(num_objects):
-            a, b = true == index + 1, predicted == index + 1
-            intersection = np.count_nonzero(a & b)
-            union = np.count_nonzero(a) + np.count_nonzero(b) - intersection
-            row[index] = intersection / union if union else 1.0
-    return values
+    return GroundTruth(gt, num_objects).jaccard(pred)
 
 
 def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
@@ -56,65 +52,145 @@ def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]
     >>> f_measure(gt, pred, 2).tolist()
     [[1.0, 1.0]]
     """
-    _check(gt, pred, num_objects)
-    radius = int(np.ceil(0.008 * np.linalg.norm(gt.shape[1:])))
-    values = np.empty((len(gt), num_objects))
-    for row, true, predicted in zip(values, gt, pred, strict=True):
-        for index in range(num_objects):
-            row[index] = _f_of_one(true == index + 1, predicted == index + 1, radius)
-    return values
+    return GroundTruth(gt, num_objects).f_measure(pred)
 
 
-def _check(gt: Labels, pred: Labels, num_objects: int) -> None:
-    if gt.ndim != 3 or gt.shape != pred.shape:
-        raise ValueError(f"labels [T, h, w] of equal shape are needed, got {gt.shape} and {pred.shape}")
-    if num_objects < 1:
-        raise ValueError(f"num_objects: at least 1 is needed, got {num_objects}")
+class GroundTruth:
+    """Labels that many predictions are scored against: what depends on them alone is computed once.
+
+    Memory: the labels themselves and, once F is asked for, the dilated boundary of every object in its
+    bounding box, at one bit per pixel, with four bytes for every boundary pixel.
+
+    Args:
+        labels: ground truth [T, h, w]; 255 (void) belongs to no object.
+        num_objects: N; objects are 1..N.
+    """
+
+    def __init__(self, labels: Labels, num_objects: int) -> None:
+        if labels.ndim != 3:
+            raise ValueError(f"labels [T, h, w] are needed, got {labels.shape}")
+        if num_objects < 1:
+            raise ValueError(f"num_objects: at least 1 is needed, got {num_objects}")
+        self.labels, self.num_objects = labels, num_objects
+        self.radius = int(np.ceil(0.008 * np.linalg.norm(labels.shape[1:])))
+        self._regions: list[_Region] = []
+        self._contours: list[_Contour] = []
+
+    def jaccard(self, pred: Labels) -> NDArray[np.float64]:
+        """J of labels [T, h, w]: float64 [T, N], see :func:`jaccard`."""
+        values = np.empty((len(self.labels), self.num_objects))
+        if not self._regions:
+            self._regions = [_Region.of(mask) for _, _, mask in self._masks(self.labels)]
+        for region, (t, index, mask) in zip(self._regions, self._masks(pred), strict=True):
+            true = self.labels[t][region.box] == index + 1
+            intersection = np.count_nonzero(true & mask[region.box])
+            union = region.area + np.count_nonzero(mask) - intersection
+            values[t, index] = intersection / union if union else 1.0
+        return values
+
+    def f_measure(self, pred: Labels) -> NDArray[np.float64]:
+        """F of labels [T, h, w]: float64 [T, N], see :func:`f_measure`."""
+        values = np.empty((len(self.labels), self.num_objects))
+        if not self._contours:
+            self._contours = [_Contour.of(mask, self.radius) for _, _, mask in self._masks(self.labels)]
+        for true, (t, index, mask) in zip(self._contours, self._masks(pred), strict=True):
+            values[t, index] = true.f_measure(mask, self.radius)
+        return values
+
+    def _masks(self, labels: Labels) -> Iterator[tuple[int, int, Mask]]:
+        """Frame, index of the object and its mask, for every frame and object."""
+        if labels.shape != self.labels.shape:
+            raise ValueError(
+                f"labels [T, h, w] of equal shape are needed, got {self.labels.shape} and {labels.shape}"
+            )
+        for t, frame in enumerate(labels):
+            for index in range(self.num_objects):
+                yield t, index, (frame == index + 1).view(np.uint8)
 
 
-def _f_of_one(true: NDArray[np.bool_], predicted: NDArray[np.bool_], radius: int) -> float:
-    box = _box(true | predicted, margin=radius + 2)  # outside it there is neither a boundary nor a match
-    if box is None:
-        return 1.0
-    true_boundary, predicted_boundary = _boundary(true, box), _boundary(predicted, box)
-    num_true, num_predicted = np.count_nonzero(true_boundary), np.count_nonzero(predicted_boundary)
-    if not num_true or not num_predicted:
-        return 1.0 if num_true == num_predicted else 0.0
-    disk = _disk(radius)
-    found_predicted = cv2.bitwise_and(predicted_boundary, cv2.dilate(true_boundary, disk))
-    found_true = cv2.bitwise_and(true_boundary, cv2.dilate(predicted_boundary, disk))
-    precision = np.count_nonzero(found_predicted) / num_predicted
-    recall = np.count_nonzero(found_true) / num_true
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+class _Region(NamedTuple):
+    """Where an object is on a frame, and how many pixels it has."""
+
+    box: Box
+    area: int
+
+    @classmethod
+    def of(cls, mask: Mask) -> "_Region":
+        return cls(_box(mask, 0), np.count_nonzero(mask))
 
 
-def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice] | None:
-    """The rows and columns that hold a mask, with a margin; None for an empty one."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return (
-        slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin),
-        slice(max(columns[0] - margin, 0), columns[-1] + 1 + margin),
-    )
+class _Contour(NamedTuple):
+    """The boundary of an object on a frame: in a box that holds it with all that is near it."""
+
+    box: Box
+    points: NDArray[np.int32]  # flat indices into the box, of the boundary's pixels
+    near: NDArray[np.uint8]  # the dilated boundary, a bit for every pixel of the box
+
+    @classmethod
+    def of(cls, mask: Mask, radius: int) -> "_Contour":
+        box = _box(mask, radius + 2)
+        boundary = _boundary(mask[box])
+        near = np.packbits(cv2.dilate(boundary, _disk(radius))) if boundary.size else boundary
+        return cls(box, np.flatnonzero(boundary).astype(np.int32), near)
+
+    def f_measure(self, predicted: Mask, radius: int) -> float:
+        box = _box(predicted, radius + 2)
+        boundary = _boundary(predicted[box])
+        num_true, num_predicted = len(self.points), np.count_nonzero(boundary)
+        if not num_true or not num_predicted:
+            return 1.0 if num_true == num_predicted else 0.0
+        ours, theirs = _overlap(self.box, box), _overlap(box, self.box)  # outside it there is no match
+        if ours is None or theirs is None:
+            return 0.0
+        shape = _shape(self.box)
+        near_true = np.unpackbits(self.near, count=shape[0] * shape[1]).reshape(shape)[ours]
+        true = np.zeros(shape, np.uint8)
+        true.ravel()[self.points] = 1
+        near_predicted = cv2.dilate(boundary, _disk(radius))[theirs]
+        precision = np.count_nonzero(boundary[theirs] & near_true) / num_predicted
+        recall = np.count_nonzero(true[ours] & near_predicted) / num_true
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _boundary(mask: NDArray[np.bool_], box: tuple[slice, slice]) -> NDArray[np.uint8]:
-    """Pixels of the box that differ from their right, lower or lower right neighbour, 0 or 1.
+def _box(mask: Mask, margin: int) -> Box:
+    """The rows and columns that hold a mask, with a margin; of no size for an empty one."""
+    x, y, width, height = cv2.boundingRect(mask)
+    if not width:
+        return slice(0, 0), slice(0, 0)
+    rows = slice(max(y - margin, 0), min(y + height + margin, mask.shape[0]))
+    return rows, slice(max(x - margin, 0), min(x + width + margin, mask.shape[1]))
+
+
+def _shape(box: Box) -> tuple[int, int]:
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
+
+
+def _overlap(inside: Box, other: Box) -> Box | None:
+    """The part of ``inside`` that ``other`` covers, in its own coordinates; None where there is none."""
+    spans = []
+    for a, b in zip(inside, other, strict=True):
+        low, high = max(a.start, b.start), min(a.stop, b.stop)
+        if low >= high:
+            return None
+        spans.append(slice(low - a.start, high - a.start))
+    return spans[0], spans[1]
+
+
+def _boundary(inside: Mask) -> Mask:
+    """Pixels of a box that differ from their right, lower or lower right neighbour, 0 or 1.
 
     In the last row and column of the frame only the neighbours inside it count, and its last pixel is never
     one (Martin's boundary map of 2003). The box's own last row and column are either the frame's or empty.
     """
-    inside = np.ascontiguousarray(mask[box])
-    boundary = np.zeros(inside.shape, bool)
-    boundary[:, :-1] = inside[:, :-1] != inside[:, 1:]
-    boundary[:-1] |= inside[:-1] != inside[1:]
-    boundary[:-1, :-1] |= inside[:-1, :-1] != inside[1:, 1:]
-    return boundary.view(np.uint8)
+    boundary = np.zeros(inside.shape, np.uint8)
+    boundary[:, :-1] = inside[:, :-1] ^ inside[:, 1:]
+    boundary[:-1] |= inside[:-1] ^ inside[1:]
+    boundary[:-1, :-1] |= inside[:-1, :-1] ^ inside[1:, 1:]
+    return boundary
 
 
 @lru_cache(maxsize=8)
-def _disk(radius: int) -> NDArray[np.uint8]:
+def _disk(radius: int) -> Mask:
     """All offsets up to ``radius`` away, as a structuring element."""
     offset = np.arange(-radius, radius + 1) ** 2
     return (offset[:, None] + offset <= radius**2).astype(np.uint8)

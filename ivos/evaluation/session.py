@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from ivos.errors import UserError
-from ivos.evaluation.metrics import f_measure, jaccard
+from ivos.evaluation.metrics import GroundTruth
 from ivos.evaluation.settings import Metric, SessionSettings
 from ivos.interaction import Scribbles, Stroke
 from ivos.interaction.robot import Robot  # also mends davisinteractive, so it must come before it
@@ -91,7 +91,7 @@ class _Scorer(EvaluationService):
         self.max_t, self.max_i = settings.max_time, settings.max_interactions
         self.time_threshold = settings.time_threshold
         self.avg_nb_objects = float(np.mean([video.num_objects for video in videos]))
-        self._truth: tuple[str, NDArray[np.uint8]] | None = None
+        self._truth: tuple[str, GroundTruth] | None = None
 
     @property
     def table(self) -> dict[str, dict[str, Any]]:
@@ -117,7 +117,7 @@ class _Scorer(EvaluationService):
         video = self.videos[sequence]
         if video.scribbles:
             return video.load_scribbles(scribble_idx)
-        truth = self._ground_truth(sequence)
+        truth = self._ground_truth(sequence).labels
         frame = _most_telling_frame(truth, video.num_objects)
         return self._draw(sequence, scribble_idx, 0, np.zeros_like(truth), frame)
 
@@ -132,8 +132,8 @@ class _Scorer(EvaluationService):
         next_scribble_frame_candidates: list[int] | None = None,
     ) -> Scribbles:
         """Score a round and draw the strokes of the next one on the worst frame not yet annotated."""
-        truth, num_objects = self._ground_truth(sequence), self.videos[sequence].num_objects
-        j, f = jaccard(truth, pred_masks, num_objects), f_measure(truth, pred_masks, num_objects)
+        truth = self._ground_truth(sequence)
+        j, f = truth.jaccard(pred_masks), truth.f_measure(pred_masks)
         frames, objects = np.indices(j.shape)
         user_key, session_key = user
         self.storage.store_interactions_results(
@@ -146,7 +146,7 @@ class _Scorer(EvaluationService):
             ),
         )
         quality = {"J": j, "F": f, "J_AND_F": 0.5 * j + 0.5 * f}[self.metric_to_optimize].mean(axis=1)
-        asked = set(next_scribble_frame_candidates or range(len(truth)))
+        asked = set(next_scribble_frame_candidates or range(len(j)))
         fresh = asked - set(self.storage.get_annotated_frames(session_key, sequence, scribble_idx))
         # A stable sort: among equals the earliest frame, on every processor.
         worst = int(next(i for i in quality.argsort(kind="stable") if i in (fresh or asked)))
@@ -158,15 +158,16 @@ class _Scorer(EvaluationService):
     def _draw(
         self, sequence: str, scribble: int, interaction: int, prediction: NDArray[np.uint8], frame: int
     ) -> Scribbles:
-        truth, num_objects = self._ground_truth(sequence), self.videos[sequence].num_objects
+        truth = self._ground_truth(sequence)
         key = (self.seed, sequence, scribble, interaction)
-        drawn: list[list[Stroke]] = [[] for _ in truth]
-        drawn[frame] = self.robot.strokes(prediction[frame], truth[frame], num_objects, key)
+        drawn: list[list[Stroke]] = [[] for _ in truth.labels]
+        drawn[frame] = self.robot.strokes(prediction[frame], truth.labels[frame], truth.num_objects, key)
         return {"scribbles": drawn, "sequence": sequence}
 
-    def _ground_truth(self, sequence: str) -> NDArray[np.uint8]:
+    def _ground_truth(self, sequence: str) -> GroundTruth:
         if self._truth is None or self._truth[0] != sequence:
-            self._truth = (sequence, self.videos[sequence].load_annotations())
+            video = self.videos[sequence]
+            self._truth = (sequence, GroundTruth(video.load_annotations(), video.num_objects))
         return self._truth[1]
 
 
