@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TILE_ROWS, TILE_COLUMNS = 2, 8
-# Devices on which a row of pixels at a time is copied, so that it stays in the cache while channels first
-# turns into channels last; elsewhere a launch costs more than that saves, and a class is copied at once.
-ROW_BY_ROW = ("cpu",)
+# Rows of pixels turned at a time between channels first and channels last: on the CPU as many as stay in the
+# cache, elsewhere all, because a launch costs more.
+ROWS_AT_A_TIME = {"cpu": 8}
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -70,35 +70,34 @@ class Lattice:
         shape = (len(self.residues[1]), rows + 2 * margin, columns + 2 * margin, features.shape[1])
         return features.new_zeros(shape, dtype=accumulation_type(features.dtype))
 
+    def chunks(self, residue: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+        """Yield some rows of the image with this residue of y at a time, and their places in the class."""
+        rows = range(residue, self.height, self.dilation)
+        count = ROWS_AT_A_TIME.get(device.type, len(rows))
+        for first in range(0, len(rows), count):
+            some = rows[first : first + count]
+            yield slice(some[0], some[-1] + 1, self.dilation), slice(first, first + len(some))
+
     def load(self, tape: Tensor, margin: int, features: Tensor, residue: int) -> None:
         """Write the rows of [C, h, w] with this residue of y; the margin stays zero."""
-        rows = range(residue, self.height, self.dilation)
-        if tape.device.type in ROW_BY_ROW:
-            for i, y in enumerate(rows, margin):
-                pixels = features[:, y].contiguous().t().contiguous()
-                for x in self.residues[1]:
-                    row = pixels[x :: self.dilation]
-                    tape[x, i, margin : margin + len(row)] = row
-        else:
+        inner = tape[:, margin:, margin:]
+        for there, here in self.chunks(residue, tape.device):
+            pixels = (
+                features[:, there].contiguous().flatten(1).t().contiguous().unflatten(0, (-1, self.width))
+            )
             for x in self.residues[1]:
-                pixels = features[:, residue :: self.dilation, x :: self.dilation].permute(1, 2, 0)
-                tape[x, margin : margin + len(rows), margin : margin + pixels.shape[1]] = pixels
-        tape[:, margin + len(rows) :].zero_()  # the class before may have had a row more
+                columns = pixels[:, x :: self.dilation]
+                inner[x, here, : columns.shape[1]] = columns
+        inner[:, here.stop :].zero_()  # the class before may have had a row more
 
     def unload(self, tape: Tensor, features: Tensor, residue: int) -> None:
         """Undo `load` with no margin: write the rows of [C, h, w] with this residue of y."""
-        rows = range(residue, self.height, self.dilation)
-        if tape.device.type in ROW_BY_ROW:
-            pixels = tape.new_empty((self.width, features.shape[0]))
-            for i, y in enumerate(rows):
-                for x in self.residues[1]:
-                    row = pixels[x :: self.dilation]
-                    row.copy_(tape[x, i, : len(row)])
-                features[:, y] = pixels.t().contiguous()
-        else:
+        for there, here in self.chunks(residue, tape.device):
+            pixels = tape.new_empty((here.stop - here.start, self.width, features.shape[0]))
             for x in self.residues[1]:
-                there = features[:, residue :: self.dilation, x :: self.dilation].permute(1, 2, 0)
-                there.copy_(tape[x, : len(rows), : there.shape[1]])
+                columns = pixels[:, x :: self.dilation]
+                columns.copy_(tape[x, here, : columns.shape[1]])
+            features[:, there] = pixels.flatten(0, 1).t().contiguous().view(-1, *pixels.shape[:2])
 
     def windows(self, tape: Tensor, tile_column: int) -> Tensor:
         """What each tile of a column of tiles of [rows, columns, C] meets: [tiles down, window pixels, C].

@@ -130,16 +130,17 @@ def test_local_transfer(shape, dtype):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_class_by_class(monkeypatch, shape):
-    """What other devices than the CPU do to lay pixels out gives the same."""
+def test_rows_at_a_time(monkeypatch, shape):
+    """Laying pixels out all at once, as on other devices than the CPU, or row by row gives the same."""
     *size, radius, dilation = shape
     target, other, grad = draw(size), draw(size), draw((size[0], (2 * radius + 1) ** 2, *size[2:]))
     results = []
-    for devices in (("cpu",), ()):
-        monkeypatch.setattr(lattice, "ROW_BY_ROW", devices)
+    for rows in ({}, {"cpu": 1}, {"cpu": 3}):
+        monkeypatch.setattr(lattice, "ROWS_AT_A_TIME", rows)
         volume = lattice.correlation(target, other, radius, dilation)
         results.append([volume, lattice.gather(grad, other, radius, dilation)])
-    assert all(torch.equal(rows, classes) for rows, classes in zip(*results, strict=True))
+    for other_rows in results[1:]:
+        assert all(torch.equal(x, y) for x, y in zip(results[0], other_rows, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
