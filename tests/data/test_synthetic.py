@@ -1,0 +1,179 @@
+"""The generator of synthetic video."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data.davis import DataError, DavisFolder
+from data.synthetic import SyntheticSpec, open_videos, render_clip, synthetic_davis, write_davis
+from ivos.interaction.palette import write_labels
+
+SMALL = SyntheticSpec(num_clips=3, num_frames=4, width=64, height=48, max_objects=2)
+
+
+def files_of(root):
+    return {
+        str(p.relative_to(root)): p.read_bytes() if p.suffix != ".json" else json.loads(p.read_text())
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
+
+
+def without_times(content):
+    """The robot notes when it drew a stroke."""
+    for strokes in content.get("scribbles", []) if isinstance(content, dict) else []:
+        for stroke in strokes:
+            stroke.pop("start_time", None), stroke.pop("end_time", None)
+    return content
+
+
+def test_a_clip_is_a_function_of_seed_and_index():
+    frames, labels = render_clip(SMALL, 1)
+    again = render_clip(dataclasses.replace(SMALL, num_clips=50), 1)
+    assert np.array_equal(frames, again[0])
+    assert np.array_equal(labels, again[1])
+    for other in ({"seed": 1}, {"stream": "val"}):
+        assert not np.array_equal(frames, render_clip(dataclasses.replace(SMALL, **other), 1)[0])
+    assert not np.array_equal(frames, render_clip(SMALL, 0)[0])
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_clips_are_what_they_should_be(index):
+    spec = dataclasses.replace(SMALL, num_clips=6, num_frames=8, max_objects=3, width=96, height=80)
+    frames, labels = render_clip(spec, index)
+    assert frames.shape == (8, 80, 96, 3)
+    assert labels.shape == (8, 80, 96)
+    assert frames.dtype == labels.dtype == np.uint8
+    first = set(np.unique(labels[0])) - {0}
+    assert first == set(range(1, len(first) + 1))
+    assert 1 <= len(first) <= 3
+    assert set(np.unique(labels)) - {0} == first
+    assert frames.std() > 10
+    assert (labels[0] != labels[-1]).any()
+
+
+def test_masks_follow_the_visible_edges():
+    """Without blur and noise, colours change across the edges of masks far more than elsewhere."""
+    still = dict.fromkeys(("motion_blur", "noise", "defocus", "shadows", "camouflage", "lighting"), 0)
+    spec = dataclasses.replace(SMALL, num_clips=12, jpeg_quality=100, occluders=0, **still)
+    across, elsewhere = [], []
+    for index in range(12):
+        frames, labels = render_clip(spec, index)
+        for frame, mask in zip(frames.astype(float), labels, strict=True):
+            step = np.abs(frame[:, 1:] - frame[:, :-1]).sum(-1)
+            edge = mask[:, 1:] != mask[:, :-1]
+            near = cv2.dilate(edge.astype(np.uint8), np.ones((3, 5))) > 0
+            across.append(step[edge])
+            elsewhere.append(step[~near])
+    assert np.concatenate(across).mean() > 3 * np.concatenate(elsewhere).mean()
+
+
+def test_effects_can_be_switched_off():
+    off = (
+        "motion rotation scaling deformation articulation leaving camera_pan camera_zoom camera_shake "
+        "backdrop_motion lighting noise defocus distractors motion_blur"
+    )
+    spec = dataclasses.replace(SMALL, jpeg_quality=100, **dict.fromkeys(off.split(), 0))
+    frames, labels = render_clip(spec, 0)
+    assert (frames == frames[0]).all()
+    assert (labels == labels[0]).all()
+
+
+def test_folder_is_the_same_for_any_number_of_workers(tmp_path):
+    spec = dataclasses.replace(SMALL, scribbles_per_clip=2)
+    one = files_of(write_davis(spec, tmp_path / "one", "val", num_workers=1))
+    two = files_of(write_davis(spec, tmp_path / "two", "val", num_workers=2))
+    assert {k: without_times(v) for k, v in one.items()} == {k: without_times(v) for k, v in two.items()}
+    folder = DavisFolder(tmp_path / "one", "val")  # which checks every file
+    assert [video.name for video in folder] == ["val-0000", "val-0001", "val-0002"]
+    assert [video.num_scribbles for video in folder] == [2, 2, 2]
+    frames, labels = render_clip(spec, 2)
+    assert np.array_equal(folder[2].load_annotations(), labels)
+    assert np.abs(folder[2].load_frames().astype(float) - frames).mean() < 6  # JPEG
+
+
+def test_cache_never_meets_stale_clips(tmp_path, capsys):
+    train, val = (dataclasses.replace(SMALL, stream=name, num_clips=2) for name in ("train", "val"))
+    root = synthetic_davis(tmp_path, {"train": train, "val": val}, num_workers=1)
+    assert "Making 2 synthetic clips (val)" in capsys.readouterr().out
+    stamp = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    assert synthetic_davis(tmp_path, {"train": train, "val": val}, num_workers=1) == root
+    assert capsys.readouterr().out == ""
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == stamp
+    assert json.loads((root / "parameters.json").read_text())["val"]["num_frames"] == 4
+    other = synthetic_davis(tmp_path, {"train": train, "val": dataclasses.replace(val, noise=0)}, 1)
+    assert other != root
+    clips = [DavisFolder(root, name)[0].load_frames() for name in ("train", "val")]
+    assert not np.array_equal(*clips)
+    assert sorted(tmp_path.iterdir()) == sorted([root, other])  # nothing half made
+
+
+def test_a_failure_leaves_no_half_set(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("full")
+
+    monkeypatch.setattr("data.synthetic._first_strokes", fail)
+    with pytest.raises(RuntimeError, match="full"):
+        synthetic_davis(tmp_path / "cache", {"val": SMALL}, num_workers=1)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_own_pictures(tmp_path):
+    sprites, backgrounds = tmp_path / "sprites", tmp_path / "backgrounds"
+    for folder in (sprites / "images", sprites / "masks", backgrounds):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    mask = np.zeros((60, 50), np.uint8)
+    cv2.circle(mask, (25, 30), 18, 1, -1)
+    picture = np.zeros((60, 50, 3), np.uint8)
+    picture[mask > 0] = (0, 0, 255)  # a red disc, in BGR
+    cv2.imwrite(str(sprites / "images/disc.png"), picture)
+    write_labels(sprites / "masks/disc.png", mask)
+    cv2.imwrite(str(backgrounds / "green.png"), np.full((90, 120, 3), (0, 200, 0), np.uint8))
+    plain = {"noise": 0, "lighting": 0, "shadows": 0, "occluders": 0, "distractors": 0, "jpeg_quality": 100}
+    options = {"sprites": str(sprites), "backgrounds": str(backgrounds)}
+    spec = dataclasses.replace(SMALL, **options, **plain, motion_blur=0, defocus=0)
+    frames, labels = render_clip(spec, int(rng.integers(3)))
+    assert frames[labels > 0].mean(0)[0] > 200  # red
+    assert frames[labels == 0].mean(0)[1] > 180  # green
+    root = synthetic_davis(tmp_path / "cache", {"val": spec}, num_workers=1)
+    cv2.imwrite(str(backgrounds / "blue.png"), np.full((90, 120, 3), (200, 0, 0), np.uint8))
+    from data.scene import picture_files
+
+    picture_files.cache_clear()  # as in a new process
+    assert synthetic_davis(tmp_path / "cache", {"val": spec}, num_workers=1) != root
+    (sprites / "masks/disc.png").rename(sprites / "masks/other.png")
+    from data.scene import sprite_files
+
+    sprite_files.cache_clear()
+    with pytest.raises(DataError, match=r"disc\.png: no mask"):
+        synthetic_davis(tmp_path / "cache", {"val": dataclasses.replace(spec, seed=5)}, num_workers=1)
+
+
+def test_open_videos(tmp_path):
+    small = {"num_clips": 2, "num_frames": 3, "width": 64, "height": 48, "max_objects": 2}
+    videos = open_videos(cache_dir=tmp_path, num_workers=1, **small)
+    assert isinstance(videos, DavisFolder)
+    assert [video.size for video in videos] == [(64, 48)] * 2
+    one = open_videos(cache_dir=tmp_path, sequences=["val-0001"], num_workers=1, **small)
+    assert [video.name for video in one] == ["val-0001"]
+    assert open_videos(root=videos.root).root == videos.root
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"subset": "test"}, "no subset 'test'; it has: train, val"),
+        ({"num_clips": 0}, "num_clips=0"),
+        ({"min_objects": 4, "max_objects": 3}, "min_objects=4"),
+        ({"noise": 2}, "noise=2"),
+        ({"nonsense": 2}, "nonsense"),
+        ({"backgrounds": "/nowhere"}, "/nowhere: no such folder"),
+    ],
+)
+def test_bad_parameters(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        open_videos(cache_dir=tmp_path, num_workers=1, **options)
