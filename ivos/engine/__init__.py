@@ -3,6 +3,6 @@
 from ivos.engine.atnet import ATNetSegmenter
 from ivos.engine.plan import Plan, plan_round
 from ivos.engine.segmenter import Segmenter
-from ivos.engine.store import FeatureStore
+from ivos.engine.store import TensorStore
 
-__all__ = ["ATNetSegmenter", "FeatureStore", "Plan", "Segmenter", "plan_round"]
+__all__ = ["ATNetSegmenter", "Plan", "Segmenter", "TensorStore", "plan_round"]
