@@ -1,10 +1,15 @@
 """What the command-line programs share: how they report the user's errors, and what they leave unsaid."""
 
 import contextlib
+import hashlib
 import logging
+import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 from ivos.errors import UserError
 
@@ -32,8 +37,42 @@ def reported() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of a run, or the one among several that reads, checks and reports."""
+    numbers = ("NODE_RANK", "RANK", "LOCAL_RANK", "SLURM_PROCID")  # of Lightning, torchrun, both, SLURM
+    return all(int(os.environ.get(number, 0)) == 0 for number in numbers)
+
+
+def agree_on_start_time() -> None:
+    """Put one start time into ``IVOS_START_TIME`` of all processes that ``torchrun`` has started.
+
+    A run's folder is named after it. The time is passed on through torchrun's own store.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or "IVOS_START_TIME" in os.environ:
+        return
+    from torch.distributed import TCPStore
+
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, timeout=timedelta(minutes=5))
+    key = f"ivos-start-time-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    if os.environ["RANK"] == "0":
+        store.set(key, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    os.environ["IVOS_START_TIME"] = store.get(key).decode()
+
+
+def sha256(path: str | Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def quiet_libraries() -> None:
-    """Leave libraries their warnings but take their chatter away."""
+    """Leave libraries their warnings but take their chatter away; of several processes one has the news."""
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.WARNING)
     for name in ("absl", "pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NO_NEWS:

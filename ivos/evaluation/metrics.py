@@ -116,7 +116,7 @@ class _Region(NamedTuple):
 
     @classmethod
     def of(cls, mask: Mask) -> "_Region":
-        return cls(_box(mask, 0), np.count_nonzero(mask))
+        return cls(_box(mask, 0), int(np.count_nonzero(mask)))
 
 
 class _Contour(NamedTuple):
@@ -130,7 +130,7 @@ class _Contour(NamedTuple):
     def of(cls, mask: Mask, radius: int) -> "_Contour":
         box = _box(mask, radius + 2)
         boundary = _boundary(mask[box])
-        near = np.packbits(cv2.dilate(boundary, _disk(radius))) if boundary.size else boundary
+        near = np.packbits(_dilate(boundary, radius)) if boundary.size else boundary
         return cls(box, np.flatnonzero(boundary).astype(np.int32), near)
 
     def f_measure(self, predicted: Mask, radius: int) -> float:
@@ -146,7 +146,7 @@ class _Contour(NamedTuple):
         near_true = np.unpackbits(self.near, count=shape[0] * shape[1]).reshape(shape)[ours]
         true = np.zeros(shape, np.uint8)
         true.ravel()[self.points] = 1
-        near_predicted = cv2.dilate(boundary, _disk(radius))[theirs]
+        near_predicted = _dilate(boundary, radius)[theirs]
         precision = np.count_nonzero(boundary[theirs] & near_true) / num_predicted
         recall = np.count_nonzero(true[ours] & near_predicted) / num_true
         return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -187,6 +187,10 @@ def _boundary(inside: Mask) -> Mask:
     boundary[:-1] |= inside[:-1] ^ inside[1:]
     boundary[:-1, :-1] |= inside[:-1, :-1] ^ inside[1:, 1:]
     return boundary
+
+
+def _dilate(mask: Mask, radius: int) -> Mask:
+    return cv2.dilate(mask, _disk(radius)).view(np.uint8)
 
 
 @lru_cache(maxsize=8)

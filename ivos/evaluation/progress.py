@@ -20,7 +20,8 @@ class SessionProgress(ProgressBar):
         self._console = Console()
         self._bars: Progress | None = None
         self._samples = self._rounds = TaskID(0)
-        self._done: set[tuple[str, int]] = set()
+        self._requests: Any = None
+        self._total = 0
         self._enabled = True
 
     def disable(self) -> None:
@@ -34,17 +35,22 @@ class SessionProgress(ProgressBar):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bars."""
         assert isinstance(pl_module, SessionModule)
-        session, self._done = pl_module.session, set()
-        samples, _, rounds = session.scorer.get_samples()
-        self._total = len(samples)
+        self._requests = requests = pl_module.requests
+        self._total = len(requests.run.all)
+        if not trainer.is_global_zero:
+            self.disable()
+        if self._enabled and self._done():
+            self._console.print(
+                f"Resumed: {self._done()} of {self._total} samples are done.", highlight=False
+            )
         if not self._enabled or not self._console.is_terminal:
             return
         columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
         self._bars = Progress(
             *columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=self._console
         )
-        self._samples = self._bars.add_task(f"samples, {TITLE[session.metric]}", total=self._total, note="")
-        self._rounds = self._bars.add_task("rounds", total=rounds, note="")
+        self._samples = self._bars.add_task(f"samples, {TITLE[requests.metric]}", total=self._total, note="")
+        self._rounds = self._bars.add_task("rounds", total=requests.settings.max_interactions, note="")
         self._bars.start()
 
     def on_test_batch_start(
@@ -54,7 +60,7 @@ class SessionProgress(ProgressBar):
         if self._bars:
             name = f"{batch.video.name} ({batch.scribble})"
             self._bars.update(self._rounds, description=name, completed=batch.round - 1)
-            self._bars.update(self._samples, completed=len(self._done - {(batch.video.name, batch.scribble)}))
+            self._bars.update(self._samples, completed=self._done())
 
     def on_test_batch_end(
         self,
@@ -66,17 +72,16 @@ class SessionProgress(ProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """A round is scored."""
-        self._done.add((batch.video.name, batch.scribble))
-        session = pl_module.session
-        values = session.rounds_of(batch.video.name, batch.scribble)[COLUMN[session.metric]]
-        note = f"{TITLE[session.metric]} " + " ".join(f"{value:.3f}" for value in values)
+        metric, rounds = self._requests.metric, self._requests.settings.max_interactions
+        values = self._requests.session.rounds_of(batch.video.name, batch.scribble)[COLUMN[metric]]
+        note = f"{TITLE[metric]} " + " ".join(f"{value:.3f}" for value in values)
+        done = self._done() + (batch.round == rounds)
         if self._bars:
-            last = batch.round == session.max_nb_interactions
             self._bars.update(self._rounds, completed=batch.round, note=note)
-            self._bars.update(self._samples, completed=len(self._done) - (0 if last else 1))
-        elif self._enabled and batch.round == session.max_nb_interactions:
+            self._bars.update(self._samples, completed=done)
+        elif self._enabled and batch.round == rounds:
             name = f"{batch.video.name} ({batch.scribble})"
-            self._console.print(f"sample {len(self._done)}/{self._total} {name}: {note}", highlight=False)
+            self._console.print(f"sample {done}/{self._total} {name}: {note}", highlight=False)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bars."""
@@ -90,6 +95,10 @@ class SessionProgress(ProgressBar):
 
     def _close(self) -> None:
         if self._bars:
-            self._bars.update(self._samples, completed=len(self._done))
+            self._bars.update(self._samples, completed=self._done())
             self._bars.stop()
             self._bars = None
+
+    def _done(self) -> int:
+        """Samples on disk, whichever process did them."""
+        return self._total - len(self._requests.run.remaining())

@@ -29,10 +29,10 @@ def figures(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def write_rounds(
-    report: pd.DataFrame, metric: str, rows: Sequence[tuple[str, int, int]], max_interactions: int, path: Path
-) -> None:
-    """Write ``rounds.csv``: the metric's mean over the frames for each object, sample and round.
+def rounds_table(
+    report: pd.DataFrame, metric: str, rows: Sequence[tuple[str, int, int]], max_interactions: int
+) -> pd.DataFrame:
+    """What goes into ``rounds.csv``: the metric's mean over the frames for each object, sample and round.
 
     Rounds that a sample did not reach in its time are left empty.
 
@@ -41,13 +41,12 @@ def write_rounds(
         metric: J, F or J_AND_F.
         rows: (sequence, object, scribble) of every row, whether it was reached or not.
         max_interactions: columns.
-        path: the file.
     """
     keys = ["sequence", "object_id", "scribble_idx"]
     means = report.groupby([*keys, "interaction"])[COLUMN[metric]].mean().unstack("interaction")
     table = means.reindex(index=pd.MultiIndex.from_tuples(rows), columns=range(1, max_interactions + 1))
     table.columns = [f"round-{number}" for number in table.columns]
-    table.rename_axis(index=["sequence", "obj_idx", "scr_idx"]).to_csv(path)
+    return table.rename_axis(index=["sequence", "obj_idx", "scr_idx"])
 
 
 def plot_curve(metric: str, summary: Mapping[str, Any], path: Path) -> None:

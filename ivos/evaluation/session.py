@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -10,7 +10,6 @@ from typing import Any, Protocol, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset
 
 from ivos.errors import UserError
 from ivos.evaluation.metrics import GroundTruth
@@ -23,6 +22,9 @@ from davisinteractive.dataset import Davis  # isort: skip
 from davisinteractive.evaluation import EvaluationService  # isort: skip
 from davisinteractive.session import DavisInteractiveSession  # isort: skip
 from davisinteractive.storage import LocalStorage  # isort: skip
+
+
+Sample = tuple[str, int]  # a sequence's name and the number of its first strokes, from 1
 
 
 class Video(Protocol):
@@ -62,6 +64,11 @@ class Video(Protocol):
         """The strokes of file ``index``, counted from 1."""
 
 
+def all_samples(videos: Sequence[Video]) -> list[Sample]:
+    """Every sample of the sequences, in order."""
+    return [(video.name, number + 1) for video in videos for number in range(video.num_scribbles)]
+
+
 @dataclass(frozen=True)
 class Request:
     """One round asked of the segmenter."""
@@ -81,8 +88,11 @@ class _Scorer(EvaluationService):
     depends on which others were run before it.
     """
 
-    def __init__(self, videos: Sequence[Video], metric: Metric, settings: SessionSettings) -> None:
+    def __init__(
+        self, videos: Sequence[Video], metric: Metric, settings: SessionSettings, samples: Sequence[Sample]
+    ) -> None:
         self.videos = {video.name: video for video in videos}
+        self.samples = list(samples)
         self.robot = Robot(**settings.robot)
         self.seed = settings.seed
         self.metric_to_optimize = metric
@@ -93,24 +103,9 @@ class _Scorer(EvaluationService):
         self.avg_nb_objects = float(np.mean([video.num_objects for video in videos]))
         self._truth: tuple[str, GroundTruth] | None = None
 
-    @property
-    def table(self) -> dict[str, dict[str, Any]]:
-        """The data set in the form of davisinteractive's own table."""
-        return {
-            video.name: {
-                "name": video.name,
-                "num_frames": video.num_frames,
-                "num_objects": video.num_objects,
-                "num_scribbles": video.num_scribbles,
-                "image_size": list(video.size),
-            }
-            for video in self.videos.values()
-        }
-
     def get_samples(self, *_: Any, **__: Any) -> tuple[list[tuple[str, int]], float | None, int]:
-        """All (sequence, scribble) by name and number, and the limits."""
-        samples = [(v.name, i + 1) for v in self.videos.values() for i in range(v.num_scribbles)]
-        return samples, self.max_t, self.max_i
+        """The samples by name and number, and the limits."""
+        return self.samples, self.max_t, self.max_i
 
     def get_scribble(self, sequence: str, scribble_idx: int) -> Scribbles:
         """The first strokes of a sample: of its file, or the robot's on the frame that shows most."""
@@ -192,18 +187,26 @@ class _Connector(AbstractConnector):
 class Session(DavisInteractiveSession):
     """``DavisInteractiveSession`` on any sequences, repeatable from its seed.
 
-    While it runs, ``report.tmp.csv`` in its folder holds the rounds so far; at the end that becomes
-    ``report.csv``.
+    While it runs, ``NAME.tmp.csv`` in its folder holds the rounds so far; at the end that becomes
+    ``NAME.csv``.
 
     Args:
         videos: the sequences, in the order of evaluation.
         metric: what the worst frame is chosen by and the summary is about.
         settings: limits, robot and seed.
         folder: where the report goes.
+        samples: what to evaluate of the sequences; None for everything.
+        name: of the report.
     """
 
     def __init__(
-        self, videos: Sequence[Video], metric: Metric, settings: SessionSettings, folder: Path
+        self,
+        videos: Sequence[Video],
+        metric: Metric,
+        settings: SessionSettings,
+        folder: Path,
+        samples: Sequence[Sample] | None = None,
+        name: str = "report",
     ) -> None:
         if metric not in get_args(Metric):
             raise UserError(f"session.metric: {metric!r} is none of {', '.join(get_args(Metric))}")
@@ -216,13 +219,14 @@ class Session(DavisInteractiveSession):
         )
         self.metric: Metric = metric
         self.session_key = f"seed-{settings.seed}"
-        self.scorer = _Scorer(videos, metric, settings)
+        samples = all_samples(videos) if samples is None else samples
+        self.scorer = _Scorer(videos, metric, settings, samples)
         self.connector = _Connector(self.scorer, self.user_key, self.session_key)
-        self.report_name = "report"
+        self.report_name = name
 
     def next(self) -> bool:
         """Whether there is another round; at the end the report is written."""
-        with self._own_table():
+        with _table(self.scorer.videos.values()):
             more: bool = super().next()
             return more
 
@@ -230,17 +234,8 @@ class Session(DavisInteractiveSession):
         self, pred_masks: NDArray[np.uint8], next_scribble_frame_candidates: list[int] | None = None
     ) -> None:
         """Hand in a round's labels [T, h, w]."""
-        with self._own_table():
+        with _table(self.scorer.videos.values()):
             super().submit_masks(pred_masks, next_scribble_frame_candidates)
-
-    @contextlib.contextmanager
-    def _own_table(self) -> Iterator[None]:
-        """davisinteractive looks counts up in one table for the whole process; lend it ours for a call."""
-        official, Davis.dataset = Davis.dataset, self.scorer.table
-        try:
-            yield
-        finally:
-            Davis.dataset = official
 
     def requests(self) -> Iterator[Request]:
         """The rounds, one after the other; the masks of one must be submitted before the next is taken."""
@@ -269,26 +264,36 @@ class Session(DavisInteractiveSession):
         return summary
 
 
-class SessionRequests(IterableDataset):
-    """A session's requests as a data set, so that a Lightning test loop can drive it.
-
-    Its length is the largest possible number of rounds. That it has one at all matters: without, Lightning
-    would ask for a round ahead of the masks it depends on.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def __len__(self) -> int:
-        samples, _, rounds = self.session.scorer.get_samples()
-        return len(samples) * rounds
-
-    def __iter__(self) -> Iterator[Request]:
-        with self.session:
-            yield from self.session.requests()
+def summarise(
+    report: pd.DataFrame, videos: Sequence[Video], metric: Metric, settings: SessionSettings
+) -> dict[str, Any]:
+    """The official summary of an official report."""
+    with _table(videos):
+        summary: dict[str, Any] = _Scorer(videos, metric, settings, ()).summarize_report(report)
+    return summary
 
 
-def _most_telling_frame(truth: NDArray[np.uint8], num_objects: int) -> int:
+@contextlib.contextmanager
+def _table(videos: Iterable[Video]) -> Iterator[None]:
+    """davisinteractive looks counts up in one table for the whole process; lend it ours for a while."""
+    official = Davis.dataset
+    Davis.dataset = {
+        video.name: {
+            "name": video.name,
+            "num_frames": video.num_frames,
+            "num_objects": video.num_objects,
+            "num_scribbles": video.num_scribbles,
+            "image_size": list(video.size),
+        }
+        for video in videos
+    }
+    try:
+        yield
+    finally:
+        Davis.dataset = official
+
+
+def _most_telling_frame(truth: NDArray[np.integer], num_objects: int) -> int:
     """The frame with most objects, of these the one whose smallest object is largest, of these the first."""
     areas = np.array([[np.count_nonzero(frame == i + 1) for i in range(num_objects)] for frame in truth])
     visible = (areas > 0).sum(axis=1)

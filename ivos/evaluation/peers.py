@@ -1,0 +1,125 @@
+"""The processes that share a run: each holds a lock for as long as it lives, and all watch the others'.
+
+Locks are the kernel's (``flock``): they go with the process, however it ends, and no message has to get
+through. So a lost process is noticed within a second on one machine, and on all that share the folder where
+the file system passes locks on.
+"""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from ivos.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: nobody is watched
+    fcntl = None  # type: ignore[assignment]
+
+INTERVAL = 0.5  # seconds between looks at the others
+PATIENCE = 5.0  # seconds for the processes of a killed run to be gone
+
+
+class Peers:
+    """This process' place among those that share a run, as a context.
+
+    Made by every process before the first of them begins to work; that they have all got there before
+    :meth:`watch` is for the caller to see to (Lightning's setup is a barrier).
+
+    Args:
+        folder: where the locks are.
+        rank: the number of this process.
+        processes: how many there are.
+
+    Raises:
+        UserError: a process of another run is at work in the folder.
+    """
+
+    def __init__(self, folder: Path, rank: int, processes: int) -> None:
+        self.folder, self.rank = folder, rank
+        folder.mkdir(parents=True, exist_ok=True)
+        self.others = [number for number in range(processes) if number != rank]
+        self._watcher: threading.Thread | None = None
+        self._lock = self._take(rank)
+        if rank == 0:  # what a run of more processes has left
+            for path in folder.glob("process-*.lock"):
+                number = int(path.stem.removeprefix("process-"))
+                if number >= processes:
+                    self._take(number).close()
+                    path.unlink()
+
+    def watch(self) -> None:
+        """From now on end this process, with a message, should another be lost."""
+        if self.others and fcntl and not self._watcher:
+            self._watcher = threading.Thread(target=self._watch, daemon=True, name="peers")
+            self._watcher.start()
+
+    def __enter__(self) -> "Peers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave, the work of this process being done, and wait for the others to leave, too.
+
+        After an error this process counts as lost.
+        """
+        if kind is None:
+            self._path(self.rank).unlink(missing_ok=True)
+        self._lock.close()
+        if kind is None:
+            self.watch()
+            if self._watcher:
+                self._watcher.join()
+
+    def _watch(self) -> None:
+        while True:
+            alive = {number: self._is_alive(number) for number in self.others}
+            lost = [str(number) for number, living in alive.items() if living is False]
+            if lost:
+                if not any(living for number, living in alive.items() if number < self.rank):
+                    print(
+                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. The samples "
+                        "completed so far are kept; go on with resume=true and the same hydra.run.dir.",
+                        "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
+            if all(living is None for living in alive.values()):
+                return
+            time.sleep(INTERVAL)
+
+    def _is_alive(self, number: int) -> bool | None:
+        """Whether a process lives; None where it has left."""
+        path = self._path(number)
+        try:
+            with path.open() as file:
+                if not _lock(file, fcntl.LOCK_SH):
+                    return True
+        except FileNotFoundError:
+            return None
+        return False if path.exists() else None  # it may have left just now
+
+    def _take(self, number: int) -> IO[str]:
+        file = self._path(number).open("a")
+        deadline = time.monotonic() + PATIENCE
+        while fcntl and not _lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{self.folder.parent}: another run is at work there; wait for its end, or end it"
+                )
+            time.sleep(0.1)
+        return file
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"process-{number}.lock"
+
+
+def _lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,385 @@
+"""Samples shared out over processes, and runs that are killed and go on."""
+
+import contextlib
+import doctest
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+
+from data.davis import DavisFolder
+from ivos.errors import UserError
+from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
+from ivos.evaluation.peers import Peers
+
+from .conftest import ROOT, TINY, draw
+from .test_evaluate import without_times
+
+SETTINGS = SessionSettings(metric="J", max_interactions=4)
+FORK = multiprocessing.get_context("fork")  # what is imported stays so, and each start takes no time
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Three sequences with six samples."""
+    root = tmp_path_factory.mktemp("three")
+    draw(root, "abc", frames=4, objects=3, scribbles=(1, 0, 3))
+    draw(root, "discs", scribbles=(0, 2))
+    draw(root, "one", size=(31, 20), frames=2, objects=1, scribbles=())
+    return DavisFolder(root)
+
+
+class Guess:
+    """The ground truth, moved: ever less from round to round. Kills its process at a call, if it has to."""
+
+    def __init__(self, videos, calls=10**6, end=lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        self.videos, self.calls, self.end = videos, calls, end
+
+    def start(self, frames, num_objects):
+        (video,) = [
+            v for v in self.videos if (v.num_frames, v.size[::-1]) == (len(frames), frames.shape[1:3])
+        ]
+        self.truth, self.round = video.load_annotations(), 0
+
+    def interact(self, frame, strokes):
+        self.calls -= 1
+        if self.calls < 0:
+            self.end()
+        self.round += 1
+        return np.roll(self.truth, 8 // self.round, 2)
+
+
+def run_it(folder, segmenter, settings=SETTINGS, videos=None, **options):
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    return evaluate(segmenter, videos or segmenter.videos, settings, folder, trainer, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos, tmp_path_factory):
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_it(folder, Guess(videos), save_masks=True)
+    return folder
+
+
+def stop():
+    raise InterruptedError
+
+
+@pytest.fixture
+def unfinished(videos, tmp_path):
+    """A folder with one complete sample and two rounds of the next."""
+    with pytest.raises(InterruptedError):
+        run_it(tmp_path / "run", Guess(videos, calls=6, end=stop), facts={"checkpoint": "sha256 1"})
+    return tmp_path / "run"
+
+
+def test_shares_are_even_and_complete():
+    costs = np.random.default_rng(0).integers(1, 100, 40).tolist()
+    shares = share_out(costs, 7)
+    assert sorted(i for share in shares for i in share) == list(range(40))
+    assert all(share == sorted(share) for share in shares)
+    loads = [sum(costs[i] for i in share) for share in shares]
+    assert max(loads) - min(loads) < min(costs) + 10
+    assert share_out(costs[:3], 5)[3:] == [[], []]
+    assert doctest.testmod(run_folder).failed == 0
+    assert doctest.testmod(run_folder).attempted > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_five_times_over(videos, undisturbed, tmp_path, seed):
+    """SIGKILL at random rounds: in the middle of a sample, in its first round, before anything is done."""
+    folder, rng = tmp_path / "run", random.Random(seed)
+    calls = [rng.randrange(9) for _ in range(5)]
+    for number in calls:
+        options = {"resume": folder.exists(), "save_masks": True}
+        process = FORK.Process(target=run_it, args=(folder, Guess(videos, number)), kwargs=options)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, calls
+        assert not (folder / "report.csv").exists()
+    run_it(folder, Guess(videos), resume=True, save_masks=True)
+    assert without_times(folder) == without_times(undisturbed)
+    masks = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*.png")} for f in (folder, undisturbed)]
+    masks = [{path: data for path, data in found.items() if path.parts[0] == "masks"} for found in masks]
+    assert masks[0] == masks[1]
+    assert not list(folder.rglob("*.tmp*"))
+    assert not list(folder.rglob("*.lock"))
+
+
+def test_what_is_complete_is_not_done_again(videos, unfinished, undisturbed):
+    complete = unfinished / "samples" / "abc-001.csv"
+    before = complete.read_bytes()
+    guess = Guess(videos)
+    run_it(unfinished, guess, resume=True, facts={"checkpoint": "sha256 1"})
+    assert 10**6 - guess.calls == 5 * 4  # five samples of four rounds
+    assert complete.read_bytes() == before  # with its times
+    assert without_times(unfinished) == without_times(undisturbed)
+
+
+def test_partial_results_can_be_read_at_any_time(unfinished):
+    parts = unfinished / "samples"
+    columns = "session_id sequence scribble_idx interaction object_id frame jaccard contour j_and_f timing"
+    for name, rounds in (("abc-001.csv", 4), ("abc-002.tmp.csv", 2)):
+        part = pd.read_csv(parts / name, index_col=0)
+        assert list(part.columns) == columns.split()
+        assert len(part) == rounds * 4 * 3
+        assert part["interaction"].max() == rounds
+
+
+def test_a_finished_run_resumed_writes_its_reports_again(undisturbed, videos, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(undisturbed, folder)
+    before = {name: (folder / name).read_bytes() for name in ("report.csv", "summary.json", "rounds.csv")}
+    for name in (*before, "curve.png"):
+        (folder / name).unlink()
+    guess = Guess(videos)
+    run_it(folder, guess, resume=True)
+    assert guess.calls == 10**6
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert (folder / "curve.png").exists()
+
+
+def test_nothing_scored_in_time_is_a_result_too(videos, tmp_path, undisturbed):
+    """A sample whose first round came too late has an empty report; the others' columns keep their types."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    part = folder / "samples" / "abc-001.csv"
+    part.write_text(part.read_text().splitlines()[0] + "\n")
+    summary = run_it(folder, Guess(videos), resume=True)["J"]
+    report = pd.read_csv(folder / "report.csv", index_col=0)
+    assert len(report) == 4 * (2 * 4 * 3 + 2 * 3 * 2 + 2)
+    assert report["jaccard"].dtype == np.float64
+    assert summary["curve"]["J"][1] < json.loads((undisturbed / "summary.json").read_text())["curve"]["J"][1]
+
+
+DIFFERENT = {
+    "session.seed": {"settings": SessionSettings(metric="J", max_interactions=4, seed=1)},
+    "session.max_interactions": {"settings": SessionSettings(metric="J", max_interactions=5)},
+    "session.max_time": {"settings": SessionSettings(metric="J", max_interactions=4, max_time=None)},
+    "session.metric": {"settings": SessionSettings(metric=("J", "F"), max_interactions=4)},
+    "session.robot.nb_points": {
+        "settings": SessionSettings(metric="J", max_interactions=4, robot={"nb_points": 9})
+    },
+    "checkpoint": {"facts": {"checkpoint": "sha256 2"}},
+    "data.subset": {"facts": {"checkpoint": "sha256 1", "data.subset": "train"}},
+    "data.sequences discs": {"videos": 1},
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_other_settings_are_named(name, videos, unfinished):
+    options = {"facts": {"checkpoint": "sha256 1"}, **DIFFERENT[name]}
+    if "videos" in options:
+        options["videos"] = [v for v in videos if v.name != "discs"]
+    guess = Guess(videos, calls=0)
+    with pytest.raises(UserError, match=rf"was begun with .*{name}") as error:
+        run_it(unfinished, guess, resume=True, **options)
+    assert str(unfinished) in str(error.value)
+    assert str(error.value).count(";") == 1  # that one alone
+
+
+def test_several_metrics_resumed_as_one_are_noticed(videos, tmp_path):
+    settings = SessionSettings(metric=("J", "F"), max_interactions=1)
+    with pytest.raises(InterruptedError):
+        run_it(tmp_path, Guess(videos, calls=2, end=stop), settings)
+    with pytest.raises(UserError, match=r"begun with several of session\.metric"):
+        run_it(tmp_path, Guess(videos), SessionSettings(metric="F", max_interactions=1), resume=True)
+
+
+def test_an_unfinished_run_is_not_overwritten(videos, unfinished):
+    before = sorted(unfinished.rglob("*"))
+    with pytest.raises(UserError, match="unfinished run; go on with resume=true"):
+        run_it(unfinished, Guess(videos))
+    assert sorted(unfinished.rglob("*")) == before
+
+
+def test_damaged_files_are_named(videos, unfinished):
+    facts = {"checkpoint": "sha256 1"}
+    (unfinished / "samples" / "abc-001.csv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"abc-001\.csv: unreadable"):
+        run_it(unfinished, Guess(videos), resume=True, facts=facts)
+    (unfinished / "session.json").write_text("{")
+    with pytest.raises(UserError, match=r"session\.json: unreadable"):
+        run_it(unfinished, Guess(videos), resume=True, facts=facts)
+
+
+@contextlib.contextmanager
+def process(target, *arguments):
+    """A forked process, for as long as the block lasts."""
+    forked = FORK.Process(target=target, args=arguments)
+    forked.start()
+    try:
+        yield forked
+    finally:
+        forked.kill()
+        forked.join()
+
+
+def hold(folder, rank, processes, ready):
+    with Peers(folder, rank, processes):
+        ready.set()
+        time.sleep(600)
+
+
+def watch(folder, rank, processes, output):
+    with Path(output).open("w") as sys.stderr, Peers(folder, rank, processes) as peers:
+        peers.watch()
+        time.sleep(600)
+
+
+def test_a_lost_process_ends_the_others_with_a_message(tmp_path):
+    ready = FORK.Event()
+    with process(hold, tmp_path, 1, 3, ready) as lost:
+        ready.wait(60)
+        with Peers(tmp_path, 2, 3), process(watch, tmp_path, 0, 3, tmp_path / "said") as other:
+            time.sleep(1)
+            assert other.is_alive()
+            lost.kill()
+            other.join(60)
+            assert other.exitcode == 1
+            for number in (0, 1):  # else this process would end, too
+                (tmp_path / f"process-{number}.lock").unlink()
+    said = (tmp_path / "said").read_text()
+    assert "process 1 of 3 was lost" in said
+    assert "go on with resume=true" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_those_that_have_left_are_not_missed(tmp_path):
+    ready = FORK.Event()
+    with process(hold, tmp_path, 5, 6, ready) as stale:  # of a run of six that was killed
+        ready.wait(60)
+        stale.kill()
+        stale.join()
+    with Peers(tmp_path, 1, 2):
+        pass  # waits for nobody: number 0 is not there
+    with Peers(tmp_path, 0, 2) as peers:
+        peers.watch()
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_two_runs_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("ivos.evaluation.peers.PATIENCE", 0.2)
+    ready = FORK.Event()
+    with process(hold, tmp_path / "samples", 0, 1, ready):
+        ready.wait(60)
+        with pytest.raises(UserError, match="another run is at work"):
+            Peers(tmp_path / "samples", 0, 1)
+    Peers(tmp_path / "samples", 0, 1)  # its end is the end of it
+
+
+def test_resume_needs_a_folder(videos, tmp_path, monkeypatch, capsys):
+    from hydra.core.global_hydra import GlobalHydra
+
+    import evaluate as program
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *TINY, f"data.root={videos.root}", "resume=true"])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as stopped:
+        program.main()
+    assert stopped.value.code == 2
+    assert "hydra.run.dir=FOLDER" in capsys.readouterr().err
+
+
+def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=2", "trainer.accelerator=cpu"]
+    status, output, two = run(*arguments, "trainer.devices=2", folder=tmp_path / "two")
+    assert status == 0, output
+    assert output.count("UNTRAINED") == output.count("AUC") == 1
+    for noise in ("Warning", "warn", "GLOBAL_RANK", "Traceback", "process_group"):
+        assert noise not in output, output
+    status, output, one = run(*arguments, folder=tmp_path / "one")
+    assert status == 0, output
+    assert without_times(two) == without_times(one)
+    assert (two / "metrics.csv").exists()
+    assert not list(two.rglob("*.lock"))
+
+
+@pytest.mark.slow
+def test_torchrun_makes_one_folder(videos, tmp_path):
+    """Without hydra.run.dir: each process would name it after its own clock."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "evaluate.py")]
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=1", "trainer.accelerator=cpu"]
+    done = subprocess.run(
+        [*command, *arguments, "trainer.devices=2"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (tmp_path / "outputs/evaluate").iterdir()
+    assert len(list((folder / "samples").iterdir())) == 6
+    assert (folder / "report.csv").exists()
+
+
+@contextlib.contextmanager
+def started(folder, *arguments):
+    """evaluate.py at work in its own process group, from when its samples' folder is there."""
+    with (folder.parent / "output").open("a") as output:
+        program = subprocess.Popen(
+            [sys.executable, str(ROOT / "evaluate.py"), f"hydra.run.dir={folder}", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder.parent,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            while program.poll() is None and not list(folder.glob("samples/process-*.lock")):
+                time.sleep(0.05)
+            yield program
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
+
+
+@pytest.mark.slow
+def test_the_program_killed_five_times_over(run, videos, tmp_path):
+    """At random moments of its work, one and two processes by turns; two finish what is left."""
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=12", "trainer.accelerator=cpu"]
+    folder, rng = tmp_path / "killed", random.Random(0)
+    for number in range(5):
+        options = [f"trainer.devices={1 + number % 2}", f"resume={number > 0}"]
+        with started(folder, *arguments, *options) as program:
+            time.sleep(rng.uniform(0, 3))
+            assert program.poll() is None, (tmp_path / "output").read_text()
+    status, output, _ = run(*arguments, "trainer.devices=2", "resume=true", folder=folder)
+    assert status == 0, output
+    status, output, one = run(*arguments, folder=tmp_path / "one")
+    assert status == 0, output
+    assert without_times(folder) == without_times(one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_lost_in_the_middle_of_its_share(run, videos, tmp_path, victim):
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=16", "trainer.accelerator=cpu"]
+    folder = tmp_path / "killed"
+    with started(folder, *arguments, "trainer.devices=2") as program:
+        while len(list(folder.glob("samples/*.tmp.csv"))) < 2:
+            time.sleep(0.05)
+        children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        os.kill(program.pid if victim == 0 else int(children[0]), signal.SIGKILL)
+        program.wait(60)
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "output").read_text().count("was lost") and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert f"error: process {victim} of 2 was lost" in (tmp_path / "output").read_text()
+    status, output, _ = run(*arguments, "resume=true", folder=folder)
+    assert status == 0, output
+    assert (folder / "report.csv").exists()
