@@ -1,0 +1,204 @@
+"""Where the time of a whole evaluation goes, and what several processes save.
+
+uv run benchmarks/evaluation.py [--model small] [--clips 2] [--frames 20] [--rounds 4] [--processes 2]
+
+Synthetic clips of 480p, an untrained network, one thread. The first table takes one evaluation to pieces,
+with our scoring and once more with davisinteractive's own J, F and robot in its place; the second one runs
+evaluate.py with one process and with several.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from data.davis import DavisFolder, Sequence
+from data.synthetic import SyntheticSpec, write_davis
+from ivos.cli import quiet_libraries
+from ivos.engine import ATNetSegmenter
+from ivos.evaluation import GroundTruth, SessionSettings, evaluate, module
+from ivos.interaction.robot import Robot  # mends davisinteractive, so it must come before it
+
+from davisinteractive.metrics import batched_f_measure, batched_jaccard  # isort: skip
+from davisinteractive.robot import InteractiveScribblesRobot  # isort: skip
+
+PROGRAM = Path(__file__).parents[1] / "evaluate.py"
+NETWORK, REST = "network: all rounds", "session, Lightning, report files"
+PARTS: list[tuple[str, Any, str]] = [
+    (NETWORK, ATNetSegmenter, "start"),
+    (NETWORK, ATNetSegmenter, "interact"),
+    ("frames and masks read", Sequence, "load_frames"),
+    ("frames and masks read", Sequence, "load_annotations"),
+    ("J", GroundTruth, "jaccard"),
+    ("F", GroundTruth, "f_measure"),
+    ("robot", Robot, "strokes"),
+    ("summary, curve.png", module, "summarise"),
+    ("summary, curve.png", module, "_write_reports"),
+]
+
+
+def official_jaccard(truth: GroundTruth, pred: Any) -> Any:
+    return batched_jaccard(truth.labels, pred, average_over_objects=False, nb_objects=truth.num_objects)
+
+
+def official_f_measure(truth: GroundTruth, pred: Any) -> Any:
+    return batched_f_measure(truth.labels, pred, average_over_objects=False, nb_objects=truth.num_objects)
+
+
+def official_strokes(robot: Robot, prediction: Any, truth: Any, num_objects: int, key: Any) -> Any:
+    """The official robot, with ours' generator and settings."""
+    robot.seed(*key)
+    official = InteractiveScribblesRobot(
+        robot.kernel_size, robot.max_kernel_radius, robot.min_nb_nodes, robot.nb_points
+    )
+    official.rng = robot.rng
+    drawn = official.interact("", prediction[None], truth[None], nb_objects=num_objects, frame=0)
+    return drawn["scribbles"][0]
+
+
+OFFICIAL = [
+    (GroundTruth, "jaccard", official_jaccard),
+    (GroundTruth, "f_measure", official_f_measure),
+    (Robot, "strokes", official_strokes),
+]
+
+
+@contextmanager
+def timed(seconds: Counter[str]) -> Iterator[None]:
+    """Add up the time spent in each of the parts (none of them calls another)."""
+
+    def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] += time.perf_counter() - start  # type: ignore[assignment]
+
+        return wrapped
+
+    with ExitStack() as stack:
+        for part, owner, name in PARTS:
+            stack.enter_context(mock.patch.object(owner, name, wrap(part, getattr(owner, name))))
+        yield
+
+
+def take_to_pieces(root: Path, model: str, rounds: int, official: bool) -> Counter[str]:
+    """Seconds of each part of an evaluation, and under "" of all of it."""
+    with initialize_config_module("conf", version_base="1.3"):
+        cfg = compose("evaluate", [f"model={model}"])
+    torch.manual_seed(0)
+    segmenter = ATNetSegmenter(instantiate(cfg.model))
+    videos, settings = DavisFolder(root), SessionSettings(max_interactions=rounds, max_time=None)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    seconds: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for owner, name, function in OFFICIAL if official else ():
+            stack.enter_context(mock.patch.object(owner, name, function))
+        stack.enter_context(timed(seconds))
+        start = time.perf_counter()
+        evaluate(segmenter, videos, settings, folder, trainer)
+        total = time.perf_counter() - start
+    seconds[REST] = total - sum(seconds.values())  # type: ignore[assignment]
+    seconds[""] = total  # type: ignore[assignment]
+    return seconds
+
+
+def parts_table(root: Path, model: str, rounds: int) -> Table:
+    ours, theirs = (take_to_pieces(root, model, rounds, official) for official in (False, True))
+    table = Table(title=f"Where the time goes ({model} network)", box=box.MARKDOWN)
+    for column in ("", "ivos", "share", "with davisinteractive's scoring", "share", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, a: float, b: float) -> None:
+        shares = (f"{100 * seconds / whole['']:.1f} %" for seconds, whole in ((a, ours), (b, theirs)))
+        first, second = shares
+        table.add_row(name, f"{a:.2f} s", first, f"{b:.2f} s", second, f"{b / a:.1f}")
+
+    names = [*dict.fromkeys(part for part, _, _ in PARTS), REST]
+    for name in names:
+        row(name, ours[name], theirs[name])
+    row("all but the network", *(s[""] - s[NETWORK] for s in (ours, theirs)))
+    row("all", ours[""], theirs[""])
+    return table
+
+
+def moment(program: subprocess.Popen[bytes], folder: Path, pattern: str) -> float:
+    """When a file first was there, or when the program ended."""
+    while not any(folder.glob(pattern)) and program.poll() is None:
+        time.sleep(0.01)
+    return time.perf_counter()
+
+
+def processes_table(root: Path, model: str, rounds: int, processes: int) -> Table:
+    """Wall-clock time of evaluate.py: of the whole program, and from the first request to the report."""
+    table = Table(title=f"evaluate.py, 1 thread a process ({model} network)", box=box.MARKDOWN)
+    for column in ("processes", "whole program", "first request to report", "ratio of that"):
+        table.add_column(column, justify="right")
+    arguments = [f"model={model}", f"data.root={root}", f"session.max_interactions={rounds}"]
+    works = []
+    for count in (1, processes):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent, "run")
+            options = [f"hydra.run.dir={folder}", f"trainer.devices={count}", "trainer.accelerator=cpu"]
+            start = time.perf_counter()
+            program = subprocess.Popen(
+                [sys.executable, str(PROGRAM), *arguments, *options, "session.max_time=null"],
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            begun = moment(program, folder, "samples/*.csv")
+            works.append(moment(program, folder, "report.csv") - begun)
+            if program.wait():
+                raise SystemExit(f"evaluate.py failed with {count} processes")
+            whole = time.perf_counter() - start
+        ratio = f"{works[0] / works[-1]:.2f}"
+        table.add_row(str(count), f"{whole:.1f} s", f"{works[-1]:.1f} s", ratio)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="small", choices=("small", "full"))
+    parser.add_argument("--clips", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    quiet_libraries()
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as root:
+        spec = SyntheticSpec(
+            num_clips=arguments.clips,
+            num_frames=arguments.frames,
+            width=854,
+            height=480,
+            min_objects=3,
+            max_objects=3,
+        )
+        folder = write_davis(spec, root, "val")
+        console.print(parts_table(folder, arguments.model, arguments.rounds))
+        console.print(processes_table(folder, arguments.model, arguments.rounds, arguments.processes))
+
+
+if __name__ == "__main__":
+    main()
