@@ -62,7 +62,7 @@ def what_counts(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"checkpoint": cfg.checkpoint and f"sha256 {sha256(cfg.checkpoint)}"}
     for group in ("segmenter",) if cfg.checkpoint else ("segmenter", "model"):
         options = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-        facts |= {f"{group}.{name}": value for name, value in options.items()}
+        facts |= {f"{group}.{name}": value for name, value in options.items() if "memory" not in name}
     facts |= {f"data.{name}": cfg.data[name] for name in ("subset", "year", "resolution") if name in cfg.data}
     facts["data.root"] = str(Path(root).resolve())
     return facts

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -79,9 +80,6 @@ class SessionModule(pl.LightningModule):
         save_overlays: write frames with masks and strokes under ``overlays/SEQUENCE/SCRIBBLE/ROUND``.
     """
 
-    # With more processes than samples some have nothing to do.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         segmenter: Segmenter,
@@ -94,6 +92,8 @@ class SessionModule(pl.LightningModule):
         self.segmenter, self.requests, self.peers = segmenter, requests, peers
         self.save_masks, self.save_overlays = save_masks, save_overlays
         self.folder = requests.run.folder
+        # With more processes than samples some have nothing to do.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         network = getattr(segmenter, "network", None)
         if isinstance(network, nn.Module):
             self.network = network
@@ -205,6 +205,10 @@ def evaluate(
     Raises:
         UserError: the folder is in use, or was begun with other settings (before any work is done).
     """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):  # would run one share in all of them
+        raise UserError(
+            "trainer.strategy: processes are started by ddp, or by torchrun or SLURM, not by spawning"
+        )
     first = trainer.global_rank == 0
     if first:
         report_folders(folder, settings, resume)

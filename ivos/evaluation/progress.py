@@ -90,8 +90,15 @@ class SessionProgress(ProgressBar):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bars, so that the message stands below them."""
+        """Close the bars, so that the message stands below them, and say that nothing is lost."""
         self._close()
+        if self._enabled and self._requests:
+            self._console.print(
+                f"Stopped with {self._done()} of {self._total} samples complete; resume=true and the same "
+                "hydra.run.dir go on from there.",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _close(self) -> None:
         if self._bars:

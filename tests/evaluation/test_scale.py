@@ -309,6 +309,24 @@ def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_more_processes_than_samples_and_two_metrics(run, videos):
+    arguments = [*TINY, f"data.root={videos.root}", "data.sequences=[one]", "session.metric=[J,F]"]
+    status, output, folder = run(*arguments, "trainer.accelerator=cpu", "trainer.devices=2")
+    assert status == 0, output
+    assert "warn" not in output.lower(), output
+    for metric in "JF":
+        assert len(pd.read_csv(folder / metric / "report.csv")) == 8 * 2
+    assert {"J/auc", "F/auc"} <= set(pd.read_csv(folder / "metrics.csv").columns)
+
+
+def test_spawned_processes_are_refused(videos, tmp_path):
+    trainer = pl.Trainer(logger=False, accelerator="cpu", devices=2, strategy="ddp_spawn")
+    with pytest.raises(UserError, match=r"trainer\.strategy"):
+        evaluate(Guess(videos), videos, SETTINGS, tmp_path / "run", trainer)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_torchrun_makes_one_folder(videos, tmp_path):
     """Without hydra.run.dir: each process would name it after its own clock."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "evaluate.py")]
