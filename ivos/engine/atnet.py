@@ -127,7 +127,9 @@ class ATNetSegmenter:
         self._refresh()
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
         room = budget("segmenter.memory_gib", self.memory_gib, self._device)
-        host_room = budget("segmenter.host_memory_gib", self.host_memory_gib, torch.device("cpu"))
+        host_room = 0  # behind a CPU there is nothing
+        if self._device.type != "cpu":
+            host_room = budget("segmenter.host_memory_gib", self.host_memory_gib, torch.device("cpu"))
         size = (len(frames), num_objects, *padding.padded_size)
         probabilities = zeros(size, self._device, room // 2)
         mapped = 4 * probabilities.numel() > room // 2

@@ -21,13 +21,12 @@ class TensorStore:
     Args:
         device: where the tensors are used.
         device_bytes: how much may stay there.
-        host_bytes: how much may wait in CPU memory (pinned, if the device is a GPU); not used if the device
-            is the CPU.
+        host_bytes: how much may wait in pinned CPU memory behind a GPU.
     """
 
     def __init__(self, device: torch.device, device_bytes: int, host_bytes: int = 0) -> None:
         self.device = device
-        self.free = {"device": device_bytes, "host": 0 if device.type == "cpu" else host_bytes}
+        self.free = {"device": device_bytes, "host": host_bytes}
         self._kept: dict[Hashable, tuple[str, tuple[Tensor, ...]]] = {}
 
     def __contains__(self, key: Hashable) -> bool:
