@@ -48,7 +48,7 @@ class Released:
         net, image = self.network, self._image(frame)
         plan = plan_round(frame, self.annotated, len(self.frames))
         previous = self.masks[frame] if self.annotated else None
-        height, width = self.masks.shape[1:]
+        height, width = self.padding.height, self.padding.width
         channels = interaction_channels(strokes, previous, self.num_objects, height, width)
         interaction = torch.from_numpy(self.padding.pad(channels)).to(image.device)
         self.annotated.append(frame)
