@@ -22,6 +22,7 @@ Matrix = NDArray[Any]  # float64
 _PICTURES = (".jpg", ".jpeg", ".png")
 _SUBFRAMES = 4  # instants averaged over an exposure
 _ATTEMPTS = 40
+_MIN_PIXELS = 16  # of an object in frame 0
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,13 @@ class _Part:
     phase: float = 0
     is_shadow: bool = False
 
+    @cached_property
+    def radius(self) -> float:
+        """Distance from the pivot to the farthest point that covers anything (figure units)."""
+        pixel = 2 * self.half / self.image.shape[0]
+        points = (np.argwhere(self.image[..., 3]) + 0.5) * pixel - self.half
+        return float(np.hypot(*points.T).max(initial=0)) + 2 * pixel
+
     def pose(self, t: float) -> Matrix:
         """From the image's pixels to figure coordinates, [3, 3]."""
         pixel = 2 * self.half / self.image.shape[0]
@@ -228,10 +236,15 @@ class _Figure:
         return _similarity(shift, self.angle + self.speed[1] * turn, size)
 
     @cached_property
+    def bow(self) -> float:
+        """How far at most a point is moved by the bending (figure units)."""
+        return float(np.hypot(*self.bends[:, 4:].T).sum())
+
+    @cached_property
     def reach(self) -> float:
-        """Half-width of a square about the middle that holds all of it however it bends (figure units)."""
-        parts = max(1.42 * part.half + max(map(abs, part.pivot)) for part in self.parts)
-        return parts + float(np.abs(self.bends[:, 4:]).sum())
+        """Radius of a circle about the middle that holds all of it however it bends (figure units)."""
+        parts = max(part.radius + math.hypot(*part.pivot) for part in self.parts)
+        return 1.001 * (self.bow + parts)  # so that rounding cannot put a part's window outside the figure's
 
     def unbent(self, x: Float, y: Float, t: float) -> tuple[Float, Float]:
         """The points of the unbent figure that are seen at figure coordinates (x, y)."""
@@ -363,13 +376,14 @@ def _cut_out(
     cover = cv2.copyMakeBorder(cover, *border, cv2.BORDER_CONSTANT, value=0)
     colour = cv2.copyMakeBorder(colour, *border, cv2.BORDER_REPLICATE)
     area = float(cover.mean()) * (2 * half) ** 2
-    size = target / math.sqrt(area)
+    size = min(target / math.sqrt(area), 0.5)  # a thin one would be longer than the frame
     side = max(8, math.ceil(2 * half * size * min(spec.width, spec.height)))
     # what lies beyond the edge takes the object's colours, lest its old background shine through the rim
     near = cv2.GaussianBlur(np.dstack([colour * cover[..., None], cover]), (0, 0), frame / 40)
     spread = near[..., :3] / np.maximum(near[..., 3:], 1e-3)
     image = np.dstack([np.where(cover[..., None] > 0, colour, spread), cover])
-    image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    smoothing = cv2.INTER_AREA if side < frame else cv2.INTER_LINEAR
+    image = cv2.resize(image, (side, side), interpolation=smoothing)
     image = np.ascontiguousarray(image[:, ::-1]) if rng.random() < 0.5 else image
     parts = [_shadow(image[..., 3], half, spec.shadows)] if spec.shadows else []
     bends = _bends(rng, spec.deformation)
@@ -490,33 +504,42 @@ class _Scene:
         return min(self.spec.width, self.spec.height)
 
     def _add(self, figure: _Figure, t: float, camera: Matrix, colour: Float, cover: Float) -> None:
-        """Paint one figure over what is there."""
+        """Paint one figure over what is there, each part within the smallest window that holds it."""
         to_pixels = camera @ figure.pose(t)
-        reach = figure.reach * math.hypot(*to_pixels[:2, 0]) * math.sqrt(2)
-        limits = (self.spec.width, self.spec.height)
-        low = [max(0, math.floor(c - reach)) for c in to_pixels[:2, 2]]
-        high = [
-            min(limit, math.ceil(c + reach) + 1) for c, limit in zip(to_pixels[:2, 2], limits, strict=True)
-        ]
-        if low[0] >= high[0] or low[1] >= high[1]:
+        rows, columns = self._window(to_pixels, (0, 0), figure.reach)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
             return
-        rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
         x, y = _apply(np.linalg.inv(to_pixels), *self._pixels[:, rows, columns])
         x, y = figure.unbent(x, y, t)
         for part in figure.parts:
+            v, u = self._window(to_pixels, part.pivot, part.radius + figure.bow)
+            if v.start >= v.stop or u.start >= u.stop:
+                continue
+            inner = (_less(v, rows.start), _less(u, columns.start))
+            points = _apply(np.linalg.inv(part.pose(t)), x[inner], y[inner])
             image = cv2.remap(
-                part.image,
-                *_apply(np.linalg.inv(part.pose(t)), x, y),
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=0,
+                part.image, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
             )
             alpha = image[..., 3]
-            below = colour[rows, columns]
+            below = colour[v, u]
             below += alpha[..., None] * (image[..., :3] - below)
             if not part.is_shadow:
-                cover[:, rows, columns] *= 1 - alpha
-                cover[figure.label, rows, columns] += alpha
+                cover[:, v, u] *= 1 - alpha
+                cover[figure.label, v, u] += alpha
+
+    def _window(self, to_pixels: Matrix, point: tuple[float, float], radius: float) -> tuple[slice, slice]:
+        """Rows and columns of the frame that a circle about a point of a figure touches."""
+        column, row = (to_pixels @ (*point, 1))[:2]
+        radius *= math.hypot(*to_pixels[:2, 0])
+        return _span(row, radius, self.spec.height), _span(column, radius, self.spec.width)
+
+
+def _span(middle: float, radius: float, limit: int) -> slice:
+    return slice(max(0, math.floor(middle - radius)), min(limit, math.ceil(middle + radius) + 1))
+
+
+def _less(span: slice, offset: int) -> slice:
+    return slice(span.start - offset, span.stop - offset)
 
 
 def _apply(matrix: Matrix, x: Float, y: Float) -> tuple[Float, Float]:
@@ -558,11 +581,11 @@ def _stage(spec: SyntheticSpec, rng: np.random.Generator) -> _Scene:
         scene.figures = [cast[i] for i in order] + occluders
         areas = np.bincount(scene.expose(0)[1].ravel(), minlength=objects + 1)
         full = {figure.label: figure.area * (figure.size * scene._unit) ** 2 for figure in cast}
-        if all(areas[label] >= max(16, 0.5 * full[label]) for label in range(1, objects + 1)):
+        if all(areas[label] >= max(_MIN_PIXELS, 0.5 * full[label]) for label in range(1, objects + 1)):
             return scene
     raise DataError(
-        f"synthetic video: {objects} objects find no place in {spec.width}x{spec.height} pixels; "
-        "lower max_objects or max_size"
+        f"synthetic video: {objects} objects of at least {_MIN_PIXELS} pixels find no place in "
+        f"{spec.width}x{spec.height}; lower max_objects or max_size, or raise min_size"
     )
 
 

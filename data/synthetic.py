@@ -31,7 +31,7 @@ from ivos.interaction.palette import write_labels
 
 __all__ = ["SyntheticSpec", "open_videos", "render_clip", "synthetic_davis", "write_davis"]
 
-VERSION = 1  # of the generator; a new one whenever the same parameters give other clips
+VERSION = 2  # of the generator; a new one whenever the same parameters give other clips
 SUBSETS = ("train", "val")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -177,3 +178,51 @@ def test_open_videos(tmp_path):
 def test_bad_parameters(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         open_videos(cache_dir=tmp_path, num_workers=1, **options)
+
+
+def test_windows_hold_all_of_a_figure(monkeypatch):
+    """Painting within small windows gives what painting over the whole frame gives."""
+    spec = dataclasses.replace(SMALL, deformation=1, articulation=1, occluders=2, distractors=2, leaving=0.5)
+    small = [render_clip(spec, index) for index in range(3)]
+    monkeypatch.setattr("data.scene._span", lambda middle, radius, limit: slice(0, limit))
+    for index, (frames, labels) in enumerate(small):
+        whole = render_clip(spec, index)
+        assert np.array_equal(frames, whole[0])
+        assert np.array_equal(labels, whole[1])
+
+
+def test_objects_that_find_no_place():
+    crowd = dataclasses.replace(SMALL, min_objects=20, max_objects=20, min_size=0.3)
+    with pytest.raises(DataError, match="20 objects of at least 16 pixels find no place in 64x48"):
+        render_clip(crowd, 0)
+    with pytest.raises(IndexError, match="clip 3 of 3"):
+        render_clip(SMALL, 3)
+
+
+def test_two_that_make_the_same_set_do_not_collide(tmp_path):
+    specs = {"val": dataclasses.replace(SMALL, num_clips=2, stream="val")}
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda _: synthetic_davis(tmp_path, specs, num_workers=1), range(2))
+    assert one == two
+    assert [video.num_frames for video in DavisFolder(one, "val")] == [4, 4]
+    assert list(tmp_path.iterdir()) == [one]
+
+
+@pytest.mark.parametrize("value", [255, 1])
+def test_sprite_masks_in_grey(tmp_path, value):
+    """Masks as saliency sets have them: white (or 1) on black, without a palette."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    mask = np.zeros((40, 30), np.uint8)
+    mask[10:30, 5:25] = value
+    cv2.imwrite(str(tmp_path / "images/box.jpg"), np.full((40, 30, 3), (0, 0, 250), np.uint8))
+    cv2.imwrite(str(tmp_path / "masks/box.png"), mask)
+    spec = dataclasses.replace(SMALL, sprites=str(tmp_path), noise=0, lighting=0, shadows=0, occluders=0)
+    frames, labels = render_clip(spec, 0)
+    assert frames[labels > 0].mean(0)[0] > 180
+    cv2.imwrite(str(tmp_path / "masks/box.png"), np.zeros((40, 30), np.uint8))
+    with pytest.raises(DataError, match=r"box\.png: no object"):
+        render_clip(spec, 0)
+    cv2.imwrite(str(tmp_path / "masks/box.png"), mask[:-1])
+    with pytest.raises(DataError, match=r"box\.png: of another size than box\.jpg"):
+        render_clip(spec, 0)
