@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -30,8 +31,9 @@ class SessionRequests(IterableDataset):
     """The requests of some samples as a data set, so that a Lightning test loop can drive the session.
 
     Every sample is a :class:`Session` of its own, whose report goes to the run's folder as soon as it is
-    complete. The length is the largest possible number of rounds. That it has one at all matters: without,
-    Lightning would ask for a round ahead of the masks it depends on.
+    complete; the frames of the next sample are decoded meanwhile. The length is the largest possible number
+    of rounds. That it has one at all matters: without, Lightning would ask for a round ahead of the masks it
+    depends on.
 
     Args:
         videos: the sequences.
@@ -52,16 +54,25 @@ class SessionRequests(IterableDataset):
         self.videos = {video.name: video for video in videos}
         self.metric, self.settings, self.run, self.samples = metric, settings, run, samples
         self.session: Session | None = None  # at work
+        self.frames = np.zeros((0, 0, 0, 3), np.uint8)  # of the sample at work
 
     def __len__(self) -> int:
         return len(self.samples) * self.settings.max_interactions
 
     def __iter__(self) -> Iterator[Request]:
-        for sample in self.samples:
-            video, name = self.videos[sample[0]], self.run.name(sample)
-            self.session = Session([video], self.metric, self.settings, self.run.parts, [sample], name)
-            with self.session:
-                yield from self.session.requests()
+        videos = [self.videos[name] for name, _ in self.samples]
+        with ThreadPoolExecutor(1) as loader:
+            ahead = loader.submit(videos[0].load_frames) if videos else None
+            for number, (sample, video) in enumerate(zip(self.samples, videos, strict=True)):
+                assert ahead is not None
+                self.frames = ahead.result()
+                following = videos[min(number + 1, len(videos) - 1)]
+                if following is not video:  # decoded while this one is at work
+                    ahead = loader.submit(following.load_frames)
+                name = self.run.name(sample)
+                self.session = Session([video], self.metric, self.settings, self.run.parts, [sample], name)
+                with self.session:
+                    yield from self.session.requests()
 
     def close(self) -> None:
         """Complete the last sample's report: after its last possible round nobody asks for another."""
@@ -111,7 +122,7 @@ class SessionModule(pl.LightningModule):
     def test_step(self, request: Request, batch_idx: int) -> None:
         """One round: strokes to masks to score."""
         if request.round == 1:
-            self._frames = request.video.load_frames()
+            self._frames = self.requests.frames
             self._masks = np.zeros(self._frames.shape[:3], np.uint8)
             self.segmenter.start(self._frames, request.video.num_objects)
         if request.frame is not None:  # else there is nothing to correct, and the masks stay
