@@ -106,12 +106,12 @@ class Robot(InteractiveScribblesRobot):
 
     def _generate_scribble_mask(self, mask: NDArray[np.generic]) -> NDArray[np.bool_]:
         """The medial axis of the opened error; the opening's radius shrinks until something is left."""
-        mask = np.ascontiguousarray(mask, np.uint8)
-        radius, opened = self._radius(mask), mask
+        error: NDArray[np.uint8] = np.ascontiguousarray(mask, np.uint8)
+        radius, opened = self._radius(error), error
         while radius > 1:
             kernel = disk(radius)
-            inside = cv2.dilate(np.ones_like(mask), kernel)  # 0 in a corner that no pixel of the disk reaches
-            opened = cv2.dilate(cv2.erode(mask, kernel) & inside, kernel)
+            inside = cv2.dilate(np.ones_like(error), kernel)  # 0 in corners that no pixel of the disk reaches
+            opened = cv2.dilate(cv2.bitwise_and(cv2.erode(error, kernel), inside), kernel).astype(np.uint8)
             if opened.any():
                 break
             radius *= 0.9

@@ -150,9 +150,7 @@ def test_imagenet_start(tmp_path):
 
 def test_imagenet_of_another_network(tmp_path):
     imagenet_file(tmp_path / "resnet.pth", width=8, depths=(1, 1, 1, 1))
-    with pytest.raises(
-        CheckpointError, match=r"resnet\.pth: not ImageNet weights .*layer3\.0\.conv1"
-    ):
+    with pytest.raises(CheckpointError, match=r"resnet\.pth: not ImageNet weights .*layer3\.0\.conv1"):
         load_imagenet(Backbone(3, 16, (1, 1, 1, 1)), tmp_path / "resnet.pth")
 
 
