@@ -19,6 +19,11 @@ _NO_NEWS = (
     r"Your `IterableDataset` has `__len__` defined",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The '?\w+'? dataloader.* does not have many workers",
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # of frozen parts
+    r"You have overridden `transfer_batch_to_device` in `LightningModule`",
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",  # so it seems after a resume
+    r"Checkpoint directory .* exists and is not empty",
 )
 
 
