@@ -1,0 +1,64 @@
+"""What data sets hand to the training stages: training samples, batches of them, clips to validate on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip held in memory, for training or for validation."""
+
+    name: str
+    frames: NDArray[np.uint8]  # RGB [T, h, w, 3]
+    labels: NDArray[np.uint8]  # [T, h, w]: 0 background, 1..N, 255 void
+    num_objects: int  # N
+
+    @property
+    def first_frame(self) -> int:
+        """Where a session begins: the first of the frames that show most of the objects."""
+        shown = [len(set(np.unique(labels)) - {0, VOID}) for labels in self.labels]
+        return int(np.argmax(shown))
+
+    def only(self, frame: int) -> "Clip":
+        """A clip of this one frame."""
+        return replace(self, frames=self.frames[frame, None], labels=self.labels[frame, None])
+
+
+class Sample(TypedDict):
+    """A mini-sequence of T frames, the first of them annotated, and N >= 1 of its objects (N may vary)."""
+
+    name: str  # the clip, its frames and objects, for messages
+    frames: NDArray[np.uint8]  # RGB [T, H, W, 3]
+    masks: NDArray[np.uint8]  # [N, T, H, W]: 1 on the object, 0 elsewhere, 255 void (left out of the loss)
+    interaction: NDArray[np.float32]  # A-Net's channels on the first frame [N, 3, H, W]
+
+
+class Batch(TypedDict):
+    """B samples; their objects, M in all, lie one after another."""
+
+    names: list[str]  # B
+    frames: Tensor  # uint8 RGB [B, T, 3, H, W]
+    masks: Tensor  # uint8 [M, T, 1, H, W]
+    interaction: Tensor  # float32 [M, 3, H, W]
+    image: Tensor  # int64 [M]: which of the B samples an object belongs to
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples of one size and length together."""
+    frames = torch.from_numpy(np.stack([sample["frames"] for sample in samples]))
+    counts = torch.tensor([len(sample["masks"]) for sample in samples])
+    return {
+        "names": [sample["name"] for sample in samples],
+        "frames": frames.permute(0, 1, 4, 2, 3).contiguous(),
+        "masks": torch.from_numpy(np.concatenate([sample["masks"] for sample in samples]))[:, :, None],
+        "interaction": torch.from_numpy(np.concatenate([sample["interaction"] for sample in samples])),
+        "image": torch.repeat_interleave(torch.arange(len(samples)), counts),
+    }

@@ -1,0 +1,178 @@
+"""Simulated users for training: what a person would draw on a frame, and on a faulty mask of it.
+
+Everything here looks at one object at a time, as A-Net does, and is drawn from the generator it is handed:
+the same generator state gives the same strokes, whatever process asks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.interaction.raster import interaction_channels
+from ivos.interaction.robot import Robot
+from ivos.interaction.strokes import Stroke
+
+Mask = NDArray[np.uint8]
+VOID = 255
+
+
+def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, float]) -> list[Stroke]:
+    """Points clicked inside an object, at a density drawn log-uniformly for each call.
+
+    Args:
+        mask: uint8 [h, w], 1 on the object (0 elsewhere, 255 void).
+        rng: the randomness.
+        density: lowest and highest number of points per pixel of the object; at least one point is drawn.
+
+    Returns:
+        strokes of a single point each, for object 1; none where the object is empty.
+    """
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask == 1)
+    if not len(rows):
+        return []
+    low, high = density
+    count = max(1, round(len(rows) * float(np.exp(rng.uniform(np.log(low), np.log(high))))))
+    chosen = rng.choice(len(rows), min(count, len(rows)), replace=False)
+    return [{"path": [[columns[i] / width, rows[i] / height]], "object_id": 1} for i in chosen]
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """A ground-truth mask made as faulty as a network's prediction: affine map, boundary noise, blunders.
+
+    Attributes:
+        rotation: largest turn to either side, in degrees, about the object's centre.
+        scale: largest change of size, as a share (0.1: from 1/1.1 to 1.1).
+        shear: largest shear along x.
+        shift: largest shift along x and y, as a share of the object's width and height.
+        noise: largest push of the boundary to either side, as a share of the square root of the area.
+        blunder: chance that a piece of the object is missing, and chance that a piece of what surrounds it is
+            added.
+        blunder_size: smallest and largest radius of such a piece, as a share of the square root of the area.
+    """
+
+    rotation: float = 10.0
+    scale: float = 0.15
+    shear: float = 0.1
+    shift: float = 0.12
+    noise: float = 0.12
+    blunder: float = 0.4
+    blunder_size: tuple[float, float] = (0.15, 0.4)
+
+    def __call__(self, mask: Mask, rng: np.random.Generator) -> Mask:
+        """uint8 [h, w] -> uint8 [h, w], 1 where the faulty mask says object; an empty mask stays empty."""
+        solid = (mask == 1).astype(np.uint8)
+        x, y, width, height = cv2.boundingRect(solid)
+        if not width:
+            return solid
+        side = float(np.sqrt(np.count_nonzero(solid)))
+        moved = self._affine(solid.astype(np.float32), (x, y, width, height), rng)
+        # Thresholding a blurred mask against smooth noise moves its boundary in and out.
+        blur = max(self.noise * side, 0.5)
+        soft = cv2.GaussianBlur(moved, (0, 0), blur) - 0.5
+        wobble = _smooth_noise(mask.shape, 2 * blur, rng)
+        faulty = (soft + 0.25 * wobble > 0).astype(np.uint8)
+        for value in (0, 1):
+            if rng.random() < self.blunder:
+                _blunder(faulty, solid, value, side * rng.uniform(*self.blunder_size), rng)
+        return faulty
+
+    def _affine(
+        self, solid: NDArray[np.float32], box: tuple[int, int, int, int], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        x, y, width, height = box
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        factor = (1 + self.scale) ** rng.uniform(-1, 1)
+        shear = np.array([[1, rng.uniform(-self.shear, self.shear)], [0, 1]])
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = factor * turn @ shear
+        centre = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
+        shift = rng.uniform(-self.shift, self.shift, 2) * (width, height)
+        matrix = np.column_stack([linear, centre + shift - linear @ centre])
+        return np.asarray(cv2.warpAffine(solid, matrix, solid.shape[::-1]), np.float32)
+
+
+def _smooth_noise(shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Noise of unit range that varies over about `scale` pixels: a small random grid, enlarged."""
+    height, width = shape[:2]
+    grid = rng.uniform(-1, 1, (int(height / scale) + 2, int(width / scale) + 2)).astype(np.float32)
+    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _blunder(faulty: Mask, solid: Mask, value: int, radius: float, rng: np.random.Generator) -> None:
+    """Set an ellipse at the object's boundary to `value` in place: a bite out of it, or a bulge on it."""
+    inner = cv2.erode(solid, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    rows, columns = np.nonzero(solid != inner)
+    centre = int(rng.integers(len(rows)))
+    axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.5, 1))))
+    turn = float(rng.uniform(0, 180))
+    cv2.ellipse(faulty, (int(columns[centre]), int(rows[centre])), axes, turn, 0, 360, value, -1)
+
+
+@dataclass(frozen=True)
+class SimulatedUser:
+    """Draws the strokes of one object on one frame, and lays out A-Net's interaction channels.
+
+    Attributes:
+        later: share of samples that are corrections of a faulty mask; the others are first rounds.
+        points: share of the first rounds that are points in the object; the others are the robot's strokes.
+        density: lowest and highest number of points per pixel of the object.
+        keep_first: share of the corrections that also hold the strokes of a first round, as on a frame that
+            is annotated again; the others hold corrections alone, as on a frame new to the session.
+        deformation: makes the faulty mask of a correction.
+        robot: draws the strokes of corrections.
+    """
+
+    later: float = 0.5
+    points: float = 0.5
+    density: tuple[float, float] = (0.0005, 0.02)
+    keep_first: float = 0.3
+    deformation: Deformation = field(default_factory=Deformation)
+    robot: Robot = field(default_factory=Robot)
+
+    def __call__(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Channels of a first or of a later round, by chance; see :meth:`first_round`."""
+        if rng.random() >= self.later:
+            return self.first_round(mask, rng)
+        return self.later_round(mask, rng)
+
+    def first_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
+        """The channels of a first round: previous mask 0.5 everywhere, positive strokes, no negative ones.
+
+        Args:
+            mask: uint8 [h, w], 1 on the object, 0 elsewhere, 255 void; without a 1 there is no stroke.
+            rng: the randomness.
+
+        Returns:
+            float32 [3, h, w].
+        """
+        return self.channels(self.first_strokes(mask, rng), None, mask.shape)
+
+    def later_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
+        """The channels of a correction of the deformed mask: that mask, strokes on what it misses and on
+        what it adds. Arguments and result as in :meth:`first_round`."""
+        faulty = self.deformation(mask, rng)
+        strokes = self.first_strokes(mask, rng) if rng.random() < self.keep_first else []
+        return self.channels(strokes + self.correct(faulty, mask, rng), faulty, mask.shape)
+
+    def first_strokes(self, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
+        """Strokes for the object alone, from points or from the robot."""
+        if rng.random() < self.points:
+            return sample_points(mask, rng, self.density)
+        drawn = self.correct(np.zeros_like(mask), mask, rng)
+        return [stroke for stroke in drawn if stroke["object_id"] == 1]
+
+    def correct(self, predicted: Mask, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
+        """The robot's strokes for a prediction: object 1 on what it misses, 0 on what it adds."""
+        return self.robot.strokes(predicted, mask, 1, (int(rng.integers(2**32)),))
+
+    @staticmethod
+    def channels(
+        strokes: Sequence[Stroke], previous: Mask | None, size: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Interaction channels [3, h, w] of one object; see :func:`ivos.interaction.interaction_channels`."""
+        return interaction_channels(strokes, previous, 1, size[0], size[1])[0]

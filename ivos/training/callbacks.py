@@ -1,0 +1,135 @@
+"""What a stage shows: its progress in the terminal, its learning curve as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from rich.console import Console
+from rich.table import Table
+
+FIGURES = ("train/loss", "train/J")
+
+
+def progress() -> Callback:
+    """A rich progress bar, or, where the output is no terminal, a line for each epoch."""
+    return RichProgressBar(leave=True) if Console().is_terminal else ProgressLines()
+
+
+class Summary(Callback):
+    """Prints the network's parts, their sizes, and whether this stage trains them."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print."""
+        parts: dict[str, list[int]] = {}  # parameters: all, those that learn
+        for name, parameter in pl_module.network.named_parameters():  # type: ignore[operator, union-attr]
+            counts = parts.setdefault(".".join(name.split(".")[:2]), [0, 0])
+            counts[0] += parameter.numel()
+            counts[1] += parameter.numel() * parameter.requires_grad
+        if not trainer.is_global_zero:
+            return
+        table = Table(title=type(pl_module).__name__, title_style="bold")
+        table.add_column("part")
+        table.add_column("parameters", justify="right")
+        table.add_column("in this stage")
+        for name, (size, learning) in parts.items():
+            table.add_row(name, f"{size:,}", "learns" if learning else "frozen")
+        table.add_section()
+        total, learning = (sum(counts) for counts in zip(*parts.values(), strict=True))
+        table.add_row("all", f"{total:,}", f"{learning:,} learn")
+        Console(highlight=False).print(table)
+
+
+class ProgressLines(pl.callbacks.ProgressBar):
+    """A line for each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console(highlight=False)
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Say nothing."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Say something."""
+        self._enabled = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Epoch, and all that is known about it."""
+        if not self._enabled or not trainer.is_global_zero:
+            return
+        known = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shown = ("train/loss", "train/J", "val/J")
+        figures = ", ".join(f"{name} {known[name]:.3f}" for name in shown if name in known)
+        self._console.print(
+            f"{type(pl_module).__name__}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, "
+            f"step {trainer.global_step}: {figures}"
+        )
+
+
+class LearningCurve(Callback):
+    """Draws loss and J, in training and in validation, against steps; goes on with a resumed run's curve.
+
+    Args:
+        path: of the picture.
+        every: steps that are averaged into one point.
+    """
+
+    def __init__(self, path: str | Path, every: int = 10) -> None:
+        self.path, self.every = Path(path), every
+        self.points: dict[str, list[list[float]]] = {}  # by figure: [step, value]
+        self._recent: dict[str, list[float]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been drawn so far."""
+        return {"points": self.points, "recent": self._recent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.points, self._recent = state_dict["points"], state_dict["recent"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Gather the figures of a step."""
+        for name in FIGURES:
+            value = trainer.callback_metrics.get(f"{name}_step", trainer.callback_metrics.get(name))
+            if value is not None:
+                self._recent.setdefault(name, []).append(float(value))
+        if trainer.global_step % self.every == 0:
+            for name, values in self._recent.items():
+                self.points.setdefault(name, []).append([trainer.global_step, sum(values) / len(values)])
+            self._recent = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gather the figures of a validation."""
+        if not trainer.sanity_checking:
+            for name, value in trainer.callback_metrics.items():
+                if name.startswith("val/"):
+                    self.points.setdefault(name, []).append([trainer.global_step, float(value)])
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw."""
+        if trainer.is_global_zero and self.points:
+            self.draw()
+
+    def draw(self) -> None:
+        """Write the picture."""
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        for name, points in sorted(self.points.items()):
+            steps, values = zip(*points, strict=True)
+            axes = left if name.endswith("loss") else right
+            marker = "o-" if name.startswith("val/") else "-"
+            axes.plot(steps, values, marker, label=name, markersize=4, linewidth=1.2)
+        left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        right.set(xlabel="step", ylabel="J", ylim=(0, 1))
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+            if axes.lines:
+                axes.legend(fontsize=8, frameon=False)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.path, dpi=110)

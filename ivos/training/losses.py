@@ -1,0 +1,68 @@
+"""The losses of A-Net and T-Net."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ivos.networks.decoder import resize
+
+VOID = 255
+
+
+class SegmentationLoss(nn.Module):
+    """Class-balanced cross-entropy, and what it may be mixed with.
+
+    The weight of a class in a mask is (pixels / pixels of the class) to the power of `balance`; the weighted
+    mean is taken over each mask, then the mean over the masks. With `balance` 1 object and background count
+    the same however small the object is, as in the paper; with 0 every pixel counts the same. A mask without
+    objects, or one that is all object, has its one class; one that is all void contributes 0.
+
+    Args:
+        balance: see above.
+        dice: weight of the soft Dice loss (0 in the paper).
+    """
+
+    def __init__(self, balance: float = 1.0, dice: float = 0.0) -> None:
+        super().__init__()
+        self.balance = balance
+        self.dice = dice
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Loss of `logits` [M, 1, H, W] against `masks` uint8 [M, 1, H, W] (0, 1, 255 void); a scalar."""
+        logits, masks = logits.float().flatten(1), masks.flatten(1)
+        valid = (masks != VOID).float()
+        truth = (masks == 1).float()
+        positives = truth.sum(1, keepdim=True)
+        pixels = valid.sum(1, keepdim=True)
+        share = torch.where(masks == 1, positives, pixels - positives) / pixels.clamp(min=1)
+        weight = valid * share.clamp(min=1e-8) ** -self.balance
+        each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        loss = ((weight * each).sum(1) / weight.sum(1).clamp(min=1)).mean()
+        if self.dice:
+            loss = loss + self.dice * dice_loss(logits.sigmoid() * valid, truth)
+        return loss
+
+
+def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Soft Dice loss (Milletari et al., 2016) of probabilities and masks [M, P], smoothed by one pixel."""
+    overlap = 2 * (probabilities * truth).sum(1) + 1
+    return (1 - overlap / (probabilities.square().sum(1) + truth.sum(1) + 1)).mean()
+
+
+def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
+    """Mean squared error of the local transfer [M, 1, h, w] against the masks [M, 1, H, W] at its size.
+
+    Pixels that a void pixel reaches in the reduced mask are left out.
+    """
+    valid = resize((masks != VOID).float(), local.shape[-2:]) == 1
+    small = resize((masks == 1).float(), local.shape[-2:])
+    return ((local.float() - small).square() * valid).sum() / valid.sum().clamp(min=1)
+
+
+def jaccard(logits: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
+    """Intersection over union [M] of thresholded logits and masks [M, 1, H, W]; two empty masks have 1."""
+    valid = masks != VOID
+    predicted, truth = (logits.sigmoid() > threshold) & valid, (masks == 1) & valid
+    intersection = (predicted & truth).flatten(1).sum(1).float()
+    union = (predicted | truth).flatten(1).sum(1).float()
+    return torch.where(union == 0, 1.0, intersection / union.clamp(min=1))

@@ -1,0 +1,416 @@
+"""The stages of training as LightningModules: A-Net, then T-Net with A-Net frozen, then both together."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ivos.engine import ATNetSegmenter, plan_round
+from ivos.errors import UserError
+from ivos.interaction.samples import Batch, Clip
+from ivos.interaction.simulate import SimulatedUser
+from ivos.networks import ATNet, load, load_imagenet
+from ivos.training.losses import SegmentationLoss, jaccard, local_transfer_loss
+from ivos.training.sequence import Sequences, run
+from ivos.training.validation import SessionResult, simulate_session
+
+
+class NotFiniteError(UserError):
+    """A loss or a gradient that is not a number, or infinite; training has stopped before the step."""
+
+
+class Stage(pl.LightningModule):
+    """What the stages share: which parts learn, the optimiser, checks, validation.
+
+    The parts of the network that a stage does not train are frozen, their batch norms' statistics included.
+
+    Args:
+        network: A-Net and T-Net; trained in place.
+        trains: beginnings of the names of the parameters that learn.
+        optimizer: makes the optimiser from the parameters that learn.
+        scheduler: makes the learning rate's schedule from the optimiser; None keeps it constant. If it has an
+            argument ``total_steps`` that is not given, it gets the number of optimiser steps of the run.
+        scheduler_interval: whether the schedule counts steps or epochs.
+        loss: of the logits.
+        weights: a checkpoint to start from, of this width and depth; None starts from `network` as it is.
+        imagenet: torchvision's ResNet-50 weights for the encoders that learn: a file, or ``download``.
+        freeze_batch_norm: keep the statistics of all batch norms as they are.
+        channels_last: keep weights and images in the memory order that convolutions prefer.
+        compile: run the networks through ``torch.compile``.
+        checkpointing: trade time for memory: no activations are kept inside the networks.
+        validation_rounds: rounds of the sessions on held-out clips.
+        seed: of the randomness inside a step (dropout, and users in the loop), together with the step's
+            number, so that a run that was killed goes on as if it had not been.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        trains: tuple[str, ...],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "epoch",
+        loss: SegmentationLoss | None = None,
+        weights: str | Path | None = None,
+        imagenet: str | Path | None = None,
+        freeze_batch_norm: bool = False,
+        channels_last: bool = False,
+        compile: bool = False,
+        checkpointing: bool = False,
+        validation_rounds: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.trains = tuple(trains)
+        if imagenet is not None:
+            for part in (network.anet, network.tnet):
+                if any(
+                    self.learns(name)
+                    for name, p in network.named_parameters()
+                    if p is part.encoder.stem.weight
+                ):
+                    load_imagenet(part.encoder, imagenet)
+        if weights is not None:
+            start_from(network, weights)
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.loss = loss or SegmentationLoss()
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.freeze_batch_norm = freeze_batch_norm
+        self.checkpointing = checkpointing
+        self.validation_rounds = validation_rounds
+        self.seed = seed
+        self.names: list[str] = []  # of the batch at work
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(self.learns(name))
+        if compile:
+            network.anet.compile()
+            network.tnet.compile()
+            network.tnet.features = torch.compile(network.tnet.features)  # type: ignore[method-assign]
+
+    def learns(self, name: str) -> bool:
+        """Whether this stage trains the network's parameter of that name."""
+        return name.startswith(self.trains)
+
+    def train(self, mode: bool = True) -> "Stage":
+        """Training mode for what learns; the rest stays in eval mode."""
+        super().train(mode)
+        if mode:
+            for name, module in self.network.named_modules():
+                frozen = isinstance(module, nn.modules.batchnorm._BatchNorm) and self.freeze_batch_norm
+                if name and (frozen or not self._has_learning_part(name)):
+                    module.train(False)
+        return self
+
+    def _has_learning_part(self, module: str) -> bool:
+        return any(f"{module}.".startswith(part) or part.startswith(f"{module}.") for part in self.trains)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, and figures to log."""
+        raise NotImplementedError
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule over the parameters that learn."""
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.make_scheduler is None:
+            return optimizer
+        options = {}
+        if "total_steps" in inspect.signature(self.make_scheduler).parameters:
+            given = getattr(self.make_scheduler, "keywords", {}).get("total_steps")
+            options["total_steps"] = given or int(self.trainer.estimated_stepping_batches)
+        schedule = {
+            "scheduler": self.make_scheduler(optimizer, **options),
+            "interval": self.scheduler_interval,
+        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_fit_start(self) -> None:
+        """Lightning leaves modules in the mode they were handed over in."""
+        self.train()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what happens inside the step by its number."""
+        self.names = batch["names"]
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.seed, number, self.global_rank]).generate_state(1)[0])
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch."""
+        loss, figures = self.losses(batch)
+        if not torch.isfinite(loss):
+            self._stop(f"the loss is {loss.item()}")
+        size = len(batch["names"])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()}, batch_size=size)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """A gradient that is not finite would spoil the weights (with fp16's scaler it is expected)."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            self._stop(f"the gradient's norm is {norm.item()}")
+
+    def _stop(self, what: str) -> None:
+        written = [getattr(callback, "best_model_path", "") for callback in self.trainer.checkpoint_callbacks]
+        raise NotFiniteError(
+            f"training stopped before step {self.global_step + 1} of {type(self).__name__}: {what}\n"
+            f"  batch: {'; '.join(self.names)}\n"
+            f"  checkpoints before it: {', '.join(filter(None, written)) or 'none was due yet'}"
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Clips stay where they are; the segmenter moves what it needs."""
+        if isinstance(batch, Clip):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_validation_model_train(self) -> None:
+        """After validation."""
+        self.train()
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> dict[str, SessionResult]:  # type: ignore[override]
+        """A small session on a held-out clip, which the callbacks get as ``session``."""
+        result = simulate_session(
+            ATNetSegmenter(self.network), self.validation_clip(clip), self.validation_rounds, self.seed
+        )
+        size = {"batch_size": 1, "on_epoch": True, "sync_dist": True}
+        for name, value in result.figures().items():
+            self.log(f"val/{name}", value, prog_bar=name == "J", **size)  # type: ignore[arg-type]
+        return {"session": result}
+
+    def validation_clip(self, clip: Clip) -> Clip:
+        """The part of a clip that this stage can be judged by."""
+        return clip
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what :func:`ivos.networks.load` needs, so that any checkpoint can be evaluated as it is."""
+        checkpoint["ivos"] = {"network": self.network.config}
+
+
+class ANetStage(Stage):
+    """A-Net alone, on single frames: strokes to mask.
+
+    The converter is left out: what it computes goes to T-Net alone, so it learns in T-Net's stage. Its batch
+    norms' statistics settle here.
+
+    Args:
+        network: see :class:`Stage`.
+        loop_rounds: times that the network predicts and a simulated user corrects it before the prediction
+            that is learned from; 0 leaves corrections to the data's deformed masks.
+        loop_share: share of the batches that this happens to.
+        user: the simulated user in the loop.
+        threshold: probability above which a prediction counts as object for that user.
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        loop_rounds: int = 0,
+        loop_share: float = 1.0,
+        user: SimulatedUser | None = None,
+        threshold: float = 0.8,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, ("anet.encoder.", "anet.decoder."), **options)
+        self.loop_rounds, self.loop_share, self.threshold = loop_rounds, loop_share, threshold
+        self.user = user or SimulatedUser()
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy on the annotated frame."""
+        images = self.network.normalise(batch["frames"][:, 0])[batch["image"]]
+        masks, interaction = batch["masks"][:, 0], batch["interaction"]
+        if self.loop_rounds and torch.rand(()).item() < self.loop_share:
+            for _ in range(self.loop_rounds):
+                interaction = self._corrected(images, masks, interaction)
+        logits, _ = run(self.network.anet, images, interaction, checkpointing=self.checkpointing)
+        return self.loss(logits, masks), {"J": jaccard(logits, masks).mean()}
+
+    @torch.no_grad()
+    def _corrected(self, images: Tensor, masks: Tensor, interaction: Tensor) -> Tensor:
+        """The channels after the network has predicted and the user has answered."""
+        self.network.anet.eval()
+        logits, _ = self.network.anet(images, interaction)
+        self.train()
+        return correct(self.user, logits.sigmoid() > self.threshold, masks, interaction)
+
+    def validation_clip(self, clip: Clip) -> Clip:
+        """The frame that is annotated first."""
+        return clip.only(clip.first_frame)
+
+
+class TNetStage(Stage):
+    """T-Net on mini-sequences, A-Net frozen: the first frame's mask goes from frame to frame.
+
+    Args:
+        network: see :class:`Stage`.
+        local_weight: weight of the local transfer's mean squared error.
+        mask_gradient: let the gradient through the mask that goes from frame to frame.
+        train_converter: train the converter, the part of A-Net that works for T-Net alone (no other stage but
+            the joint one does); its batch norms keep their statistics like all of A-Net's.
+        start_from_anet: start T-Net's encoder and decoder from A-Net's, all but the stem's surplus channels.
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        local_weight: float = 0.1,
+        mask_gradient: bool = True,
+        train_converter: bool = True,
+        start_from_anet: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, ("tnet.", "anet.converter.") if train_converter else ("tnet.",), **options)
+        self.local_weight, self.mask_gradient = local_weight, mask_gradient
+        if start_from_anet:
+            tnet_from_anet(network)
+
+    def train(self, mode: bool = True) -> "TNetStage":
+        """A-Net stays in eval mode as a whole."""
+        super().train(mode)
+        self.network.anet.train(False)
+        return self
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy and the local transfer's error, means over the frames that follow."""
+        sequences = Sequences(self.network, batch, not self.mask_gradient, self.checkpointing)
+        logits, objects = sequences.annotate(0, batch["interaction"])
+        mask = logits.sigmoid().detach()
+        targets = range(1, sequences.num_frames)
+        entropy, error, quality = [], [], []
+        for target, logits, local in sequences.propagate(0, mask, targets, [0], [objects]):
+            truth = batch["masks"][:, target]
+            entropy.append(self.loss(logits, truth))
+            error.append(local_transfer_loss(local, truth))
+            quality.append(jaccard(logits, truth).mean())
+        figures = {"J": mean(quality), "cross_entropy": mean(entropy), "local_error": mean(error)}
+        return mean(entropy) + self.local_weight * mean(error), figures
+
+
+class JointStage(Stage):
+    """Both networks together through the rounds of a session on a mini-sequence (beyond the paper).
+
+    In each round the frame that is worst in the batch so far is corrected by a simulated user, A-Net answers,
+    and T-Net carries the answer in both directions with the memory of all rounds, as the engine does. The
+    gradient does not pass from round to round through masks, but does through the memory.
+
+    Args:
+        network: see :class:`Stage`.
+        rounds: of a mini-sequence.
+        local_weight: weight of the local transfer's mean squared error.
+        mask_gradient: let the gradient through the mask that goes from frame to frame.
+        user: the simulated user of the later rounds.
+        threshold: probability above which a prediction counts as object for that user.
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        rounds: int = 3,
+        local_weight: float = 0.1,
+        mask_gradient: bool = True,
+        user: SimulatedUser | None = None,
+        threshold: float = 0.8,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, ("anet.", "tnet."), **options)
+        self.rounds, self.threshold, self.user = rounds, threshold, user or SimulatedUser()
+        self.local_weight, self.mask_gradient = local_weight, mask_gradient
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of both networks and the local transfer's error, means over frames and rounds."""
+        sequences = Sequences(self.network, batch, not self.mask_gradient, self.checkpointing)
+        masks, interaction, frame = batch["masks"], batch["interaction"], 0
+        state = torch.zeros(masks.shape, device=masks.device)  # blended probabilities [M, T, 1, H, W]
+        annotated: list[int] = []
+        objects: list[Tensor] = []
+        annotation, propagation, error, figures = [], [], [], {}
+        for number in range(1, min(self.rounds, sequences.num_frames) + 1):
+            if annotated:
+                frame = _worst_frame(state > self.threshold, masks, annotated)
+                channels = torch.zeros_like(interaction)  # the frame is new: no strokes on it yet
+                interaction = correct(self.user, state[:, frame] > self.threshold, masks[:, frame], channels)
+            plan = plan_round(frame, annotated, sequences.num_frames)
+            logits, converted = sequences.annotate(frame, interaction)
+            annotated.append(frame)
+            objects.append(converted)
+            annotation.append(self.loss(logits, masks[:, frame]))
+            state[:, frame] = mask = logits.detach().float().sigmoid()
+            for targets in (plan.backward, plan.forward):
+                for target, logits, local in sequences.propagate(frame, mask, targets, annotated, objects):
+                    propagation.append(self.loss(logits, masks[:, target]))
+                    error.append(local_transfer_loss(local, masks[:, target]))
+                    new = logits.detach().float().sigmoid()
+                    state[:, target] = torch.lerp(state[:, target], new, plan.weights[target])
+            figures[f"J_round_{number}"] = jaccard(state.flatten(0, 1).logit(), masks.flatten(0, 1)).mean()
+        figures |= {"cross_entropy": mean(annotation + propagation), "local_error": mean(error)}
+        return mean(annotation) + mean(propagation) + self.local_weight * mean(error), figures
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    """Mean of scalars; 0 of none."""
+    return torch.stack(values).mean() if values else torch.zeros(())
+
+
+def correct(user: SimulatedUser, predicted: Tensor, masks: Tensor, interaction: Tensor) -> Tensor:
+    """A-Net's channels after a user has corrected a prediction.
+
+    Args:
+        user: draws the strokes.
+        predicted: bool [M, 1, H, W].
+        masks: ground truth uint8 [M, 1, H, W].
+        interaction: the channels so far [M, 3, H, W], whose strokes are kept.
+    """
+    rng = np.random.default_rng(int(torch.randint(2**62, ())))
+    faulty, truth = predicted[:, 0].cpu().numpy().astype(np.uint8), masks[:, 0].cpu().numpy()
+    drawn = [user.channels(user.correct(f, t, rng), f, t.shape) for f, t in zip(faulty, truth, strict=True)]
+    channels = torch.from_numpy(np.stack(drawn)).to(interaction)
+    previous = channels[:, :1]
+    strokes = torch.maximum(channels[:, 1:], interaction[:, 1:])
+    return torch.cat([previous, strokes[:, :1], strokes[:, 1:] * previous], dim=1)
+
+
+def tnet_from_anet(network: ATNet) -> None:
+    """Copy A-Net's encoder and decoder into T-Net's; of the stem the weights of the image's channels."""
+    state = network.anet.state_dict()
+    state["encoder.stem.weight"] = state["encoder.stem.weight"][:, :3]
+    network.tnet.load_state_dict(
+        {key: value for key, value in state.items() if not key.startswith("converter.")}, strict=False
+    )
+
+
+def start_from(network: ATNet, path: str | Path) -> None:
+    """Copy the weights of a checkpoint into a network of the same width and depth.
+
+    Raises:
+        UserError: the checkpoint is of another network; the message names both.
+    """
+    source = load(path)
+    sizes = ("width", "depths", "decoder_width")
+    theirs, ours = ({key: config[key] for key in sizes} for config in (source.config, network.config))
+    if theirs != ours:
+        raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}")
+    network.load_state_dict(source.state_dict())
+
+
+def _worst_frame(predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
+    """The frame [0, T) not yet annotated whose mean J over a batch [M, T, 1, H, W] is lowest."""
+    quality = jaccard(predicted.flatten(0, 1).float().logit(), masks.flatten(0, 1))
+    quality = quality.view(masks.shape[:2]).mean(0)
+    quality[annotated] = torch.inf
+    return int(quality.argmin())

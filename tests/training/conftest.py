@@ -1,0 +1,39 @@
+"""Tiny clips, samples and networks to train on."""
+
+import functools
+
+import pytest
+import torch
+
+from data.scene import SyntheticSpec, render_clip
+from data.training import MiniSequences
+from ivos.interaction.samples import Clip, collate
+from ivos.networks import ATNet
+
+
+@pytest.fixture(scope="session")
+def clips():
+    spec = SyntheticSpec(num_clips=2, num_frames=6, width=64, height=64, max_objects=2, min_size=0.35)
+    return [Clip(f"clip{i}", *(pair := render_clip(spec, i)), int(pair[1][0].max())) for i in range(2)]
+
+
+@pytest.fixture
+def make_batch(clips):
+    """Function from a sample's length to a batch of four samples of 64x64."""
+
+    def make(num_frames, first=0):
+        data = MiniSequences(clips, num_frames, max(5, num_frames - 1), crop=64, max_objects=2)
+        return collate([data[number] for number in range(first, first + 4)])
+
+    return make
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return ATNet(width=8, depths=[1, 1, 1, 1], decoder_width=16)
+
+
+@pytest.fixture
+def adam():
+    return functools.partial(torch.optim.Adam, lr=3e-3)

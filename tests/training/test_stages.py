@@ -1,0 +1,133 @@
+"""What each stage trains, and that it does."""
+
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from ivos.interaction.simulate import SimulatedUser
+from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage
+
+STAGES = {
+    "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
+    "anet in the loop": (ANetStage, {"loop_rounds": 1}, ("anet.encoder.", "anet.decoder."), 1),
+    "tnet": (TNetStage, {}, ("tnet.", "anet.converter."), 3),
+    "tnet alone": (TNetStage, {"train_converter": False}, ("tnet.",), 3),
+    "joint": (JointStage, {"rounds": 2}, ("anet.", "tnet."), 3),
+}
+
+
+def train(stage, batch, steps):
+    """Steps on one batch; the losses."""
+    optimizer = stage.make_optimizer([p for p in stage.parameters() if p.requires_grad])
+    stage.train()
+    losses = []
+    for number in range(steps):
+        torch.manual_seed(number)
+        loss, _ = stage.losses(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_changes_exactly_its_parameters(name, network, make_batch, adam):
+    kind, options, learns, num_frames = STAGES[name]
+    before = copy.deepcopy(network.state_dict())
+    stage = kind(network, optimizer=adam, **options)
+    train(stage, make_batch(num_frames), 2)
+    after = network.state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    parameters = {key for key, _ in network.named_parameters()}
+    assert changed & parameters == {key for key in parameters if key.startswith(learns)}
+    moved = {key.removesuffix(".running_mean") for key in changed - parameters if "running_mean" in key}
+    if kind is TNetStage:  # A-Net's batch norms stand still, the converter's too
+        assert moved
+        assert all(key.startswith("tnet.") for key in moved)
+    elif kind is ANetStage:
+        assert moved
+        assert all(key.startswith(("anet.encoder.", "anet.decoder.")) for key in moved)
+
+
+def test_frozen_batch_norm_stands_still_everywhere(network, make_batch, adam):
+    before = copy.deepcopy(dict(network.named_buffers()))
+    train(JointStage(network, rounds=2, optimizer=adam, freeze_batch_norm=True), make_batch(3), 1)
+    assert all(torch.equal(value, before[key]) for key, value in network.named_buffers())
+
+
+def test_the_mask_hands_the_gradient_on_only_if_asked(network, make_batch, adam):
+    batch = make_batch(3)
+    gradients = []
+    for asked in (True, False):
+        torch.manual_seed(0)
+        stage = TNetStage(copy.deepcopy(network), optimizer=adam, mask_gradient=asked)
+        stage.train()
+        loss, _ = stage.losses(batch)
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]))
+    assert not torch.allclose(*gradients)
+
+
+def test_checkpointing_changes_no_gradient(network, make_batch, adam):
+    batch = make_batch(3)
+    gradients = []
+    for checkpointing in (True, False):
+        stage = TNetStage(
+            copy.deepcopy(network), optimizer=adam, checkpointing=checkpointing, freeze_batch_norm=True
+        )
+        stage.train()
+        torch.manual_seed(0)
+        stage.losses(batch)[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "first", "last"), [("anet", 0.6, 0.05), ("tnet", 0.6, 0.1)])
+def test_one_batch_overfits(name, first, last, network, make_batch, adam):
+    kind, _, _, num_frames = STAGES[name]
+    losses = train(kind(network, optimizer=adam), make_batch(num_frames), 250)
+    assert losses[0] > first
+    assert sum(losses[-10:]) / 10 < last
+
+
+def test_a_user_in_the_loop_corrects_the_prediction(network, make_batch, adam):
+    stage = ANetStage(network, optimizer=adam, loop_rounds=1, user=SimulatedUser())
+    batch = make_batch(1)
+    images = network.normalise(batch["frames"][:, 0])[batch["image"]]
+    channels = stage._corrected(images, batch["masks"][:, 0], batch["interaction"])
+    assert set(channels[:, 0].unique().tolist()) <= {0.0, 1.0}  # the prediction, no longer 0.5
+    assert (channels[:, 1] >= batch["interaction"][:, 1] - 1e-6).all()  # old strokes stay
+    assert (channels[:, 2][channels[:, 0] == 0] == 0).all()
+
+
+def test_nan_stops_before_the_weights_are_touched_and_names_the_batch(network, make_batch, adam, tmp_path):
+    with torch.no_grad():
+        network.anet.encoder.stem.weight.fill_(torch.nan)
+    before = copy.deepcopy(network.state_dict())
+    stage = ANetStage(network, optimizer=adam)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    batch = make_batch(1)
+    with pytest.raises(NotFiniteError, match="the loss is nan") as error:
+        trainer.fit(stage, DataLoader([batch], batch_size=None))
+    assert all(name in str(error.value) for name in batch["names"])
+    after = dict(network.named_parameters())
+    stem = "anet.encoder.stem.weight"
+    assert all(torch.equal(p, before[key]) for key, p in after.items() if key != stem)
+
+
+def test_tnet_can_start_from_anet(network, adam):
+    stage = TNetStage(network, optimizer=adam, start_from_anet=True)
+    ours, theirs = stage.network.tnet.state_dict(), stage.network.anet.state_dict()
+    shared = [key for key in ours if key in theirs and ours[key].shape == theirs[key].shape]
+    assert len(shared) > 100
+    assert all(torch.equal(ours[key], theirs[key]) for key in shared)
+    stem = "encoder.stem.weight"
+    assert torch.equal(ours[stem], theirs[stem][:, :3])
