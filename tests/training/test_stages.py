@@ -90,7 +90,7 @@ def test_checkpointing_changes_no_gradient(network, make_batch, adam):
 @pytest.mark.parametrize(("name", "first", "last"), [("anet", 0.6, 0.05), ("tnet", 0.6, 0.1)])
 def test_one_batch_overfits(name, first, last, network, make_batch, adam):
     kind, _, _, num_frames = STAGES[name]
-    losses = train(kind(network, optimizer=adam), make_batch(num_frames), 250)
+    losses = train(kind(network, optimizer=adam), make_batch(num_frames), 400)
     assert losses[0] > first
     assert sum(losses[-10:]) / 10 < last
 
