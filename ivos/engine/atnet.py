@@ -168,8 +168,7 @@ class ATNetSegmenter:
         channels = interaction_channels(drawn, previous, video.num_objects, *video.masks.shape[1:])
         interaction = self._to_device(video.padding.pad(channels))
         with self._autocast():
-            logits, objects = self._networks.anet(self._images([frame]), interaction)
-            values = self._networks.tnet.project(objects)
+            logits, values = self._networks.anet(self._images([frame]), interaction)
         video.annotated.append(frame)
         video.keys.append(self._features([frame])[0].r5)
         video.values.append(values.clone())

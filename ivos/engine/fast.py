@@ -87,6 +87,51 @@ class Winograd3x3(nn.Module):
         result.view(-1, rows, 4, columns, 4).copy_(pixels.permute(2, 3, 0, 4, 1))
 
 
+class SparseTaps3x3(nn.Module):
+    """A dilated 3x3 convolution that keeps the size and leaves out what its padding would multiply by zero.
+
+    With a dilation near the size of the map, that is half of the products. Each tap of the kernel is a matrix
+    product over the pixels that it reaches inside the map.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight: Tensor  # [3, 3, out, in]
+        self.bias: Tensor | None
+        self.register_buffer("weight", conv.weight.detach().permute(2, 3, 0, 1).contiguous())
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().view(-1, 1, 1))
+        self.dilation = conv.dilation[0]
+
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether this can stand for a convolution."""
+        same = conv.kernel_size == (3, 3) and conv.padding == conv.dilation and conv.padding_mode == "zeros"
+        return (
+            same and conv.dilation[0] == conv.dilation[1] > 1 and conv.stride == (1, 1) and conv.groups == 1
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in, h, w] -> [B, out, h, w]."""
+        batch, _, height, width = x.shape
+        out = x.new_zeros(batch, self.weight.shape[2], height, width)
+        if self.bias is not None:
+            out += self.bias
+        for row_weights, row in zip(self.weight, (-self.dilation, 0, self.dilation), strict=True):
+            rows, to_rows = _reached(height, row), _reached(height, -row)
+            for weight, column in zip(row_weights, (-self.dilation, 0, self.dilation), strict=True):
+                columns, to_columns = _reached(width, column), _reached(width, -column)
+                seen = x[:, :, rows, columns]
+                if seen.numel():
+                    product = weight @ seen.flatten(2)
+                    out[:, :, to_rows, to_columns] += product.view(batch, -1, *seen.shape[2:])
+        return out
+
+
+def _reached(size: int, offset: int) -> slice:
+    """The positions of [0, size) that lie at `offset` from another of them."""
+    return slice(max(0, offset), max(0, size + min(0, offset)))
+
+
 class _EnlargedConv(nn.Module):
     """A 3x3 convolution, padding 1, no bias, of an input enlarged 4 times (bilinear, aligned corners).
 
@@ -119,7 +164,10 @@ def _enlarge_and_shift(size: int, like: Tensor) -> Tensor:
 
 
 class _SplitHead(nn.Module):
-    """A :class:`Head` with its first convolution in two: over the refined feature and over the ASPP's."""
+    """A :class:`Head` with its first convolution in two: over the refined feature and over the ASPP's.
+
+    The second, which is linear, works at the ASPP's small size.
+    """
 
     def __init__(self, head: Head) -> None:
         super().__init__()
@@ -159,14 +207,34 @@ def fold_batch_norm(network: nn.Module) -> None:
             setattr(module, norm, nn.Identity())
 
 
+def compose_projection(network: ATNet) -> None:
+    """Let A-Net's last layer give its object features projected for T-Net's decoder, in place.
+
+    The two are 1x1 convolutions, one after the other; :meth:`TNet.project` is then not to be called.
+    """
+    fuse, project = network.anet.converter.fuse, network.tnet.fuse.weight
+    assert fuse.bias is not None
+    second = project[:, -fuse.out_channels :, 0, 0].double()
+    fuse.weight.copy_((second @ fuse.weight[:, :, 0, 0].double())[:, :, None, None])
+    fuse.bias.copy_(second @ fuse.bias.double())
+
+
+@torch.no_grad()
 def fast_copy(network: ATNet, winograd: bool) -> ATNet:
-    """A copy for inference: batch norms folded, T-Net's head split, on request Winograd's convolutions."""
+    """A copy for inference, whose A-Net gives the object features projected (:func:`compose_projection`).
+
+    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm, or,
+    where they are dilated, without the taps on their padding.
+    """
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norm(fast)
-    fast.tnet.decoder.head = _SplitHead(fast.tnet.decoder.head)  # type: ignore[assignment]
+    compose_projection(fast)
+    for part in (fast.anet, fast.tnet):
+        part.decoder.head = _SplitHead(part.decoder.head)  # type: ignore[assignment]
     if winograd:
         for module in list(fast.modules()):
             for name, child in list(module.named_children()):
-                if isinstance(child, nn.Conv2d) and Winograd3x3.fits(child):
-                    setattr(module, name, Winograd3x3(child))
+                for fewer in (Winograd3x3, SparseTaps3x3):
+                    if isinstance(child, nn.Conv2d) and fewer.fits(child):
+                        setattr(module, name, fewer(child))
     return fast

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
-from ivos.engine.fast import Winograd3x3, _EnlargedConv, fast_copy
+from ivos.engine.fast import SparseTaps3x3, Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.store import GIB, zeros
 from ivos.errors import UserError
-from ivos.networks import ATNet, similarity
+from ivos.networks import ATNet, similarity, spread
 from ivos.networks.decoder import scale_up
 
 
@@ -76,6 +76,21 @@ def network():
     return lively()
 
 
+@pytest.mark.parametrize("size", [(7, 9), (2, 5), (1, 1)])
+@pytest.mark.parametrize("dilation", [2, 6, 12])
+@pytest.mark.parametrize("bias", [False, True])
+def test_sparse_taps_are_the_convolution(size, dilation, bias):
+    conv = nn.Conv2d(5, 4, 3, padding=dilation, dilation=dilation, bias=bias).double()
+    assert SparseTaps3x3.fits(conv)
+    x = torch.randn(2, 5, *size, dtype=torch.float64)
+    torch.testing.assert_close(SparseTaps3x3(conv)(x), conv(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("change", [{"dilation": 1}, {"padding": 1}, {"stride": 2}, {"dilation": (2, 3)}])
+def test_sparse_taps_are_for_dilated_convolutions_that_keep_the_size(change):
+    assert not SparseTaps3x3.fits(nn.Conv2d(4, 4, 3, **{"padding": 2, "dilation": 2, **change}))
+
+
 @pytest.mark.parametrize("winograd", [False, True])
 def test_fast_copy_is_the_network(network, winograd):
     fast = fast_copy(network, winograd)
@@ -86,9 +101,11 @@ def test_fast_copy_is_the_network(network, winograd):
         outputs = []
         for net in (network, fast):
             logits, objects = net.anet(image, interaction)
+            values = net.tnet.project(objects) if net is network else objects  # the copy's are projected
             features = net.tnet.features(image)
-            more, _ = net.tnet(features, features, logits.sigmoid(), features.r5[:, None], objects[:, None])
-            outputs.append((logits, objects, *vars(features).values(), more))
+            moved = spread(values, similarity(features.r5, features.r5))
+            more = net.tnet.decode(features, moved, net.tnet.local(features, features, logits.sigmoid()))
+            outputs.append((logits, values, *vars(features).values(), more))
     for plain, quick in zip(*outputs, strict=True):
         assert (plain - quick).abs().max() <= 2e-5 * plain.abs().max()
 
