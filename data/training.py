@@ -272,12 +272,13 @@ class TrainingData(pl.LightningDataModule):
         """Batches of mini-sequences."""
         assert self._train is not None
         trainer = self.trainer
+        rank, world_size = self._place()
         self._loader = NumberedLoader(
             self._train,
             self.batch_size,
             self.num_batches,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            rank=rank,
+            world_size=world_size,
             num_workers=self.num_workers,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
@@ -296,10 +297,18 @@ class TrainingData(pl.LightningDataModule):
         self._batches_done = state_dict.get("batches_done", 0)
 
     def val_dataloader(self) -> "DataLoader[Clip] | list[Any]":
-        """Clips, one by one."""
+        """Clips, one by one; of several processes, each has its share, and no clip comes twice.
+
+        Process r of n takes clips r, r + n, r + 2n, ...: shares may differ by a clip, and be empty.
+        """
         if not self._val:
             return []
-        return DataLoader(self._val, batch_size=None)  # type: ignore[arg-type]
+        rank, world_size = self._place()
+        return DataLoader(self._val[rank::world_size], batch_size=None)  # type: ignore[arg-type]
+
+    def _place(self) -> tuple[int, int]:
+        """Which of how many processes this is."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 def load_clip(sequence: Sequence) -> Clip:

@@ -1,13 +1,16 @@
 """Training samples: what they hold, and that they depend on their number alone."""
 
+from types import SimpleNamespace
+
 import albumentations as A
 import numpy as np
 import pytest
 import torch
 
-from data.davis import DataError
+from data.davis import DataError, DavisFolder
 from data.scene import SyntheticSpec, render_clip
-from data.training import MiniSequences, NumberedLoader
+from data.synthetic import write_davis
+from data.training import MiniSequences, NumberedLoader, TrainingData
 from ivos.interaction.samples import Clip, collate
 
 AUGMENT = (A.HorizontalFlip(p=0.5), A.Affine(rotate=(-20, 20), fill_mask=255, p=1.0), A.ColorJitter(p=0.5))
@@ -167,3 +170,17 @@ def test_processes_share_the_samples_out(clips):
     single = next(iter(NumberedLoader(data, 4, 1)))["names"]
     shares = [next(iter(NumberedLoader(data, 2, 1, rank, 2)))["names"] for rank in (0, 1)]
     assert shares[0] + shares[1] == single
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_processes_share_the_validation_clips_out(clips, world_size, tmp_path):
+    folder = write_davis(SyntheticSpec(num_clips=5, num_frames=2, width=64, height=64), tmp_path, "val", 1)
+    videos = DavisFolder(folder)
+    data = TrainingData(videos, videos, lambda clips: samples(clips, num_frames=1), 1, num_batches=1)
+    data.setup("fit")
+    shares = []
+    for rank in range(world_size):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+        shares.append([clip.name for clip in data.val_dataloader()])
+    assert sorted(name for share in shares for name in share) == [f"val-{i:04d}" for i in range(5)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
