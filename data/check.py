@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -22,23 +22,26 @@ from data.youtube_vos import YouTubeVOS
 
 @dataclass
 class Finding:
-    """What a look at one subset has found."""
+    """What a look at one subset has found: its videos, or what is wrong."""
 
     subset: str
-    videos: VideoSet | None = None  # None where there are faults
-    faults: list[str] = field(default_factory=list)
+    videos: VideoSet | None = None
+    error: DataError | None = None
+
+    @property
+    def num_faults(self) -> int:
+        """How much is wrong."""
+        return max(1, len(self.error.problems)) if self.error else 0
 
 
 def look(open_set: Callable[[str], VideoSet], subsets: Iterable[str]) -> list[Finding]:
-    """Open each subset; a fault is a finding."""
+    """Open each subset; an error is a finding."""
     findings = []
     for subset in subsets:
         try:
-            findings.append(Finding(subset, open_set(subset)))
+            findings.append(Finding(subset, videos=open_set(subset)))
         except DataError as error:
-            findings.append(Finding(subset, None, list(error.problems) or [error.headline]))
-            if error.problems and "unusable data" not in error.headline:
-                findings[-1].faults.insert(0, error.headline)
+            findings.append(Finding(subset, error=error))
     return findings
 
 
@@ -49,7 +52,7 @@ def table(findings: Iterable[Finding]) -> Table:
         result.add_column(column, justify="left" if column in ("subset", "sizes") else "right")
     for finding in findings:
         figures = ["-"] * 4 if finding.videos is None else _figures(finding.videos)
-        result.add_row(finding.subset, *figures, str(len(finding.faults)))
+        result.add_row(finding.subset, *figures, str(finding.num_faults))
     return result
 
 
@@ -88,10 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
     findings = look(openers[chosen.set], subsets)
     console = Console(highlight=False, markup=False)
     console.print(table(findings))
-    faults = list(dict.fromkeys(fault for finding in findings for fault in finding.faults))
-    for fault in faults:
-        console.print(fault, soft_wrap=True)
-    console.print(f"{chosen.root}: {len(faults)} faults" if faults else f"{chosen.root}: no faults")
+    told = {(f.error.headline, f.error.problems): f.num_faults for f in findings if f.error}
+    for headline, problems in told:  # what is wrong with all subsets is told once
+        console.print("\n  ".join([headline, *problems]), soft_wrap=True)
+    faults = sum(told.values())
+    console.print(f"{chosen.root}: {faults or 'no'} fault{'' if faults == 1 else 's'}", soft_wrap=True)
     return 1 if faults else 0
 
 

@@ -1,6 +1,7 @@
 """Several data sets in one, drawn from by weight."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class Mixture:
 
 
 def open_mixture(
-    sets: Mapping[str, Callable[[], VideoSet]],
+    sets: Mapping[str, partial[VideoSet]],
     weights: Mapping[str, float],
     root: str | Path | None = None,
     subset: str = "train",
@@ -68,7 +69,7 @@ def open_mixture(
     """A mixture, or, if one is named, a single folder in DAVIS layout in its place.
 
     Args:
-        sets: see :class:`Mixture`.
+        sets: see :class:`Mixture`; each knows its ``root``.
         weights: see :class:`Mixture`.
         root: the folder that takes the mixture's place.
         subset: of that folder; see :class:`data.davis.DavisFolder`, as for the rest.
@@ -77,8 +78,14 @@ def open_mixture(
         index: see there.
 
     Raises:
-        DataError: what is wrong with the sets or with the folder.
+        DataError: what is wrong with the sets or with the folder, or both are named.
     """
     if root is not None:
+        named = [name for name, each in sets.items() if each.keywords.get("root") not in (None, root)]
+        if named:
+            raise DataError(
+                f"data.root={root} takes the place of all training data, but a folder is named for "
+                f"{listing(named)} too; name DAVIS by data.davis_root=FOLDER instead"
+            )
         return DavisFolder(root, subset, None, year, resolution, index)
     return Mixture(sets, weights)
