@@ -356,6 +356,7 @@ class TrainingData(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
             num_workers=self.num_workers,
+            worker_init_fn=_one_thread,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
         self._loader.load_state_dict({"batches_done": self._batches_done})
@@ -385,6 +386,11 @@ class TrainingData(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """Which of how many processes this is."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _one_thread(worker: int) -> None:
+    """A loader's process is one of many: OpenCV would start a thread for each core in each of them."""
+    cv2.setNumThreads(1)
 
 
 class _Clips(ListLike[Clip]):
