@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from data.files import VOID, DataError
 from data.mixture import Mixture
@@ -317,7 +317,7 @@ class TrainingData(pl.LightningDataModule):
         self._train: MiniSequences | MixedSamples | None = None
         self._loader: NumberedLoader | None = None
         self._batches_done = 0
-        self._val: ListLike[Clip] = []
+        self._val: ListLike[Clip] | _Clips = []
 
     def setup(self, stage: str) -> None:
         """See which samples there can be; decode the sets that are held in memory."""
@@ -333,7 +333,7 @@ class TrainingData(pl.LightningDataModule):
             count = min(self.val_clips or len(self.val), len(self.val))
             picks = np.linspace(0, len(self.val) - 1, count).round().astype(int)
             clips = _Clips([self.val[int(i)] for i in picks], self.val_frames)
-            self._val = list(clips) if self._fits(clips.sequences) else clips
+            self._val = [clips[i] for i in range(count)] if self._fits(clips.sequences) else clips
 
     def _samples(self, videos: VideoSet, name: str = "") -> MiniSequences:
         try:
@@ -373,15 +373,20 @@ class TrainingData(pl.LightningDataModule):
         """Let the loader to come go on from there."""
         self._batches_done = state_dict.get("batches_done", 0)
 
-    def val_dataloader(self) -> "DataLoader[Clip] | list[Any]":
-        """Clips, one by one; of several processes, each has its share, and no clip comes twice.
+    def val_dataloader(self) -> "DataLoader[Clip | None] | list[Any]":
+        """Clips, one by one; several processes take turns, and no clip comes twice.
 
-        Process r of n takes clips r, r + n, r + 2n, ...: shares may differ by a clip, and be empty.
+        Process r of n takes clips r, r + n, r + 2n, ... All take as many turns: the last turn of those that
+        have a clip less is None.
         """
         if not self._val:
             return []
         rank, world_size = self._place()
-        return DataLoader(self._val[rank::world_size], batch_size=None)  # type: ignore[arg-type]
+        share = range(rank, len(self._val), world_size)
+        idle = [None] * (-(-len(self._val) // world_size) - len(share))
+        parts: list[Any] = [Subset(self._val, share), idle]  # type: ignore[arg-type]
+        turns: ConcatDataset[Clip | None] = ConcatDataset(parts)
+        return DataLoader(turns, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
         """Which of how many processes this is."""
@@ -393,7 +398,7 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
 
 
-class _Clips(ListLike[Clip]):
+class _Clips(Dataset[Clip]):
     """Clips to validate on, decoded when they are asked for.
 
     Args:
@@ -408,13 +413,7 @@ class _Clips(ListLike[Clip]):
     def __len__(self) -> int:
         return len(self.sequences)
 
-    @overload
-    def __getitem__(self, index: int) -> Clip: ...
-    @overload
-    def __getitem__(self, index: slice) -> "_Clips": ...
-    def __getitem__(self, index: int | slice) -> "Clip | _Clips":
-        if isinstance(index, slice):
-            return _Clips(self.sequences[index], self.num_frames)
+    def __getitem__(self, index: int) -> Clip:
         sequence = self.sequences[index]
         length = min(self.num_frames or sequence.num_frames, sequence.num_frames)
         first = min(int((sequence.areas > 0).sum(1).argmax()), sequence.num_frames - length)
