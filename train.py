@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     with reported():
         folder = Path(HydraConfig.get().runtime.output_dir)
         check(cfg, folder)
+        check_data(cfg)
         pl.seed_everything(cfg.seed, verbose=False)
         network: ATNet = instantiate(cfg.model)
         untrained = copy.deepcopy(network)
@@ -46,6 +47,14 @@ def check(cfg: DictConfig, folder: Path) -> None:
         raise UserError("no stage to train: choose an experiment, or add one: +stage@stages.anet=anet")
     if not cfg.resume and any((folder / str(name)).exists() for name in cfg.stages):
         raise UserError(f"{folder} holds a run already; go on with resume=true, or choose another folder")
+
+
+def check_data(cfg: DictConfig) -> None:
+    """What any stage or the session will need is opened, and so checked, before the first stage begins."""
+    for stage in cfg.stages.values():
+        instantiate(stage.data)
+    if cfg.score:
+        instantiate(cfg.data.test)
 
 
 def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, console: Console) -> None:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from data.davis import DataError, DavisFolder
+from data.index import Index, user_cache
 from data.scene import SyntheticSpec, picture_files, render_clip, sprite_files
 from ivos.interaction import Scribbles, Stroke, write_scribbles
 from ivos.interaction.palette import write_labels
@@ -92,7 +93,7 @@ def synthetic_davis(
     """
     parameters = _parameters(specs)
     text = json.dumps(parameters, indent=2, sort_keys=True)
-    home = Path(cache_dir) if cache_dir is not None else _user_cache()
+    home = Path(cache_dir) if cache_dir is not None else user_cache()
     root = home / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if root.is_dir():
         return root
@@ -120,6 +121,7 @@ def open_videos(
     resolution: str = "480p",
     cache_dir: str | Path | None = None,
     num_workers: int | None = None,
+    index: Index = True,
     **synthetic: Any,
 ) -> DavisFolder:
     """A folder in DAVIS layout, or synthetic clips where there is none.
@@ -132,20 +134,22 @@ def open_videos(
         resolution: see :class:`data.davis.DavisFolder`.
         cache_dir: see :func:`synthetic_davis`.
         num_workers: see :func:`write_davis`.
+        index: see :class:`data.davis.DavisFolder`.
         synthetic: values of :class:`data.scene.SyntheticSpec`.
 
     Raises:
         DataError: what is wrong with the folder, or with a parameter.
     """
     if root is not None:
-        return DavisFolder(root, subset, sequences, year, resolution)
+        return DavisFolder(root, subset, sequences, year, resolution, index)
     if subset not in SUBSETS:
         raise DataError(f"synthetic video has no subset {subset!r}; it has: {', '.join(SUBSETS)}")
     try:
         spec = SyntheticSpec(**synthetic, stream=subset)
     except (TypeError, ValueError) as error:
         raise DataError(str(error)) from error
-    return DavisFolder(synthetic_davis(cache_dir, {subset: spec}, num_workers), subset, sequences)
+    folder = synthetic_davis(cache_dir, {subset: spec}, num_workers)
+    return DavisFolder(folder, subset, sequences, index=index)
 
 
 def _write_clip(spec: SyntheticSpec, root: Path, index: int, name: str) -> None:
@@ -196,7 +200,3 @@ def _parameters(specs: Mapping[str, SyntheticSpec]) -> dict[str, Any]:
             files += [path for pair in sprite_files(spec.sprites) for path in pair]
         found[f"{subset} pictures"] = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     return found
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ivos"

@@ -2,17 +2,21 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as ListLike
 from typing import Any
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
-from data.davis import VOID, DataError, DavisFolder, Sequence
-from ivos.interaction.samples import Batch, Clip, Sample, collate
+from data.files import VOID, DataError
+from data.mixture import Mixture
+from data.stills import StillMotion
+from data.videos import Sequence, VideoSet
+from ivos.interaction.samples import Batch, Clip, Sample, Video, collate
 from ivos.interaction.simulate import SimulatedUser
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for newer versions
@@ -27,38 +31,45 @@ class MiniSequences(Dataset[Sample]):
     """Samples by number, without end: a function of (seed, number), whoever asks and in whatever order.
 
     A sample is an annotated frame that shows an object and some of the frames that follow it, forward or
-    backward. A square around a pixel of an object is cut out of all of them and enlarged or reduced; where it
-    reaches beyond the frame the image is black and the mask void (255). Objects that are not on the annotated
-    frame are left out; one that vanishes later has empty masks from there on.
+    backward; of a video that has masks on some frames alone, these are its frames. A square around a pixel of
+    an object is cut out of all of them and enlarged or reduced; where it reaches beyond the frame the image
+    is black and the mask void (255). Objects that are not on the annotated frame are left out; one that
+    vanishes later has empty masks from there on; frames before an object's masks begin (``Video.begins``) are
+    void for it.
 
     Args:
-        clips: the videos.
+        videos: what samples are cut out of; only the frames that a sample needs are read.
         num_frames: T, frames of a sample (1: single frames, for A-Net).
         window: the frames that follow are drawn from this many after the annotated one; a shorter video
             offers what it has. At least T - 1.
         crop: side of a sample, in pixels, a multiple of 32.
         zoom: smallest and largest enlargement.
+        short_side: the enlargement is that of frames whose shorter side is so many pixels, so that sets of
+            different sizes show objects alike; None: of the frames as they are.
         max_objects: of a sample; which ones is drawn.
         min_area: pixels of an object that can be annotated.
         user: draws the strokes.
         augment: albumentations that leave the size as it is, applied alike to all frames and masks.
+        stills: makes clips out of videos of a single frame where T is larger; None: they are left out.
         seed: see above.
 
     Raises:
-        DataError: no clip can be used, or an argument cannot.
+        DataError: no video can be used, or an argument cannot.
     """
 
     def __init__(
         self,
-        clips: ListLike[Clip],
+        videos: ListLike[Video],
         num_frames: int = 5,
         window: int = 7,
         crop: int = 384,
         zoom: tuple[float, float] = (1.0, 1.0),
+        short_side: int | None = None,
         max_objects: int = 1,
         min_area: int = 32,
         user: SimulatedUser | None = None,
         augment: ListLike[A.BasicTransform] = (),
+        stills: StillMotion | None = None,
         seed: int = 0,
     ) -> None:
         if crop % 32 or crop <= 0:
@@ -68,31 +79,45 @@ class MiniSequences(Dataset[Sample]):
         if not 0 < zoom[0] <= zoom[1]:
             raise DataError(f"zoom: above 0 and in order, got {list(zoom)}")
         self.num_frames, self.window, self.crop, self.zoom = num_frames, window, crop, zoom
-        self.max_objects, self.min_area, self.seed = max_objects, min_area, seed
+        self.short_side, self.max_objects, self.min_area = short_side, max_objects, min_area
+        self.stills, self.seed = stills, seed
         self.user = user or SimulatedUser()
-        self.resize, self.augment = A.Resize(crop, crop), A.Compose(list(augment))
-        usable = [(clip, starts) for clip in clips if len(starts := self._starts(clip))]
-        if not usable:
+        self.resize = A.Resize(crop, crop)
+        self.reduce = A.Resize(crop, crop, cv2.INTER_AREA)  # linear, it would pass over pixels
+        self.augment = A.Compose(list(augment))
+        found = [(video, self._starts(video)) for video in videos]
+        self.videos = [video for video, starts in found if len(starts)]
+        self.starts = [starts for _, starts in found if len(starts)]
+        self._report([video for video, starts in found if not len(starts)])
+
+    def _report(self, left_out: list[Video]) -> None:
+        """Name the videos that cannot be used; refuse to go on without any that can."""
+        total = len(self.videos) + len(left_out)
+        if not self.videos and self.num_frames > 1 and {len(video.areas) for video in left_out} == {1}:
             raise DataError(
-                f"no clip to train on: of {len(clips)}, none has {num_frames} frames in a row that begin "
-                f"with an object of at least {min_area} pixels (num_frames, min_area)"
+                f"no clip to train on: all {total} are single images, where {self.num_frames} frames are "
+                "asked for; they can feed A-Net, and T-Net if they are made to move (data.samples.stills)"
             )
-        if len(usable) < len(clips):
-            left_out = [clip.name for clip in clips if not len(self._starts(clip))]
+        if not self.videos:
+            raise DataError(
+                f"no clip to train on: of {total}, none has {self.num_frames} frames in a row that begin "
+                f"with an object of at least {self.min_area} pixels (num_frames, min_area)"
+            )
+        if left_out:
             log.warning(
                 "%d of %d clips are left out, being shorter than %d frames or without objects: %s",
-                len(left_out), len(clips), num_frames, ", ".join(left_out[:5]),
+                len(left_out), total, self.num_frames, ", ".join(video.name for video in left_out[:5]),
             )  # fmt: skip
-        self.clips = [clip for clip, _ in usable]
-        self.starts = [starts for _, starts in usable]
 
-    def _starts(self, clip: Clip) -> NDArray[np.int64]:
+    def _starts(self, video: Video) -> NDArray[np.int64]:
         """What a sample can begin with: rows (frame, 1 forward or -1 backward)."""
-        last = len(clip.labels) - 1
+        last = len(video.areas) - 1
+        shown = np.flatnonzero((video.areas >= self.min_area).any(1)).tolist()
+        if last == 0 and self.stills:
+            return np.array([(t, 1) for t in shown], np.int64).reshape(-1, 2)
         rows = [
             (t, direction)
-            for t, labels in enumerate(clip.labels)
-            if (_areas(labels, clip.num_objects) >= self.min_area).any()
+            for t in shown
             for direction, room in ((1, last - t), (-1, t))
             if room >= self.num_frames - 1 and (self.num_frames > 1 or direction == 1)
         ]
@@ -101,53 +126,84 @@ class MiniSequences(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """Sample of this number; see the class."""
         rng = np.random.default_rng([self.seed, number])
-        index = int(rng.integers(len(self.clips)))
-        clip = self.clips[index]
+        index = int(rng.integers(len(self.videos)))
+        video = self.videos[index]
         start, direction = self.starts[index][rng.integers(len(self.starts[index]))].tolist()
-        chosen = self._frames(start, direction, len(clip.frames), rng)
-        visible = 1 + np.flatnonzero(_areas(clip.labels[start], clip.num_objects) >= self.min_area)
+        chosen = self._frames(start, direction, len(video.areas), rng)
+        visible = 1 + np.flatnonzero(video.areas[start] >= self.min_area)
+        whole = video.read(chosen)
         for _ in range(_ATTEMPTS):  # the augmentation may push the objects out of the picture
             objects = rng.permutation(visible)[: self.max_objects]
-            frames, labels = self._view(clip, chosen, int(objects[0]), rng)
+            frames, labels = self._view(*whole, int(objects[0]), rng)
             left = [label for label in objects if (labels[0] == label).any()]
             if left:
                 break
         objects = np.array(left or objects[:1])
         masks = np.stack([np.where(labels == VOID, VOID, labels == label) for label in objects])
         masks = masks.astype(np.uint8)
+        if video.begins:
+            for mask, label in zip(masks, objects, strict=True):
+                mask[np.array(chosen) < video.begins[label - 1]] = VOID
         return {
-            "name": f"{clip.name}, frames {chosen}, objects {objects.tolist()}",
+            "name": f"{video.name}, frames {chosen}, objects {objects.tolist()}",
             "frames": frames,
             "masks": masks,
             "interaction": np.stack([self.user(mask[0], rng) for mask in masks]),
         }
 
     def _frames(self, start: int, direction: int, length: int, rng: np.random.Generator) -> list[int]:
+        if length == 1:
+            return [start]
         room = length - 1 - start if direction > 0 else start
         steps = rng.permutation(min(self.window, room))[: self.num_frames - 1] + 1
         return [start, *(start + direction * step for step in sorted(steps.tolist()))]
 
     def _view(
-        self, clip: Clip, chosen: list[int], label: int, rng: np.random.Generator
+        self, frames: NDArray[np.uint8], labels: NDArray[np.uint8], label: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Frames [T, S, S, 3] and labels [T, S, S] around an object of the first one, augmented."""
-        frames, labels = clip.frames[chosen], clip.labels[chosen]
-        side = max(1, round(self.crop / float(np.exp(rng.uniform(*np.log(self.zoom))))))
+        size = labels.shape[1:]
+        zoom = float(np.exp(rng.uniform(*np.log(self.zoom))))
+        if self.short_side:
+            zoom *= self.short_side / min(size)
+        side = max(1, round(self.crop / zoom))
         pixels = np.argwhere(labels[0] == label)
         corner = [
-            _corner(int(pixel), side, size, rng)
-            for pixel, size in zip(pixels[rng.integers(len(pixels))], labels.shape[1:], strict=True)
+            _corner(int(pixel), side, length, rng)
+            for pixel, length in zip(pixels[rng.integers(len(pixels))], size, strict=True)
         ]
         frames, labels = _cut(frames, corner, side, 0), _cut(labels, corner, side, VOID)
-        resized = self.resize(images=frames, masks=labels)
+        resize = self.reduce if side >= 2 * self.crop else self.resize
+        resized = resize(images=frames, masks=labels)
+        frames, labels = resized["images"], resized["masks"]
+        if len(frames) < self.num_frames and self.stills:
+            frames, labels = self.stills(frames[0], labels[0], self.num_frames, rng)
         self.augment.set_random_seed(int(rng.integers(2**31)))
-        result = self.augment(images=resized["images"], masks=resized["masks"])
+        result = self.augment(images=frames, masks=labels)
         return np.ascontiguousarray(result["images"]), np.ascontiguousarray(result["masks"])
 
 
-def _areas(labels: NDArray[np.uint8], num_objects: int) -> NDArray[np.int64]:
-    """Pixels of each object [N] in labels [h, w]."""
-    return np.bincount(labels.ravel(), minlength=256)[1 : num_objects + 1]
+class MixedSamples(Dataset[Sample]):
+    """Samples by number from several sets, each as often as its weight says; a function of (seed, number).
+
+    Args:
+        parts: the samples of each set, by name.
+        weights: of each set; they need not sum to 1.
+        seed: see above.
+    """
+
+    def __init__(self, parts: Mapping[str, MiniSequences], weights: Mapping[str, float], seed: int) -> None:
+        self.parts, self.seed = dict(parts), seed
+        self.shares = np.array([weights[name] for name in parts]) / sum(weights[name] for name in parts)
+
+    def __getitem__(self, number: int) -> Sample:
+        """Sample of this number."""
+        # One number more than in MiniSequences: this draw says nothing about those.
+        rng = np.random.default_rng([self.seed, number, 1])
+        name = list(self.parts)[int(rng.choice(len(self.shares), p=self.shares))]
+        sample = self.parts[name][number]
+        sample["name"] = f"{name}: {sample['name']}"
+        return sample
 
 
 def _corner(pixel: int, side: int, size: int, rng: np.random.Generator) -> int:
@@ -226,59 +282,81 @@ class _Numbers:
 class TrainingData(pl.LightningDataModule):
     """Mini-sequences to train on, and whole clips to validate on.
 
-    The videos are decoded once and held in memory (four bytes for each pixel of each frame).
+    Of videos on disk samples read the frames they need; small sets are decoded once and held in memory, which
+    is faster and gives the same samples.
 
     Args:
-        train: the videos to train on, or several sets of them.
+        train: the videos to train on, or a mixture of sets.
         val: the videos to validate on; None: no validation.
-        samples: makes the samples from the clips: :class:`MiniSequences` with all but its clips given.
+        samples: makes the samples from videos: :class:`MiniSequences` with all but its videos given.
         batch_size: samples of a batch.
         num_batches: of an epoch.
         val_clips: validate on that many of the videos, spread over all of them; None: on all.
+        val_frames: validate on that many frames in a row of each; None: on all of them.
         num_workers: processes that make samples; 0: none but the one that trains. It changes no sample.
+        memory_mib: a set whose decoded frames and masks take no more than this is held in memory.
     """
 
     def __init__(
         self,
-        train: DavisFolder | ListLike[DavisFolder],
-        val: DavisFolder | None,
-        samples: Callable[[ListLike[Clip]], MiniSequences],
+        train: VideoSet | Mixture,
+        val: VideoSet | None,
+        samples: Callable[[ListLike[Video]], MiniSequences],
         batch_size: int,
         num_batches: int,
         val_clips: int | None = None,
+        val_frames: int | None = None,
         num_workers: int = 0,
+        memory_mib: int = 512,
     ) -> None:
         super().__init__()
-        self.train = [train] if isinstance(train, DavisFolder) else list(train)
-        self.val, self.samples = val, samples
-        self.batch_size, self.num_batches, self.val_clips = batch_size, num_batches, val_clips
-        self.num_workers = num_workers
-        self._train: MiniSequences | None = None
+        self.train, self.val, self.samples = train, val, samples
+        self.batch_size, self.num_batches = batch_size, num_batches
+        self.val_clips, self.val_frames = val_clips, val_frames
+        self.num_workers, self.memory_mib = num_workers, memory_mib
+        self._train: MiniSequences | MixedSamples | None = None
         self._loader: NumberedLoader | None = None
         self._batches_done = 0
-        self._val: list[Clip] = []
+        self._val: ListLike[Clip] | _Clips = []
 
     def setup(self, stage: str) -> None:
-        """Decode the videos."""
+        """See which samples there can be; decode the sets that are held in memory."""
         if self._train is not None:
             return
-        self._train = self.samples([load_clip(sequence) for folder in self.train for sequence in folder])
+        if isinstance(self.train, Mixture):
+            parts = {name: self._samples(part.videos, name) for name, part in self.train.parts.items()}
+            weights = {name: part.weight for name, part in self.train.parts.items()}
+            self._train = MixedSamples(parts, weights, next(iter(parts.values())).seed)
+        else:
+            self._train = self._samples(self.train)
         if self.val is not None:
             count = min(self.val_clips or len(self.val), len(self.val))
             picks = np.linspace(0, len(self.val) - 1, count).round().astype(int)
-            self._val = [load_clip(self.val[int(i)]) for i in picks]
+            clips = _Clips([self.val[int(i)] for i in picks], self.val_frames)
+            self._val = [clips[i] for i in range(count)] if self._fits(clips.sequences) else clips
+
+    def _samples(self, videos: VideoSet, name: str = "") -> MiniSequences:
+        try:
+            return self.samples([load_clip(v) for v in videos] if self._fits(videos) else videos)
+        except DataError as error:
+            raise DataError(f"{name}: {error.headline}" if name else error.headline, error.problems) from None
+
+    def _fits(self, videos: ListLike[Sequence]) -> bool:
+        return sum(4 * v.num_frames * v.size[0] * v.size[1] for v in videos) <= self.memory_mib << 20
 
     def train_dataloader(self) -> NumberedLoader:
         """Batches of mini-sequences."""
         assert self._train is not None
         trainer = self.trainer
+        rank, world_size = self._place()
         self._loader = NumberedLoader(
             self._train,
             self.batch_size,
             self.num_batches,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            rank=rank,
+            world_size=world_size,
             num_workers=self.num_workers,
+            worker_init_fn=_one_thread,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
         self._loader.load_state_dict({"batches_done": self._batches_done})
@@ -295,13 +373,55 @@ class TrainingData(pl.LightningDataModule):
         """Let the loader to come go on from there."""
         self._batches_done = state_dict.get("batches_done", 0)
 
-    def val_dataloader(self) -> "DataLoader[Clip] | list[Any]":
-        """Clips, one by one."""
+    def val_dataloader(self) -> "DataLoader[Clip | None] | list[Any]":
+        """Clips, one by one; several processes take turns, and no clip comes twice.
+
+        Process r of n takes clips r, r + n, r + 2n, ... All take as many turns: the last turn of those that
+        have a clip less is None.
+        """
         if not self._val:
             return []
-        return DataLoader(self._val, batch_size=None)  # type: ignore[arg-type]
+        rank, world_size = self._place()
+        share = range(rank, len(self._val), world_size)
+        idle = [None] * (-(-len(self._val) // world_size) - len(share))
+        parts: list[Any] = [Subset(self._val, share), idle]  # type: ignore[arg-type]
+        turns: ConcatDataset[Clip | None] = ConcatDataset(parts)
+        return DataLoader(turns, batch_size=None)
+
+    def _place(self) -> tuple[int, int]:
+        """Which of how many processes this is."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def load_clip(sequence: Sequence) -> Clip:
-    """A video of a DAVIS folder, decoded."""
-    return Clip(sequence.name, sequence.load_frames(), sequence.load_annotations(), sequence.num_objects)
+def _one_thread(worker: int) -> None:
+    """A loader's process is one of many: OpenCV would start a thread for each core in each of them."""
+    cv2.setNumThreads(1)
+
+
+class _Clips(Dataset[Clip]):
+    """Clips to validate on, decoded when they are asked for.
+
+    Args:
+        sequences: the videos.
+        num_frames: that many in a row of each, from the first frame that shows most of the objects, or
+            earlier where the video ends before; None: all.
+    """
+
+    def __init__(self, sequences: list[Sequence], num_frames: int | None) -> None:
+        self.sequences, self.num_frames = sequences, num_frames
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> Clip:
+        sequence = self.sequences[index]
+        length = min(self.num_frames or sequence.num_frames, sequence.num_frames)
+        first = min(int((sequence.areas > 0).sum(1).argmax()), sequence.num_frames - length)
+        return load_clip(sequence, range(first, first + length))
+
+
+def load_clip(sequence: Sequence, frames: range | None = None) -> Clip:
+    """A video on disk, or some frames in a row of it, decoded."""
+    frames = frames or range(sequence.num_frames)
+    begins = tuple(max(0, begin - frames.start) for begin in sequence.begins)
+    return Clip(sequence.name, *sequence.read(frames), sequence.num_objects, begins)

@@ -18,6 +18,12 @@ def _golden_state_dict() -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(value) for key, value in fill.state_dict().items()}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(pytestconfig):
+    """Indices and synthetic clips of tests go to pytest's own cache."""
+    os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("user"))
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Function from a golden file's name to its arrays."""

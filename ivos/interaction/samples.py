@@ -1,8 +1,9 @@
 """What data sets hand to the training stages: training samples, batches of them, clips to validate on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from functools import cached_property
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -10,6 +11,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 VOID = 255
+
+
+class Video(Protocol):
+    """What samples are made of: T frames with their masks, read when they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its data set."""
+
+    @property
+    def num_objects(self) -> int:
+        """N, the highest object number."""
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each object on each frame [T, N]."""
+
+    @property
+    def begins(self) -> tuple[int, ...]:
+        """The frame that each object's masks begin on (N of them; empty: all on frame 0).
+
+        Before it nothing is known of the object.
+        """
+
+    def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Frames RGB [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +47,18 @@ class Clip:
     frames: NDArray[np.uint8]  # RGB [T, h, w, 3]
     labels: NDArray[np.uint8]  # [T, h, w]: 0 background, 1..N, 255 void
     num_objects: int  # N
+    begins: tuple[int, ...] = ()  # see Video
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each object on each frame [T, N]."""
+        counts = [np.bincount(labels.ravel(), minlength=VOID + 1) for labels in self.labels]
+        return np.stack(counts)[:, 1 : self.num_objects + 1]
+
+    def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Frames [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
+        chosen = list(frames)
+        return self.frames[chosen], self.labels[chosen]
 
     @property
     def first_frame(self) -> int:

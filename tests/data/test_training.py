@@ -1,13 +1,16 @@
 """Training samples: what they hold, and that they depend on their number alone."""
 
+from types import SimpleNamespace
+
 import albumentations as A
 import numpy as np
 import pytest
 import torch
 
-from data.davis import DataError
+from data.davis import DataError, DavisFolder
 from data.scene import SyntheticSpec, render_clip
-from data.training import MiniSequences, NumberedLoader
+from data.synthetic import write_davis
+from data.training import MiniSequences, NumberedLoader, TrainingData
 from ivos.interaction.samples import Clip, collate
 
 AUGMENT = (A.HorizontalFlip(p=0.5), A.Affine(rotate=(-20, 20), fill_mask=255, p=1.0), A.ColorJitter(p=0.5))
@@ -124,7 +127,7 @@ def test_frames_without_objects_are_never_annotated():
 def test_a_clip_shorter_than_a_sample_is_left_out_with_a_word(caplog):
     short = counting_clip(3)
     data = samples([counting_clip(9), short], num_frames=5)
-    assert len(data.clips) == 1
+    assert len(data.videos) == 1
     assert "1 of 2 clips are left out" in caplog.text
     with pytest.raises(DataError, match=r"none has 5 frames in a row"):
         samples([short], num_frames=5)
@@ -167,3 +170,21 @@ def test_processes_share_the_samples_out(clips):
     single = next(iter(NumberedLoader(data, 4, 1)))["names"]
     shares = [next(iter(NumberedLoader(data, 2, 1, rank, 2)))["names"] for rank in (0, 1)]
     assert shares[0] + shares[1] == single
+
+
+@pytest.mark.parametrize("memory_mib", [0, 512])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_processes_share_the_validation_clips_out(world_size, memory_mib, tmp_path):
+    folder = write_davis(SyntheticSpec(num_clips=5, num_frames=2, width=64, height=64), tmp_path, "val", 1)
+    videos = DavisFolder(folder)
+    options = {"batch_size": 1, "num_batches": 1, "memory_mib": memory_mib}
+    data = TrainingData(videos, videos, lambda clips: samples(clips, num_frames=1), **options)
+    data.setup("fit")
+    shares = []
+    for rank in range(world_size):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+        shares.append(list(data.val_dataloader()))
+    assert {len(share) for share in shares} == {-(-5 // world_size)}  # a turn without a clip is None
+    names = [clip.name for share in shares for clip in share if clip]
+    assert sorted(names) == [f"val-{i:04d}" for i in range(5)]
+    assert all(share[:-1] == [clip for clip in share[:-1] if clip] for share in shares)

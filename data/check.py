@@ -1,0 +1,103 @@
+"""Look at a data set and change nothing: ``uv run -m data.check davis|youtube_vos|sbd FOLDER``.
+
+Prints what there is and every fault, and ends with status 1 if there is one.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from data.davis import DavisFolder
+from data.files import DataError, by
+from data.index import Index
+from data.sbd import SBD
+from data.videos import VideoSet
+from data.youtube_vos import YouTubeVOS
+
+
+@dataclass
+class Finding:
+    """What a look at one subset has found: its videos, or what is wrong."""
+
+    subset: str
+    videos: VideoSet | None = None
+    error: DataError | None = None
+
+    @property
+    def num_faults(self) -> int:
+        """How much is wrong."""
+        return max(1, len(self.error.problems)) if self.error else 0
+
+
+def look(open_set: Callable[[str], VideoSet], subsets: Iterable[str]) -> list[Finding]:
+    """Open each subset; an error is a finding."""
+    findings = []
+    for subset in subsets:
+        try:
+            findings.append(Finding(subset, videos=open_set(subset)))
+        except DataError as error:
+            findings.append(Finding(subset, error=error))
+    return findings
+
+
+def table(findings: Iterable[Finding]) -> Table:
+    """A row for each subset."""
+    result = Table()
+    for column in ("subset", "videos", "frames with masks", "objects", "sizes", "faults"):
+        result.add_column(column, justify="left" if column in ("subset", "sizes") else "right")
+    for finding in findings:
+        figures = ["-"] * 4 if finding.videos is None else _figures(finding.videos)
+        result.add_row(finding.subset, *figures, str(finding.num_faults))
+    return result
+
+
+def _figures(videos: VideoSet) -> list[str]:
+    frames = sum(video.num_frames for video in videos)
+    objects = sum(int((video.areas > 0).any(0).sum()) for video in videos)
+    sizes = Counter(video.size for video in videos).most_common()
+    named = ", ".join(f"{count} of {by(size)}" for size, count in sizes[:3])
+    more = f", {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
+    return [f"{len(videos):,}", f"{frames:,}", f"{objects:,}", named + more]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m data.check", description=__doc__.splitlines()[0])
+    parser.add_argument("set", choices=["davis", "youtube_vos", "sbd"])
+    parser.add_argument("root", help="the set's folder")
+    parser.add_argument("--subset", nargs="+", help="default: train and val; of YouTube-VOS train")
+    parser.add_argument("--resolution", default="480p", help="of DAVIS: 480p (default) or Full-Resolution")
+    parser.add_argument("--year", default="2017", help="of DAVIS: the folder of the lists (default: 2017)")
+    parser.add_argument(
+        "--keep-index",
+        action="store_true",
+        help="keep what is found out, so that training need not look again",
+    )
+    chosen = parser.parse_args(arguments)
+    index: Index = chosen.keep_index
+    openers: dict[str, Callable[[str], VideoSet]] = {
+        "davis": lambda subset: DavisFolder(
+            chosen.root, subset, None, chosen.year, chosen.resolution, index=index
+        ),
+        "youtube_vos": lambda subset: YouTubeVOS(chosen.root, subset, index=index),
+        "sbd": lambda subset: SBD(chosen.root, subset, index=index),
+    }
+    subsets = chosen.subset or (["train"] if chosen.set == "youtube_vos" else ["train", "val"])
+    findings = look(openers[chosen.set], subsets)
+    console = Console(highlight=False, markup=False)
+    console.print(table(findings))
+    told = {(f.error.headline, f.error.problems): f.num_faults for f in findings if f.error}
+    for headline, problems in told:  # what is wrong with all subsets is told once
+        console.print("\n  ".join([headline, *problems]), soft_wrap=True)
+    faults = sum(told.values())
+    console.print(f"{chosen.root}: {faults or 'no'} fault{'' if faults == 1 else 's'}", soft_wrap=True)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

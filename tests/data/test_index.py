@@ -1,0 +1,132 @@
+"""The index: every file is looked into once, and again when it has changed."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data.index
+from data.davis import DataError, DavisFolder
+from data.index import index_file
+from data.youtube_vos import YouTubeVOS
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The files that are looked into from here on."""
+    seen = []
+
+    def look_into(path):
+        seen.append("/".join(path.parts[-2:]))
+        return original(path)
+
+    original = data.index.look_into
+    monkeypatch.setattr(data.index, "look_into", look_into)
+    return seen
+
+
+def test_files_are_looked_into_once(davis, tmp_path, looks):
+    first = DavisFolder(davis, "train", index=tmp_path / "index")
+    assert len(looks) == len(set(looks)) == 24
+    looks.clear()
+    second = DavisFolder(davis, "train", index=tmp_path / "index")
+    assert not looks
+    assert list(first) == list(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.areas, other.areas)
+    DavisFolder(davis, "trainval", index=tmp_path / "index")
+    assert len(looks) == 24  # those of val
+    DavisFolder(davis, "train", index=False)
+    assert len(looks) == 48
+
+
+def test_changed_new_and_missing_files_are_noticed(davis, tmp_path, looks):
+    options = {"subset": "train", "index": tmp_path / "index"}
+    (before, _) = DavisFolder(davis, **options)
+    looks.clear()
+    masks = davis / "Annotations/480p/train-0000"
+    with Image.open(masks / "00003.png") as image:
+        labels, palette = np.asarray(image).copy(), image.getpalette()
+    labels[labels == 2] = 1
+    changed = Image.fromarray(labels)
+    changed.putpalette(palette)
+    changed.save(masks / "00003.png")
+    (after, _) = DavisFolder(davis, **options)
+    assert looks == ["train-0000/00003.png"]
+    assert after.areas[3].tolist() == [before.areas[3].sum(), 0]
+    looks.clear()
+    os.utime(masks / "00001.png", ns=(0, 0))  # the same size at another time
+    DavisFolder(davis, **options)
+    assert looks == ["train-0000/00001.png"]
+    (masks / "00002.png").unlink()
+    with pytest.raises(DataError, match="frame without a mask"):
+        DavisFolder(davis, **options)
+
+
+def test_faults_are_not_kept(davis, tmp_path, truncate, looks):
+    options = {"subset": "train", "index": tmp_path / "index"}
+    path = davis / "JPEGImages/480p/train-0000/00000.jpg"
+    whole = path.read_bytes()
+    truncate(path)
+    for _ in range(2):
+        looks.clear()
+        with pytest.raises(DataError, match="unreadable"):
+            DavisFolder(davis, **options)
+        assert "train-0000/00000.jpg" in looks
+    path.write_bytes(whole)
+    assert len(DavisFolder(davis, **options)) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": 0}', '{"version": 1, "files": {"a": 1}}', "[]"])
+def test_an_unusable_index_is_made_anew(youtube_vos, tmp_path, text, looks):
+    YouTubeVOS(youtube_vos, index=tmp_path)
+    store = index_file(youtube_vos, tmp_path)
+    good = json.loads(store.read_text())
+    looks.clear()
+    store.write_text(text)
+    YouTubeVOS(youtube_vos, index=tmp_path)
+    assert len(looks) == 24
+    assert json.loads(store.read_text()) == good
+
+
+def test_many_files_are_looked_into_by_processes(davis, monkeypatch):
+    whole = DavisFolder(davis, "train", index=False)
+    monkeypatch.setattr(data.index, "_MANY", 1)
+    monkeypatch.setattr(data.index.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    made = []
+    original = data.index.ProcessPoolExecutor
+    monkeypatch.setattr(
+        data.index, "ProcessPoolExecutor", lambda *options: made.append(options) or original(*options)
+    )
+    again = DavisFolder(davis, "train", index=False)
+    assert len(made) == 1
+    assert list(again) == list(whole)
+    np.testing.assert_array_equal(again[1].areas, whole[1].areas)
+
+
+def _open(root, folder, queue):
+    count = []
+    original = data.index._look
+    data.index._look = lambda files, root: count.append(len(files)) or original(files, root)
+    YouTubeVOS(root, index=folder)
+    queue.put(count[0])
+
+
+def test_of_processes_that_start_together_one_looks(youtube_vos, tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_open, args=(youtube_vos, tmp_path, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert sorted(queue.get(timeout=60) for _ in processes) == [0, 0, 24]
+    for process in processes:
+        process.join()
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(youtube_vos, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    assert len(YouTubeVOS(youtube_vos, index=tmp_path / "file" / "index")) == 2
+    assert "the index cannot be kept" in caplog.text
