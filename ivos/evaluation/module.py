@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from ivos.engine import Segmenter
 from ivos.errors import UserError
 from ivos.evaluation.peers import Peers
-from ivos.evaluation.pictures import overlay
 from ivos.evaluation.report import figures, plot_curve, rounds_table
 from ivos.evaluation.run_folder import RunFolder
 from ivos.evaluation.session import Request, Sample, Session, Video, summarise
 from ivos.evaluation.settings import Metric, SessionSettings
 from ivos.interaction.palette import write_labels
+from ivos.interaction.pictures import overlay
 
 
 class SessionRequests(IterableDataset):
