@@ -112,13 +112,13 @@ class WandbLogger(lightning.WandbLogger):
             raise UserError(f"logger.wandb.mode: {mode!r} is none of {', '.join(get_args(Mode))}")
         run, folder = Path(run).resolve(), Path(folder).resolve()
         if is_first_process():
-            options |= self._identity(run, mode)
+            options |= self._identity(run, mode, options.get("settings") or {})
         prefix = "" if folder == run else folder.name
         super().__init__(name=name or "/".join(run.parts[-2:]), save_dir=run, prefix=prefix, **options)
         self._wandb_init.pop("anonymous")  # no longer known to wandb
 
     @staticmethod
-    def _identity(folder: Path, mode: Mode) -> dict[str, Any]:
+    def _identity(folder: Path, mode: Mode, settings: dict[str, Any]) -> dict[str, Any]:
         """What makes it the W&B run of this folder."""
         import wandb
 
@@ -130,7 +130,7 @@ class WandbLogger(lightning.WandbLogger):
             except wandb.errors.AuthenticationError as error:
                 raise UserError(f"W&B: {error}; or logger.wandb.mode=offline") from error
             if not known:
-                mode = "offline"
+                mode, settings = "offline", {**settings, "silent": True}  # a line is enough
                 print(
                     "W&B: not logged in (`wandb login` does that), so this run is logged offline; upload it "
                     f"with `wandb sync {folder}/wandb/offline-run-*`",
@@ -141,7 +141,7 @@ class WandbLogger(lightning.WandbLogger):
         if not note.exists():  # an agent of a W&B sweep has chosen the id
             note.write_text((os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)) + "\n")
         resume = "allow" if mode == "online" else None  # offline, a part with the same id begins
-        return {"id": note.read_text().strip(), "mode": mode, "resume": resume}
+        return {"id": note.read_text().strip(), "mode": mode, "resume": resume, "settings": settings}
 
 
 @contextlib.contextmanager

@@ -202,7 +202,7 @@ class LearningCurve(Callback):
 
 
 def _style(name: str) -> dict[str, Any]:
-    """Training thin and pale, validation with dots; annotated frames drawn through, propagated ones dashed."""
+    """Training thin, validation with dots; annotated frames drawn through, propagated ones dashed."""
     if not name.startswith("val/"):
         return {"color": "tab:blue", "linewidth": 1, "alpha": 0.8}
     if "_round_" not in name:
