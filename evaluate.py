@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
         videos = instantiate(cfg.data)
         console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences")
         logged = [instantiate(options) for options in cfg.logger.values() if options]
-        trainer = instantiate(cfg.trainer, logger=logged)
+        trainer = instantiate(cfg.trainer, _partial_=True)(logger=logged)
         segmenter = instantiate(cfg.segmenter, network)
         if cfg.resume:
             for place in report_folders(folder, settings, resume=True).values():

@@ -80,7 +80,8 @@ def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, consol
     data = instantiate(stage.data)
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     logged = open_loggers(cfg)
-    trainer = instantiate(cfg.trainer, **stage.trainer, callbacks=callbacks, logger=logged)
+    make_trainer = instantiate(cfg.trainer, **stage.trainer, _partial_=True)
+    trainer = make_trainer(callbacks=callbacks, logger=logged)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise UserError(f"interrupted; go on with: resume=true hydra.run.dir={folder.parent}")
