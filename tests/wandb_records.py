@@ -32,10 +32,11 @@ class OfflineRun:
         return {a.name: (a.type, {entry.path for entry in a.manifest.contents}) for a in found}
 
     def media(self, name: str, prop: str = "path") -> list[Path]:
-        """The files of a table or video, or, with ``filenames``, of pictures."""
+        """The files of a table, or, with ``filenames``, of pictures, with ``videos`` of videos."""
         values = [row[f"{name}/{prop}"] for row in self.rows() if f"{name}/{prop}" in row]
         flat = [path for value in values for path in (value if isinstance(value, list) else [value])]
-        return [self.folder / "files" / path for path in flat]
+        paths = [path["path"] if isinstance(path, dict) else path for path in flat]
+        return [self.folder / "files" / path for path in paths]
 
 
 def _records(data: bytes):

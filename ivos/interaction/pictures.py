@@ -64,13 +64,17 @@ def write_video(path: Path, pictures: Sequence[Path], rate: float = 10) -> Path:
         rate: frames per second.
     """
     with Image.open(pictures[0]) as first:
-        size = first.size
+        odd = [
+            side % 2 for side in first.size
+        ]  # the codec takes even sizes: the last row, column is repeated
+        size = first.width + odd[0], first.height + odd[1]
     with _quiet_stderr():  # where OpenCV writes that it has found the codec under another name
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), rate, size)
     if not writer.isOpened():
         raise RuntimeError(f"{path}: OpenCV cannot write WebM here")
     for picture in pictures:
-        writer.write(np.asarray(Image.open(picture).convert("RGB"))[..., ::-1])
+        frame = np.asarray(Image.open(picture).convert("RGB"))[..., ::-1]
+        writer.write(np.pad(frame, ((0, odd[1]), (0, odd[0]), (0, 0)), mode="edge"))
     writer.release()
     return path
 

@@ -23,7 +23,7 @@ from ivos.training.pictures import local_transfer_picture, sessions_picture
 from ivos.training.validation import simulate_session
 
 from ..wandb_records import OfflineRun
-from .tiny import MODEL, ROOT, clips, stage, start, train
+from .tiny import MODEL, ROOT, clips, main, stage, start, train
 
 
 @pytest.fixture(scope="module")
@@ -229,9 +229,10 @@ def test_without_a_logger_a_run_still_leaves_its_checkpoints(root, tmp_path):
     assert {"best.ckpt", "final.ckpt", "curve.png"} == {p.name for p in (tmp_path / "run/anet").iterdir()}
 
 
-@pytest.mark.slow
-def test_artifacts_without_wandb_are_refused(root, tmp_path):
-    status, _, errors = train(tmp_path, f"data.root={root}", "checkpoint_artifacts=true", *ANET)
+def test_artifacts_without_wandb_are_refused(tmp_path, monkeypatch, capsys):
+    status, errors = main(
+        monkeypatch, capsys, f"hydra.run.dir={tmp_path / 'run'}", "checkpoint_artifacts=true"
+    )
     assert status == 2
     assert errors.strip().splitlines() == [
         "error: checkpoint_artifacts=true: only W&B takes artifacts; add it: logger=[csv,wandb]"

@@ -1,9 +1,13 @@
 """Tiny runs of train.py from the command line."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from data.scene import SyntheticSpec
 from data.synthetic import synthetic_davis
@@ -44,3 +48,15 @@ def train(folder: Path, *arguments: str) -> tuple[int, str, str]:
     process = start(folder, *arguments)
     out, errors = process.communicate()
     return process.returncode, out, errors
+
+
+def main(monkeypatch, capsys, *arguments: str) -> tuple[object, str]:
+    """train.py in this process, for what fails before it works: exit status and errors."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as stopped:
+        program.main()
+    return stopped.value.code, capsys.readouterr().err
