@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.console import Console
 from rich.table import Table
@@ -212,7 +213,8 @@ def _table(runs: pd.DataFrame, parameters: list[str], metric: str, folder: Path)
     table = Table(title=f"Sweep {folder.name}, by {metric}", title_style="bold", header_style="bold")
     table.add_column("run", justify="right")
     for name in parameters:
-        table.add_column(name, justify="right", overflow="fold")
+        place, dot, option = name.rpartition(".")  # in two lines
+        table.add_column(f"{place}{dot}\n{option}", justify="right", overflow="fold")
     table.add_column(metric, justify="right", no_wrap=True)
     table.add_column("")
     for index, row in runs.iterrows():
@@ -249,10 +251,14 @@ def _scatter(axes: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", name: str) ->
     numbers = pd.to_numeric(x, errors="coerce")
     if numbers.notna().all():
         x = numbers
-        if x.min() > 0 and x.max() >= 20 * x.min():
+        if x.min() > 0 and x.max() >= 50 * x.min():
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         x = x.astype(str)
+        axes.margins(x=0.3)
     axes.scatter(x, y, s=28, color="tab:blue", alpha=0.8, linewidths=0)
     axes.scatter(x[:1], y[:1], s=64, color="tab:orange", zorder=3)
     axes.set_title(name, fontsize=9, loc="left")

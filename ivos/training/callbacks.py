@@ -21,7 +21,15 @@ FIGURES = ("train/loss", "train/J")
 
 def progress() -> Callback:
     """A rich progress bar, or, where the output is no terminal, a line for each epoch."""
-    return RichProgressBar(leave=True) if Console().is_terminal else ProgressLines()
+    return ProgressBars(leave=True) if Console().is_terminal else ProgressLines()
+
+
+class ProgressBars(RichProgressBar):
+    """Lightning's, with epochs counted from 1."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        text = f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
+        return f"{text:{len(self.validation_description)}}"  # of one width with the bar below
 
 
 class Summary(Callback):
@@ -189,14 +197,14 @@ class LearningCurve(Callback):
         left.set(xlabel="step", ylabel="loss")
         right.set(xlabel="step", ylabel="J", ylim=(0, 1))
         for axes in (left, right):
-            axes.margins(y=0.1)
             axes.set_xlim(left=0)
-            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
             if axes.lines:
                 axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
-        left.set_ylim(bottom=0)
+        losses = [value for line in left.lines for value in line.get_ydata()]
+        left.set_ylim(0, 1.1 * max(losses, default=1.0))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.path, dpi=110)
 
