@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from ivos import loggers
 from ivos.cli import agree_on_start_time, is_first_process, quiet_libraries, reported, sha256
 from ivos.errors import UserError
 from ivos.evaluation import RunFolder, evaluate, report_folders, summary_table
@@ -36,7 +37,8 @@ def main(cfg: DictConfig) -> None:
             console.print("Network: UNTRAINED, for there is no checkpoint=FILE; expect scores near zero.")
         videos = instantiate(cfg.data)
         console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences")
-        trainer = instantiate(cfg.trainer, logger=instantiate(cfg.logger))
+        logged = [instantiate(options) for options in cfg.logger.values() if options]
+        trainer = instantiate(cfg.trainer, _partial_=True)(logger=logged)
         segmenter = instantiate(cfg.segmenter, network)
         if cfg.resume:
             for place in report_folders(folder, settings, resume=True).values():
@@ -45,7 +47,9 @@ def main(cfg: DictConfig) -> None:
                     console.print(f"All {len(run.all)} samples are done; writing the reports again: {place}")
         options = {name: cfg[name] for name in ("save_masks", "save_overlays", "resume")}
         facts = what_counts(cfg, videos.root)
-        summaries = evaluate(segmenter, videos, settings, folder, trainer, facts=facts, **options)
+        with loggers.closing():
+            loggers.log_configuration(logged, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
+            summaries = evaluate(segmenter, videos, settings, folder, trainer, facts=facts, **options)
     console.print(summary_table(summaries))
     console.print(f"Report, summary, rounds and curve: {folder}", soft_wrap=True)
 

@@ -2,14 +2,19 @@
 
 import copy
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
+import pandas as pd
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
+from ivos import loggers, sweeps
 from ivos.cli import agree_on_start_time, is_first_process, quiet_libraries, reported
 from ivos.compare import compare, comparison_table
 from ivos.errors import UserError
@@ -18,31 +23,44 @@ from ivos.training import CopiedMask, DilatedStrokes, start_from
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Compose, check, train stage by stage, score."""
-    console = Console(highlight=False, quiet=not is_first_process())
+def main(cfg: DictConfig) -> float | None:
+    """A run, or one of a sweep, in which a failure leaves the others their turn."""
     quiet_libraries()
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweeps.one_run(run, cfg)
     with reported():
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        check(cfg, folder)
-        check_data(cfg)
-        pl.seed_everything(cfg.seed, verbose=False)
-        network: ATNet = instantiate(cfg.model)
-        untrained = copy.deepcopy(network)
-        if cfg.weights:
-            start_from(network, cfg.weights)
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Check, train stage by stage, score; the figure that a sweep is about, if there is one."""
+    console = Console(highlight=False, quiet=not is_first_process())
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    check(cfg, folder)
+    check_data(cfg)
+    pl.seed_everything(cfg.seed, verbose=False)
+    network: ATNet = instantiate(cfg.model)
+    untrained = copy.deepcopy(network)
+    if cfg.weights:
+        start_from(network, cfg.weights)
+    with loggers.closing():
         for name in cfg.stages:
             train_stage(cfg, str(name), network, folder / str(name), console)
         if cfg.score:
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
+    return sweeps.read_scores(folder).get(cfg.optimize)
 
 
 def check(cfg: DictConfig, folder: Path) -> None:
     """A folder that was trained in is not trained in again by mistake."""
-    named = any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra)
+    named = any(
+        o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in HydraConfig.get().overrides.hydra
+    )
     if cfg.resume and not named:
         raise UserError("resume=true: name the folder of the run to go on with: hydra.run.dir=FOLDER")
+    if cfg.checkpoint_artifacts and "wandb" not in cfg.logger:
+        raise UserError("checkpoint_artifacts=true: only W&B takes artifacts; add it: logger=[csv,wandb]")
     if not cfg.stages:
         raise UserError("no stage to train: choose an experiment, or add one: +stage@stages.anet=anet")
     if not cfg.resume and any((folder / str(name)).exists() for name in cfg.stages):
@@ -70,12 +88,26 @@ def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, consol
     module = instantiate(stage.module, network)
     data = instantiate(stage.data)
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
-    trainer = instantiate(cfg.trainer, **stage.trainer, callbacks=callbacks, logger=instantiate(cfg.logger))
+    logged = open_loggers(cfg)
+    make_trainer = instantiate(cfg.trainer, **stage.trainer, _partial_=True)
+    trainer = make_trainer(callbacks=callbacks, logger=logged)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise UserError(f"interrupted; go on with: resume=true hydra.run.dir={folder.parent}")
     if trainer.is_global_zero:
+        validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+        sweeps.note_scores(folder.parent, name, validated)
         network.cpu().save(final)
+        if cfg.checkpoint_artifacts:
+            files = [path for path in (folder / "best.ckpt", final) if path.exists()]
+            loggers.log_files(logged, name, "model", files)
+
+
+def open_loggers(cfg: DictConfig) -> list[Logger]:
+    """The loggers for what is at work in cfg.folder; they get the configuration first."""
+    logged = [instantiate(options) for options in cfg.logger.values() if options]
+    loggers.log_configuration(logged, cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))
+    return logged
 
 
 def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, console: Console) -> None:
@@ -88,9 +120,26 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     }
     console.rule("Session")
     videos, settings = instantiate(cfg.data.test), instantiate(cfg.session, _convert_="all")
-    scores = compare(segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer))
+    scores = compare(
+        segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer, logger=False)
+    )
     scores.to_csv(folder / "scores.csv", index_label="segmenter")
+    cfg.folder = str(folder)
+    figures = session_figures(scores)
+    sweeps.note_scores(folder.parent, "session", figures)
+    logged = open_loggers(cfg)
+    for logger in logged:
+        logger.log_metrics(figures)
+        logger.save()
+    loggers.log_table(logged, "scores", scores.rename_axis("segmenter"))
     console.print(comparison_table(scores))
+
+
+def session_figures(scores: pd.DataFrame) -> dict[str, float]:
+    """The trained network's: ``J``, the mean over rounds, ``J_round_1``, ..., ``J_propagated_1``, ..."""
+    trained = {str(name): value for name, value in scores.loc["trained"].to_dict().items()}
+    rounds = [value for name, value in trained.items() if name.startswith("round ")]
+    return {"J": sum(rounds) / len(rounds)} | {f"J_{n.replace(' ', '_')}": v for n, v in trained.items()}
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from ivos.engine import Segmenter
 from ivos.errors import UserError
 from ivos.evaluation.peers import Peers
-from ivos.evaluation.pictures import overlay
-from ivos.evaluation.report import figures, plot_curve, rounds_table
+from ivos.evaluation.report import log_session, plot_curve, rounds_table, sequences_table
 from ivos.evaluation.run_folder import RunFolder
 from ivos.evaluation.session import Request, Sample, Session, Video, summarise
 from ivos.evaluation.settings import Metric, SessionSettings
 from ivos.interaction.palette import write_labels
+from ivos.interaction.pictures import overlay
 
 
 class SessionRequests(IterableDataset):
@@ -238,9 +238,7 @@ def evaluate(
         summaries[metric] = summarise(report, videos, metric, settings)
         if first:
             _write_reports(run, report, videos, metric, settings, summaries[metric])
-            for logger in trainer.loggers:
-                logger.log_metrics(figures(metric, summaries[metric]))
-                logger.save()
+            log_session(trainer.loggers, metric, summaries[metric], place, report)
     return summaries
 
 
@@ -272,6 +270,7 @@ def _write_reports(
         for scribble in range(video.num_scribbles)
     ]
     run.write("rounds.csv", rounds_table(report, metric, rows, settings.max_interactions).to_csv())
+    run.write("sequences.csv", sequences_table(report, metric).to_csv())
     plot_curve(metric, summary, run.folder / "curve.png")
     run.write("summary.json", json.dumps(summary, indent=2) + "\n")
     run.write("report.csv", report.to_csv())

@@ -1,6 +1,6 @@
-"""What a session leaves behind beside the official report: rounds.csv, the curve, the table."""
+"""What a session leaves beside the official report: rounds.csv, the curve, the tables, media for loggers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.table import Table
+
+from ivos import loggers as media
+from ivos.interaction.pictures import write_video
 
 COLUMN = {"J": "jaccard", "F": "contour", "J_AND_F": "j_and_f"}
 TITLE = {"J": "J", "F": "F", "J_AND_F": "J&F"}
@@ -47,6 +52,48 @@ def rounds_table(
     table = means.reindex(index=pd.MultiIndex.from_tuples(rows), columns=range(1, max_interactions + 1))
     table.columns = [f"round-{number}" for number in table.columns]
     return table.rename_axis(index=["sequence", "obj_idx", "scr_idx"])
+
+
+def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What goes into ``sequences.csv``: a sequence's mean over frames, objects and samples in every round."""
+    means = report.groupby(["sequence", "interaction"])[COLUMN[metric]].mean().unstack("interaction")
+    means.columns = [f"round-{number}" for number in means.columns]
+    return means
+
+
+def log_session(
+    loggers: Iterable[Logger], metric: str, summary: Mapping[str, Any], folder: Path, report: pd.DataFrame
+) -> None:
+    """Hand a finished session to the loggers: figures, tables, curve, videos of saved overlays, the reports.
+
+    Of each sequence there is one video, ``overlays/SEQUENCE.webm``: the last round of its first sample.
+
+    Args:
+        loggers: what to log to.
+        metric: J, F or J_AND_F.
+        summary: in the official form.
+        folder: where the session's files are.
+        report: the official report.
+    """
+    loggers, named = list(loggers), figures(metric, summary)
+    for logger in loggers:
+        logger.log_metrics(named)
+        logger.save()
+    rounds = pd.DataFrame({"round": range(1, sum("round_" in name for name in named) + 1)}).set_index("round")
+    for column, name in ((TITLE[metric], "round"), ("seconds", "seconds")):
+        rounds[column] = [named[f"{metric}/{name}_{number}"] for number in rounds.index]
+    media.log_table(loggers, f"{metric}/rounds", rounds)
+    media.log_table(loggers, f"{metric}/sequences", sequences_table(report, metric))
+    elsewhere = [logger for logger in loggers if not isinstance(logger, CSVLogger)]  # it is in the folder
+    media.log_picture(
+        elsewhere, f"{metric}/curve", np.asarray(Image.open(folder / "curve.png").convert("RGB"))
+    )
+    for sequence in sorted(path for path in folder.glob("overlays/*") if path.is_dir()):
+        last = max(min(path for path in sequence.iterdir()).iterdir())
+        video = write_video(sequence.with_suffix(".webm"), sorted(last.glob("*.jpg")))
+        media.log_video(loggers, f"{metric}/overlays/{sequence.name}", video)
+    names = ("report.csv", "summary.json", "rounds.csv", "sequences.csv", "curve.png", "session.json")
+    media.log_files(loggers, f"report-{metric}", "evaluation", [folder / name for name in names])
 
 
 def plot_curve(metric: str, summary: Mapping[str, Any], path: Path) -> None:

@@ -1,11 +1,17 @@
-"""What a stage shows: its progress in the terminal, its learning curve as a picture."""
+"""What a stage shows: its progress in the terminal, its learning curve as a picture, its speed and memory."""
 
+import resource
+import sys
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +21,15 @@ FIGURES = ("train/loss", "train/J")
 
 def progress() -> Callback:
     """A rich progress bar, or, where the output is no terminal, a line for each epoch."""
-    return RichProgressBar(leave=True) if Console().is_terminal else ProgressLines()
+    return ProgressBars(leave=True) if Console().is_terminal else ProgressLines()
+
+
+class ProgressBars(RichProgressBar):
+    """Lightning's, with epochs counted from 1."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        text = f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
+        return f"{text:{len(self.validation_description)}}"  # of one width with the bar below
 
 
 class Summary(Callback):
@@ -71,6 +85,62 @@ class ProgressLines(pl.callbacks.ProgressBar):
         )
 
 
+class Performance(Callback):
+    """Logs speed and memory.
+
+    ``speed/samples_per_second``: of all processes, time for data included and for validation not;
+    ``speed/waiting_for_data``: the share of that time in which there was no batch yet, 0 to 1;
+    ``memory/process_gib``: the most that this process has held so far, loader processes not included;
+    ``memory/gpu_gib``: the most that tensors have taken on its GPU so far.
+
+    Args:
+        every: batches that speed is taken over.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        # seconds, of these waiting, samples
+        self._batches: deque[tuple[float, float, int]] = deque(maxlen=every)
+        self._end: float | None = None  # of the batch before
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Loader processes start now: the first wait counts, too."""
+        self._end = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """A batch is there."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A batch is done."""
+        now = time.perf_counter()
+        begun = self._start if self._end is None else self._end
+        samples = len(batch["names"]) * trainer.world_size
+        self._batches.append((now - begun, self._start - begun, samples))
+        seconds, waiting, samples = (sum(values) for values in zip(*self._batches, strict=True))
+        figures = {
+            "speed/samples_per_second": samples / seconds,
+            "speed/waiting_for_data": waiting / seconds,
+            "memory/process_gib": peak_memory_gib(),
+        }
+        if pl_module.device.type == "cuda":
+            figures["memory/gpu_gib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**30
+        pl_module.log_dict(figures, batch_size=1)
+        self._end = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What comes now is no waiting."""
+        self._end = None
+
+
+def peak_memory_gib() -> float:
+    """The largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
 class LearningCurve(Callback):
     """Draws loss and J, in training and in validation, against steps; goes on with a resumed run's curve.
 
@@ -123,13 +193,28 @@ class LearningCurve(Callback):
         for name, points in sorted(self.points.items()):
             steps, values = zip(*points, strict=True)
             axes = left if name.endswith("loss") else right
-            marker = "o-" if name.startswith("val/") else "-"
-            axes.plot(steps, values, marker, label=name, markersize=4, linewidth=1.2)
-        left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+            axes.plot(steps, values, **_style(name), label=name, markersize=4)
+        left.set(xlabel="step", ylabel="loss")
         right.set(xlabel="step", ylabel="J", ylim=(0, 1))
         for axes in (left, right):
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
             axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
             if axes.lines:
-                axes.legend(fontsize=8, frameon=False)
+                axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
+        losses = [value for line in left.lines for value in line.get_ydata()]
+        left.set_ylim(0, 1.1 * max(losses, default=1.0))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.path, dpi=110)
+
+
+def _style(name: str) -> dict[str, Any]:
+    """Training thin, validation with dots; annotated frames drawn through, propagated ones dashed."""
+    if not name.startswith("val/"):
+        return {"color": "tab:blue", "linewidth": 1, "alpha": 0.8}
+    if "_round_" not in name:
+        return {"color": "black", "linewidth": 2, "marker": "o"}
+    line = "--" if "propagated" in name else "-"
+    colour = "tab:orange" if name.endswith("_round_1") else "tab:red"
+    return {"color": colour, "linewidth": 1.2, "marker": "o", "linestyle": line}

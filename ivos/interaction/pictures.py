@@ -1,10 +1,14 @@
-"""Overlays: a frame with its masks in DAVIS colours and the strokes drawn on it."""
+"""Overlays: a frame with its masks in DAVIS colours and the strokes drawn on it; videos of them."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ivos.interaction import Stroke
 from ivos.interaction.palette import PALETTE
@@ -49,3 +53,40 @@ def _bright(label: int) -> tuple[int, int, int]:
     colour = PALETTE[label].astype(float)
     red, green, blue = (colour * 255 / colour.max()).astype(int).tolist()
     return red, green, blue
+
+
+def write_video(path: Path, pictures: Sequence[Path], rate: float = 10) -> Path:
+    """Write a WebM file (VP8, which every browser plays) from picture files of one size.
+
+    Args:
+        path: of the video.
+        pictures: its frames.
+        rate: frames per second.
+    """
+    with Image.open(pictures[0]) as first:
+        odd = [
+            side % 2 for side in first.size
+        ]  # the codec takes even sizes: the last row, column is repeated
+        size = first.width + odd[0], first.height + odd[1]
+    with _quiet_stderr():  # where OpenCV writes that it has found the codec under another name
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), rate, size)
+    if not writer.isOpened():
+        raise RuntimeError(f"{path}: OpenCV cannot write WebM here")
+    for picture in pictures:
+        frame = np.asarray(Image.open(picture).convert("RGB"))[..., ::-1]
+        writer.write(np.pad(frame, ((0, odd[1]), (0, odd[0]), (0, 0)), mode="edge"))
+    writer.release()
+    return path
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Without what C libraries print."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
