@@ -46,6 +46,7 @@ class SyntheticSpec:
         deformation: how far an object's surface is bent, in [0, 1].
         articulation: how far limbs swing, in radians.
         leaving: chance that an object crosses the frame's border and comes back.
+        texture: contrast of the patterns on things and backdrop, in [0, 1]; at 0 each has a single colour.
         camouflage: chance that an object has the colours of the backdrop.
         distractors: mean number of moving things besides the objects, which are background.
         similarity: chance that a distractor wears the surface of an object.
@@ -90,6 +91,7 @@ class SyntheticSpec:
     deformation: float = 0.4
     articulation: float = 0.5
     leaving: float = 0.15
+    texture: float = 1.0
     camouflage: float = 0.1
     distractors: float = 0.7
     similarity: float = 0.4
@@ -120,9 +122,9 @@ class SyntheticSpec:
             "min_size": (0.02, self.max_size), "max_size": (0.02, 1),
             "jpeg_quality": (1, 100), "articulation": (0, math.pi), "defocus": (0, 10),
         }  # fmt: skip
-        shares = ("deformation", "leaving", "camouflage", "similarity", "shadows", "lighting", "motion_blur")
+        shares = ("deformation", "leaving", "texture", "camouflage", "similarity", "shadows", "lighting")
         speeds = ("motion", "rotation", "scaling", "camera_pan", "camera_zoom", "camera_shake")
-        bounds |= dict.fromkeys((*shares, "noise"), (0, 1))
+        bounds |= dict.fromkeys((*shares, "motion_blur", "noise"), (0, 1))
         bounds |= dict.fromkeys((*speeds, "backdrop_motion", "distractors", "occluders"), (0, math.inf))
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
@@ -552,7 +554,7 @@ def _backdrop(spec: SyntheticSpec, rng: np.random.Generator) -> tuple[Float, Flo
     width, height = 2 * spec.width, 2 * spec.height
     if spec.backgrounds is None:
         colours = palette(rng)
-        return backdrop(rng, height, width, colours), colours
+        return _faded(backdrop(rng, height, width, colours), spec.texture), colours
     files = picture_files(Path(spec.backgrounds))
     picture: Float = read_frame(files[rng.integers(len(files))]).astype(np.float32) / 255
     scale = max(width / picture.shape[1], height / picture.shape[0]) * rng.uniform(1, 1.3)
@@ -625,7 +627,16 @@ def _skin(spec: SyntheticSpec, rng: np.random.Generator, colours: Float) -> tupl
     """The surfaces of a figure's bulk and of its trim."""
     side = math.ceil(2.5 * spec.max_size * min(spec.width, spec.height))
     bulk = texture(rng, side, side, colours, rng.uniform(2, 7))
-    return bulk, texture(rng, side, side, colours[::-1], rng.uniform(2, 7), "clouds")
+    trim = texture(rng, side, side, colours[::-1], rng.uniform(2, 7), "clouds")
+    return _faded(bulk, spec.texture), _faded(trim, spec.texture)
+
+
+def _faded(surface: Float, contrast: float) -> Float:
+    """A surface [h, w, 3] that departs less from its mean colour."""
+    if contrast == 1:
+        return surface
+    mean = surface.mean((0, 1), dtype=np.float32)
+    return mean + np.float32(contrast) * (surface - mean)
 
 
 def _place(figure: _Figure, spec: SyntheticSpec, rng: np.random.Generator, half: Matrix) -> None:
@@ -649,7 +660,7 @@ def _place(figure: _Figure, spec: SyntheticSpec, rng: np.random.Generator, half:
 def _occluder(spec: SyntheticSpec, rng: np.random.Generator) -> _Figure:
     """A pole or a bush that stands still before everything else."""
     side = min(spec.width, spec.height)
-    surface = texture(rng, side, side, palette(rng), rng.uniform(2, 8))
+    surface = _faded(texture(rng, side, side, palette(rng), rng.uniform(2, 8)), spec.texture)
     if rng.random() < 0.6:
         points, angle = np.array([[-1, -25], [1, -25], [1, 25], [-1, 25]]) * rng.uniform(0.02, 0.06), 0.0
     else:

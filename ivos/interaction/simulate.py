@@ -53,6 +53,7 @@ class Deformation:
         blunder: chance that a piece of the object is missing, and chance that a piece of what surrounds it is
             added.
         blunder_size: smallest and largest radius of such a piece, as a share of the square root of the area.
+        lost: chance that nothing of the object is left, as where propagation has lost it.
     """
 
     rotation: float = 10.0
@@ -62,6 +63,7 @@ class Deformation:
     noise: float = 0.12
     blunder: float = 0.4
     blunder_size: tuple[float, float] = (0.15, 0.4)
+    lost: float = 0.0
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> Mask:
         """uint8 [h, w] -> uint8 [h, w], 1 where the faulty mask says object; an empty mask stays empty."""
@@ -69,6 +71,8 @@ class Deformation:
         x, y, width, height = cv2.boundingRect(solid)
         if not width:
             return solid
+        if self.lost and rng.random() < self.lost:
+            return np.zeros_like(solid)
         side = float(np.sqrt(np.count_nonzero(solid)))
         moved = self._affine(solid.astype(np.float32), (x, y, width, height), rng)
         # Thresholding a blurred mask against smooth noise moves its boundary in and out.
