@@ -295,11 +295,13 @@ class TrainingData(pl.LightningDataModule):
         """Let the loader to come go on from there."""
         self._batches_done = state_dict.get("batches_done", 0)
 
-    def val_dataloader(self) -> "DataLoader[Clip] | list[Any]":
-        """Clips, one by one."""
+    def val_dataloader(self) -> "DataLoader[Clip | None] | list[Any]":
+        """Clips, one by one; processes take turns. All of them take as many turns: some end with None."""
         if not self._val:
             return []
-        return DataLoader(self._val, batch_size=None)  # type: ignore[arg-type]
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        padded = [*self._val, *([None] * (-len(self._val) % processes))]
+        return DataLoader(padded[rank::processes], batch_size=None)  # type: ignore[arg-type]
 
 
 def load_clip(sequence: Sequence) -> Clip:

@@ -1,11 +1,12 @@
 """A batch of mini-sequences run through A-Net and T-Net, frame by frame, with gradients."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ivos.interaction.samples import Batch
@@ -79,12 +80,32 @@ class Sequences:
             yield target, logits, local
 
     def _run(self, function: Callable[..., Result], *inputs: Any) -> Result:
-        return run(function, *inputs, checkpointing=self.checkpointing)
+        return run(function, *inputs, network=self.network, checkpointing=self.checkpointing)
 
 
-def run(function: Callable[..., Result], *inputs: Any, checkpointing: bool) -> Result:
-    """Call a network, with or without keeping its activations for the backward pass."""
+def run(
+    function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool
+) -> Result:
+    """Call a part of a network, with or without keeping its activations for the backward pass."""
     if checkpointing and torch.is_grad_enabled():
-        result: Result = checkpoint(function, *inputs, use_reentrant=False)
+        result: Result = checkpoint(
+            function,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), statistics_kept(network)),
+        )
         return result
     return function(*inputs)
+
+
+@contextlib.contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics, but do not add them to the running ones a second time."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = not norm.training  # in eval mode the running ones are used
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

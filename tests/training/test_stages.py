@@ -99,7 +99,8 @@ def test_a_user_in_the_loop_corrects_the_prediction(network, make_batch, adam):
     stage = ANetStage(network, optimizer=adam, loop_rounds=1, user=SimulatedUser())
     batch = make_batch(1)
     images = network.normalise(batch["frames"][:, 0])[batch["image"]]
-    channels = stage._corrected(images, batch["masks"][:, 0], batch["interaction"])
+    rngs = stage.randomness(batch)
+    channels = stage._corrected(images, batch["masks"][:, 0], batch["interaction"], rngs)
     assert set(channels[:, 0].unique().tolist()) <= {0.0, 1.0}  # the prediction, no longer 0.5
     assert (channels[:, 1] >= batch["interaction"][:, 1] - 1e-6).all()  # old strokes stay
     assert (channels[:, 2][channels[:, 0] == 0] == 0).all()
