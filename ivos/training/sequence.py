@@ -83,9 +83,7 @@ class Sequences:
         return run(function, *inputs, network=self.network, checkpointing=self.checkpointing)
 
 
-def run(
-    function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool
-) -> Result:
+def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool) -> Result:
     """Call a part of a network, with or without keeping its activations for the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         result: Result = checkpoint(
@@ -101,11 +99,17 @@ def run(
 @contextlib.contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Batch norms use the batch's statistics, but do not add them to the running ones a second time."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+    ]
+    kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = not norm.training  # in eval mode the running ones are used
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, number) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(number)

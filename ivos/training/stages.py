@@ -96,9 +96,7 @@ class Stage(pl.LightningModule):
         self.seed = seed
         self.names: list[str] = []  # of the batch at work
         self.number = 0  # of the batch at work, in all epochs
-        self.figures = nn.ModuleDict(
-            {name: MeanMetric() for name in figure_names(validation_rounds)}
-        )
+        self.figures = nn.ModuleDict({name: MeanMetric() for name in figure_names(validation_rounds)})
         self._segmenter: ATNetSegmenter | None = None  # in validation
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(self.learns(name))

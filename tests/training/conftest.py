@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from data.scene import SyntheticSpec, render_clip
+from data.synthetic import synthetic_davis
 from data.training import MiniSequences
 from ivos.interaction.samples import Clip, collate
 from ivos.networks import ATNet
@@ -37,3 +38,11 @@ def network():
 @pytest.fixture
 def adam():
     return functools.partial(torch.optim.Adam, lr=3e-3)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """A folder of three tiny clips to train on and three to validate on."""
+    spec = {"num_clips": 3, "num_frames": 6, "width": 64, "height": 64, "min_size": 0.35, "max_objects": 2}
+    specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
+    return synthetic_davis(tmp_path_factory.mktemp("clips"), specs, num_workers=1)
