@@ -70,8 +70,8 @@ def check_trainer(cfg: DictConfig) -> tuple[int, int]:
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
     if trainer.strategy.launcher and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(
-            f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with hydra/launcher=slurm "
-            "or torchrun, or give each run one device"
+            f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with "
+            "hydra/launcher=slurm, or give each run one device"
         )
     return trainer.global_rank, trainer.world_size
 

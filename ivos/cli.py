@@ -25,6 +25,7 @@ _NO_NEWS = (
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",  # so it seems after a resume
     r"Checkpoint directory .* exists and is not empty",
     r"The ``compute`` method of metric MeanMetric was called before",  # a process without a validation clip
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing is done to it in place
     r"You're using the WeightAveraging callback with a model that overrides",  # to shard it, if asked to
 )
 

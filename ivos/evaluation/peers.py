@@ -84,14 +84,16 @@ class Peers:
     def _watch(self, after: Callable[[], bool]) -> None:
         while not after():
             time.sleep(INTERVAL)
+        seen: set[int] = set()  # alive; where the file system keeps locks from other machines, nobody is
         while True:
             alive = {number: self._is_alive(number) for number in self.others}
-            lost = [str(number) for number, living in alive.items() if living is False]
+            seen |= {number for number, living in alive.items() if living}
+            lost = [str(number) for number, living in alive.items() if living is False and number in seen]
             if lost:
                 if not any(living for number, living in alive.items() if number < self.rank):
                     print(
-                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. {self.kept}; "
-                        "go on with resume=true and the same hydra.run.dir.",
+                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. "
+                        f"{self.kept}; go on with resume=true and the same hydra.run.dir.",
                         "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
                         file=sys.stderr,
                         flush=True,

@@ -40,15 +40,16 @@ def gather_names(names: list[str]) -> list[str]:
 def average_statistics(network: nn.Module) -> None:
     """Give the batch norms of all processes the mean of their running means and variances.
 
-    Every process has seen other samples. The mean of the running means is what one process would have that saw
-    all of them; the mean of the variances leaves out how far the processes' means lie apart.
+    Every process has seen other samples. The mean of the running means is what one process would have that
+    saw all of them; the mean of the variances leaves out how far the processes' means lie apart.
     """
     learning = [
         module
         for module in network.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
     ]
-    buffers = [each for module in learning for each in (module.running_mean, module.running_var)]
+    both = [each for module in learning for each in (module.running_mean, module.running_var)]
+    buffers = [buffer for buffer in both if buffer is not None]
     if not buffers:
         return
     together = torch.cat(buffers)

@@ -104,12 +104,17 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
         for module in network.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
     ]
-    kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    numbers = {
+        name: buffer for name, buffer in network.named_buffers() if name.endswith("num_batches_tracked")
+    }
+    kept = {name: buffer.clone() for name, buffer in numbers.items()}
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, (momentum, number) in zip(norms, kept, strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(number)
+        for name, buffer in numbers.items():
+            buffer.copy_(kept[name])

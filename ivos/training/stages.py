@@ -375,9 +375,9 @@ class TNetStage(Stage):
 class JointStage(Stage):
     """Both networks together through the rounds of a session on a mini-sequence (beyond the paper).
 
-    In each round the frame that is worst in the batch of all processes so far is corrected by a simulated user, A-Net answers,
-    and T-Net carries the answer in both directions with the memory of all rounds, as the engine does. The
-    gradient does not pass from round to round through masks, but does through the memory.
+    In each round the frame that is worst so far in the batch of all processes is corrected by a simulated
+    user, A-Net answers, and T-Net carries the answer in both directions with the memory of all rounds, as the
+    engine does. The gradient does not pass from round to round through masks, but does through the memory.
 
     Args:
         network: see :class:`Stage`.

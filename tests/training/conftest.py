@@ -1,6 +1,8 @@
 """Tiny clips, samples and networks to train on."""
 
 import functools
+import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from data.synthetic import synthetic_davis
 from data.training import MiniSequences
 from ivos.interaction.samples import Clip, collate
 from ivos.networks import ATNet
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +50,12 @@ def root(tmp_path_factory):
     spec = {"num_clips": 3, "num_frames": 6, "width": 64, "height": 64, "min_size": 0.35, "max_objects": 2}
     specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
     return synthetic_davis(tmp_path_factory.mktemp("clips"), specs, num_workers=1)
+
+
+@pytest.fixture(scope="session")
+def train_module():
+    """train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
