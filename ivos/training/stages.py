@@ -262,7 +262,20 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`ivos.networks.load` needs, so that any checkpoint can be evaluated as it is."""
-        checkpoint["ivos"] = {"network": self.network.config}
+        checkpoint["ivos"] = {"network": self.network.config, "processes": self.trainer.world_size}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Samples are numbered by process.
+
+        Raises:
+            UserError: the run was begun with another number of processes.
+        """
+        begun, now = checkpoint["ivos"].get("processes", 1), self.trainer.world_size
+        if begun != now:
+            raise UserError(
+                f"the run was begun with {begun} processes, now there are {now}: samples would be repeated "
+                "or left out; resume it with as many (trainer.devices, trainer.num_nodes)"
+            )
 
 
 class ANetStage(Stage):

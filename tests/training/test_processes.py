@@ -40,7 +40,7 @@ def start(*command, **environment):
     )  # fmt: skip
 
 
-def end(process, timeout=200):
+def end(process, timeout=600):
     """Status and output; all that it started is gone afterwards."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -147,11 +147,10 @@ def test_torchrun_with_shards(root, tmp_path):
     for path in ("anet/final", "anet/best", "tnet/last", "tnet/final"):
         assert load(tmp_path / f"{path}.ckpt").config["width"] == 4
     anet, tnet = (load(tmp_path / stage / "final.ckpt").state_dict() for stage in ("anet", "tnet"))
-    key = "anet.decoder.head.0.weight"
-    same = [key for key in anet if key.startswith("anet.encoder") and torch.equal(anet[key], tnet[key])]
-    assert len(same) == sum(
-        key.startswith("anet.encoder") for key in anet
-    )  # the one stage went on from the other
+    encoder = [
+        key for key in anet if key.startswith("anet.encoder")
+    ]  # the second stage went on from the first
+    assert all(torch.equal(anet[key], tnet[key]) for key in encoder)
 
 
 @pytest.mark.slow
