@@ -7,7 +7,9 @@ from typing import Any, cast
 import hydra
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -18,8 +20,9 @@ from ivos import loggers, sweeps
 from ivos.cli import agree_on_start_time, is_first_process, quiet_libraries, reported
 from ivos.compare import compare, comparison_table
 from ivos.errors import UserError
+from ivos.evaluation.peers import Peers
 from ivos.networks import ATNet
-from ivos.training import CopiedMask, DilatedStrokes, start_from
+from ivos.training import CopiedMask, DilatedStrokes, start_from, whole
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -36,17 +39,23 @@ def run(cfg: DictConfig) -> float | None:
     """Check, train stage by stage, score; the figure that a sweep is about, if there is one."""
     console = Console(highlight=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
-    check(cfg, folder)
+    rank, processes = check_trainer(cfg)
+    if rank == 0:  # before anything is loaded; the others would find what this one began
+        check(cfg, folder)
     check_data(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     network: ATNet = instantiate(cfg.model)
     untrained = copy.deepcopy(network)
     if cfg.weights:
         start_from(network, cfg.weights)
-    with loggers.closing():
+    with (
+        loggers.closing(),
+        Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
+    ):
+        peers.watch(after=torch.distributed.is_initialized)
         for name in cfg.stages:
-            train_stage(cfg, str(name), network, folder / str(name), console)
-        if cfg.score:
+            network = train_stage(cfg, str(name), network, folder / str(name), console)
+        if cfg.score and rank == 0:  # the others wait for its end
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
     return sweeps.read_scores(folder).get(cfg.optimize)
@@ -75,13 +84,33 @@ def check_data(cfg: DictConfig) -> None:
         instantiate(cfg.data.test)
 
 
-def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, console: Console) -> None:
-    """Train the network in place; of a stage that is done already take the result."""
+def check_trainer(cfg: DictConfig) -> tuple[int, int]:
+    """The number of this process, and how many there are to be.
+
+    Raises:
+        UserError: the trainer's options do not go together, or not with this machine.
+    """
+    try:
+        trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False)
+    except InstantiationException as error:
+        raise UserError(f"trainer: {' '.join(str(error.__cause__).split())}") from error
+    if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
+    if trainer.strategy.launcher and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with "
+            "hydra/launcher=slurm, or give each run one device"
+        )
+    return trainer.global_rank, trainer.world_size
+
+
+def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, console: Console) -> ATNet:
+    """Train the network; of a stage that is done already take the result."""
     final, last, stage = folder / "final.ckpt", folder / "last.ckpt", cfg.stages[name]
     if final.exists():
         start_from(network, final)
         console.print(f"Stage {name}: done already ({final})", soft_wrap=True)
-        return
+        return network
     console.rule(f"Stage {name}")
     cfg.folder = str(folder)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -94,13 +123,15 @@ def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, consol
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise UserError(f"interrupted; go on with: resume=true hydra.run.dir={folder.parent}")
+    network = whole(network).cpu()
     if trainer.is_global_zero:
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         sweeps.note_scores(folder.parent, name, validated)
-        network.cpu().save(final)
+        network.save(final)
         if cfg.checkpoint_artifacts:
             files = [path for path in (folder / "best.ckpt", final) if path.exists()]
             loggers.log_files(logged, name, "model", files)
+    return network
 
 
 def open_loggers(cfg: DictConfig) -> list[Logger]:

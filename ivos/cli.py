@@ -24,6 +24,9 @@ _NO_NEWS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",  # so it seems after a resume
     r"Checkpoint directory .* exists and is not empty",
+    r"The ``compute`` method of metric MeanMetric was called before",  # a process without a validation clip
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing is done to it in place
+    r"You're using the WeightAveraging callback with a model that overrides",  # to shard it, if asked to
 )
 
 
@@ -55,10 +58,14 @@ def is_first_process() -> bool:
 
 
 def agree_on_start_time() -> None:
-    """Put one start time into ``IVOS_START_TIME`` of all processes that ``torchrun`` has started.
+    """Put one start time into ``IVOS_START_TIME`` of all processes that ``torchrun`` or ``srun`` has started.
 
-    A run's folder is named after it. The time is passed on through torchrun's own store.
+    A run's folder is named after it. The time is passed on through torchrun's own store; under SLURM the name
+    is the job's and the step's.
     """
+    if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
+        job = f"job-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', 0)}"
+        os.environ.setdefault("IVOS_START_TIME", job)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or "IVOS_START_TIME" in os.environ:
         return
     from torch.distributed import TCPStore

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -33,13 +34,16 @@ class Peers:
         folder: where the locks are.
         rank: the number of this process.
         processes: how many there are.
+        kept: what a run does not lose, for the message about a lost process.
 
     Raises:
         UserError: a process of another run is at work in the folder.
     """
 
-    def __init__(self, folder: Path, rank: int, processes: int) -> None:
-        self.folder, self.rank = folder, rank
+    def __init__(
+        self, folder: Path, rank: int, processes: int, kept: str = "The samples completed so far are kept"
+    ) -> None:
+        self.folder, self.rank, self.kept = folder, rank, kept
         folder.mkdir(parents=True, exist_ok=True)
         self.others = [number for number in range(processes) if number != rank]
         self._watcher: threading.Thread | None = None
@@ -51,10 +55,14 @@ class Peers:
                     self._take(number).close()
                     path.unlink()
 
-    def watch(self) -> None:
-        """From now on end this process, with a message, should another be lost."""
+    def watch(self, after: Callable[[], bool] = lambda: True) -> None:
+        """From now on end this process, with a message, should another be lost.
+
+        Args:
+            after: the others are looked at once this is true.
+        """
         if self.others and fcntl and not self._watcher:
-            self._watcher = threading.Thread(target=self._watch, daemon=True, name="peers")
+            self._watcher = threading.Thread(target=self._watch, args=(after,), daemon=True, name="peers")
             self._watcher.start()
 
     def __enter__(self) -> "Peers":
@@ -73,15 +81,19 @@ class Peers:
             if self._watcher:
                 self._watcher.join()
 
-    def _watch(self) -> None:
+    def _watch(self, after: Callable[[], bool]) -> None:
+        while not after():
+            time.sleep(INTERVAL)
+        seen: set[int] = set()  # alive; where the file system keeps locks from other machines, nobody is
         while True:
             alive = {number: self._is_alive(number) for number in self.others}
-            lost = [str(number) for number, living in alive.items() if living is False]
+            seen |= {number for number, living in alive.items() if living}
+            lost = [str(number) for number, living in alive.items() if living is False and number in seen]
             if lost:
                 if not any(living for number, living in alive.items() if number < self.rank):
                     print(
-                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. The samples "
-                        "completed so far are kept; go on with resume=true and the same hydra.run.dir.",
+                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. "
+                        f"{self.kept}; go on with resume=true and the same hydra.run.dir.",
                         "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
                         file=sys.stderr,
                         flush=True,

@@ -2,6 +2,7 @@
 
 from ivos.training.baselines import CopiedMask, DilatedStrokes
 from ivos.training.losses import SegmentationLoss
+from ivos.training.processes import whole
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, Stage, TNetStage, start_from
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "Stage",
     "TNetStage",
     "start_from",
+    "whole",
 ]

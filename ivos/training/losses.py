@@ -52,11 +52,13 @@ def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
 def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
     """Mean squared error of the local transfer [M, 1, h, w] against the masks [M, 1, H, W] at its size.
 
-    Pixels that a void pixel reaches in the reduced mask are left out.
+    Pixels that a void pixel reaches in the reduced mask are left out. The mean is taken over each mask, then
+    over the masks, as in :class:`SegmentationLoss`; a mask that is all void contributes 0.
     """
-    valid = resize((masks != VOID).float(), local.shape[-2:]) == 1
+    valid = (resize((masks != VOID).float(), local.shape[-2:]) == 1).flatten(1)
     small = resize((masks == 1).float(), local.shape[-2:])
-    return ((local.float() - small).square() * valid).sum() / valid.sum().clamp(min=1)
+    error = (local.float() - small).square().flatten(1)
+    return ((error * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
 
 
 def jaccard(logits: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:

@@ -1,11 +1,12 @@
 """A batch of mini-sequences run through A-Net and T-Net, frame by frame, with gradients."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ivos.interaction.samples import Batch
@@ -79,12 +80,41 @@ class Sequences:
             yield target, logits, local
 
     def _run(self, function: Callable[..., Result], *inputs: Any) -> Result:
-        return run(function, *inputs, checkpointing=self.checkpointing)
+        return run(function, *inputs, network=self.network, checkpointing=self.checkpointing)
 
 
-def run(function: Callable[..., Result], *inputs: Any, checkpointing: bool) -> Result:
-    """Call a network, with or without keeping its activations for the backward pass."""
+def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool) -> Result:
+    """Call a part of a network, with or without keeping its activations for the backward pass."""
     if checkpointing and torch.is_grad_enabled():
-        result: Result = checkpoint(function, *inputs, use_reentrant=False)
+        result: Result = checkpoint(
+            function,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), statistics_kept(network)),
+        )
         return result
     return function(*inputs)
+
+
+@contextlib.contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch norms use the batch's statistics, but do not add them to the running ones a second time."""
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+    ]
+    numbers = {
+        name: buffer for name, buffer in network.named_buffers() if name.endswith("num_batches_tracked")
+    }
+    kept = {name: buffer.clone() for name, buffer in numbers.items()}
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for name, buffer in numbers.items():
+            buffer.copy_(kept[name])

@@ -1,6 +1,7 @@
 """The stages of training as LightningModules: A-Net, then T-Net with A-Net frozen, then both together."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,18 +9,22 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from ivos.engine import ATNetSegmenter, plan_round
 from ivos.errors import UserError
 from ivos.interaction.samples import Batch, Clip
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, load, load_imagenet
+from ivos.training import processes
 from ivos.training.losses import SegmentationLoss, jaccard, local_transfer_loss
 from ivos.training.sequence import Sequences, run
-from ivos.training.validation import SessionResult, simulate_session
+from ivos.training.validation import SessionResult, figure_names, simulate_session
 
 
 class NotFiniteError(UserError):
@@ -46,8 +51,9 @@ class Stage(pl.LightningModule):
         compile: run the networks through ``torch.compile``.
         checkpointing: trade time for memory: no activations are kept inside the networks.
         validation_rounds: rounds of the sessions on held-out clips.
-        seed: of the randomness inside a step (dropout, and users in the loop), together with the step's
-            number, so that a run that was killed goes on as if it had not been.
+        seed: of the randomness inside a step, together with the step's number, so that a run that was killed
+            goes on as if it had not been. Users in the loop are seeded by the sample's place in the batch of
+            all processes, too, so that processes change nothing; dropout by the process.
     """
 
     def __init__(
@@ -89,6 +95,9 @@ class Stage(pl.LightningModule):
         self.validation_rounds = validation_rounds
         self.seed = seed
         self.names: list[str] = []  # of the batch at work
+        self.number = 0  # of the batch at work, in all epochs
+        self.figures = nn.ModuleDict({name: MeanMetric() for name in figure_names(validation_rounds)})
+        self._segmenter: ATNetSegmenter | None = None  # in validation
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(self.learns(name))
         if compile:
@@ -132,6 +141,15 @@ class Stage(pl.LightningModule):
         }
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def configure_model(self) -> None:
+        """Shard the network where the strategy asks for it (conf/strategy/fsdp.yaml)."""
+        mesh = self.device_mesh
+        if mesh is None or processes.is_sharded(self.network):
+            return
+        if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise UserError("callbacks=ema: averages need whole networks; choose strategy=ddp")
+        processes.shard(self.network, mesh)
+
     def on_fit_start(self) -> None:
         """Lightning leaves modules in the mode they were handed over in."""
         self.train()
@@ -139,20 +157,44 @@ class Stage(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what happens inside the step by its number."""
         self.names = batch["names"]
-        number = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        self.number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(
-            int(np.random.SeedSequence([self.seed, number, self.global_rank]).generate_state(1)[0])
+            int(np.random.SeedSequence([self.seed, self.number, self.global_rank]).generate_state(1)[0])
         )
+
+    def randomness(self, batch: Batch) -> list[np.random.Generator]:
+        """A generator for each of the M masks, by its sample's place in the batch of all processes."""
+        first = self.global_rank * len(batch["names"])
+        images = batch["image"].tolist()
+        places = [(first + image, images[:m].count(image)) for m, image in enumerate(images)]
+        return [np.random.default_rng([self.seed, self.number, *place]) for place in places]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch."""
         loss, figures = self.losses(batch)
-        if not torch.isfinite(loss):
-            self._stop(f"the loss is {loss.item()}")
-        size = len(batch["names"])
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": value.detach() for name, value in figures.items()}, batch_size=size)
-        return loss
+        weight = self._weight(batch, loss)
+        size = {"batch_size": len(batch["names"]), "sync_dist": self.trainer.world_size > 1}
+        self.log("train/loss", weight * loss.detach(), prog_bar=True, **size)  # type: ignore[arg-type]
+        self.log_dict({f"train/{name}": weight * value.detach() for name, value in figures.items()}, **size)  # type: ignore[arg-type]
+        return weight * loss
+
+    def _weight(self, batch: Batch, loss: Tensor) -> Tensor | float:
+        """What makes the processes' mean of their means over masks the mean over all of their masks.
+
+        Raises:
+            NotFiniteError: in all processes, where the loss of one is not finite.
+        """
+        mine = torch.stack([loss.detach().float(), loss.new_tensor(len(batch["image"])).float()])
+        losses, counts = processes.gather(mine).unbind(1)
+        if not torch.isfinite(losses).all():
+            names = self.names if not torch.isfinite(loss) else []
+            self._stop(f"the loss is {next(x for x in losses.tolist() if not math.isfinite(x))}", names)
+        return counts.new_tensor(len(batch["image"])) / counts.mean() if len(counts) > 1 else 1.0
+
+    def on_after_backward(self) -> None:
+        """Batch norms that are not synchronised keep the same statistics in all processes all the same."""
+        if self.trainer.world_size > 1:
+            processes.average_statistics(self.network)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """A gradient that is not finite would spoil the weights (with fp16's scaler it is expected)."""
@@ -160,14 +202,18 @@ class Stage(pl.LightningModule):
             return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         if not torch.isfinite(norm):
-            self._stop(f"the gradient's norm is {norm.item()}")
+            self._stop(f"the gradient's norm is {norm.item()}", self.names)
 
-    def _stop(self, what: str) -> None:
+    def _stop(self, what: str, names: list[str]) -> None:
+        """Stop all processes, with one message; all of them have to come here."""
+        names = processes.gather_names(names)
         written = [getattr(callback, "best_model_path", "") for callback in self.trainer.checkpoint_callbacks]
         raise NotFiniteError(
             f"training stopped before step {self.global_step + 1} of {type(self).__name__}: {what}\n"
-            f"  batch: {'; '.join(self.names)}\n"
+            f"  batch: {'; '.join(names)}\n"
             f"  checkpoints before it: {', '.join(filter(None, written)) or 'none was due yet'}"
         )
 
@@ -181,15 +227,34 @@ class Stage(pl.LightningModule):
         """After validation."""
         self.train()
 
-    def validation_step(self, clip: Clip, batch_idx: int) -> dict[str, SessionResult]:  # type: ignore[override]
-        """A small session on a held-out clip, which the callbacks get as ``session``."""
+    def on_validation_epoch_start(self) -> None:
+        """Judge the whole network; see :func:`ivos.training.processes.whole`."""
+        self._segmenter = ATNetSegmenter(processes.whole(self.network))
+
+    def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
+        """A small session on a held-out clip, which the callbacks get as ``session``.
+
+        Where the clips do not come out even, a process gets None for the last one: all processes have to do
+        the same number of steps.
+        """
+        if clip is None:
+            return None
+        assert self._segmenter is not None
         result = simulate_session(
-            ATNetSegmenter(self.network), self.validation_clip(clip), self.validation_rounds, self.seed
+            self._segmenter, self.validation_clip(clip), self.validation_rounds, self.seed
         )
-        size = {"batch_size": 1, "on_epoch": True, "sync_dist": True}
         for name, value in result.figures().items():
-            self.log(f"val/{name}", value, prog_bar=name == "J", **size)  # type: ignore[arg-type]
+            self.figures[name].update(value)  # type: ignore[operator]
         return {"session": result}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures' means over the clips of all processes."""
+        self._segmenter = None
+        for name, metric in self.figures.items():
+            value = metric.compute()  # type: ignore[operator]
+            metric.reset()  # type: ignore[operator]
+            if not torch.isnan(value):  # of no frame: the propagated ones of single frames
+                self.log(f"val/{name}", value, prog_bar=name == "J", sync_dist=True)
 
     def validation_clip(self, clip: Clip) -> Clip:
         """The part of a clip that this stage can be judged by."""
@@ -197,7 +262,20 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`ivos.networks.load` needs, so that any checkpoint can be evaluated as it is."""
-        checkpoint["ivos"] = {"network": self.network.config}
+        checkpoint["ivos"] = {"network": self.network.config, "processes": self.trainer.world_size}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Samples are numbered by process.
+
+        Raises:
+            UserError: the run was begun with another number of processes.
+        """
+        begun, now = checkpoint["ivos"].get("processes", 1), self.trainer.world_size
+        if begun != now:
+            raise UserError(
+                f"the run was begun with {begun} processes, now there are {now}: samples would be repeated "
+                "or left out; resume it with as many (trainer.devices, trainer.num_nodes)"
+            )
 
 
 class ANetStage(Stage):
@@ -233,19 +311,24 @@ class ANetStage(Stage):
         """Cross-entropy on the annotated frame."""
         images = self.network.normalise(batch["frames"][:, 0])[batch["image"]]
         masks, interaction = batch["masks"][:, 0], batch["interaction"]
-        if self.loop_rounds and torch.rand(()).item() < self.loop_share:
+        chance = np.random.default_rng([self.seed, self.number]).random()  # the same in all processes
+        if self.loop_rounds and chance < self.loop_share:
+            rngs = self.randomness(batch)
             for _ in range(self.loop_rounds):
-                interaction = self._corrected(images, masks, interaction)
-        logits, _ = run(self.network.anet, images, interaction, checkpointing=self.checkpointing)
+                interaction = self._corrected(images, masks, interaction, rngs)
+        options = {"network": self.network, "checkpointing": self.checkpointing}
+        logits, _ = run(self.network.anet, images, interaction, **options)  # type: ignore[arg-type]
         return self.loss(logits, masks), {"J": jaccard(logits, masks).mean()}
 
     @torch.no_grad()
-    def _corrected(self, images: Tensor, masks: Tensor, interaction: Tensor) -> Tensor:
+    def _corrected(
+        self, images: Tensor, masks: Tensor, interaction: Tensor, rngs: list[np.random.Generator]
+    ) -> Tensor:
         """The channels after the network has predicted and the user has answered."""
         self.network.anet.eval()
         logits, _ = self.network.anet(images, interaction)
         self.train()
-        return correct(self.user, logits.sigmoid() > self.threshold, masks, interaction)
+        return correct(self.user, logits.sigmoid() > self.threshold, masks, interaction, rngs)
 
     def validation_clip(self, clip: Clip) -> Clip:
         """The frame that is annotated first."""
@@ -274,7 +357,8 @@ class TNetStage(Stage):
         start_from_anet: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(network, ("tnet.", "anet.converter.") if train_converter else ("tnet.",), **options)
+        converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
+        super().__init__(network, ("tnet.", *converter), **options)
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
         if start_from_anet:
             tnet_from_anet(network)
@@ -304,9 +388,9 @@ class TNetStage(Stage):
 class JointStage(Stage):
     """Both networks together through the rounds of a session on a mini-sequence (beyond the paper).
 
-    In each round the frame that is worst in the batch so far is corrected by a simulated user, A-Net answers,
-    and T-Net carries the answer in both directions with the memory of all rounds, as the engine does. The
-    gradient does not pass from round to round through masks, but does through the memory.
+    In each round the frame that is worst so far in the batch of all processes is corrected by a simulated
+    user, A-Net answers, and T-Net carries the answer in both directions with the memory of all rounds, as the
+    engine does. The gradient does not pass from round to round through masks, but does through the memory.
 
     Args:
         network: see :class:`Stage`.
@@ -328,7 +412,8 @@ class JointStage(Stage):
         threshold: float = 0.8,
         **options: Any,
     ) -> None:
-        super().__init__(network, ("anet.", "tnet."), **options)
+        converter = ("anet.converter.",) if network.tnet.use_global else ()  # else nobody asks for it
+        super().__init__(network, ("anet.encoder.", "anet.decoder.", *converter, "tnet."), **options)
         self.rounds, self.threshold, self.user = rounds, threshold, user or SimulatedUser()
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
 
@@ -336,15 +421,17 @@ class JointStage(Stage):
         """Cross-entropy of both networks and the local transfer's error, means over frames and rounds."""
         sequences = Sequences(self.network, batch, not self.mask_gradient, self.checkpointing)
         masks, interaction, frame = batch["masks"], batch["interaction"], 0
+        rngs = self.randomness(batch)
         state = torch.zeros(masks.shape, device=masks.device)  # blended probabilities [M, T, 1, H, W]
         annotated: list[int] = []
         objects: list[Tensor] = []
         annotation, propagation, error, figures = [], [], [], {}
         for number in range(1, min(self.rounds, sequences.num_frames) + 1):
             if annotated:
-                frame = _worst_frame(state > self.threshold, masks, annotated)
+                frame = self._worst_frame(state > self.threshold, masks, annotated)
                 channels = torch.zeros_like(interaction)  # the frame is new: no strokes on it yet
-                interaction = correct(self.user, state[:, frame] > self.threshold, masks[:, frame], channels)
+                faulty = state[:, frame] > self.threshold
+                interaction = correct(self.user, faulty, masks[:, frame], channels, rngs)
             plan = plan_round(frame, annotated, sequences.num_frames)
             logits, converted = sequences.annotate(frame, interaction)
             annotated.append(frame)
@@ -361,13 +448,26 @@ class JointStage(Stage):
         figures |= {"cross_entropy": mean(annotation + propagation), "local_error": mean(error)}
         return mean(annotation) + mean(propagation) + self.local_weight * mean(error), figures
 
+    def _worst_frame(self, predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
+        """The frame [0, T) not yet annotated whose mean J over all processes' [M, T, 1, H, W] is lowest."""
+        quality = jaccard(predicted.flatten(0, 1).float().logit(), masks.flatten(0, 1))
+        total = processes.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)
+        total[annotated] = torch.inf
+        return int(total.argmin())
+
 
 def mean(values: list[Tensor]) -> Tensor:
     """Mean of scalars; 0 of none."""
     return torch.stack(values).mean() if values else torch.zeros(())
 
 
-def correct(user: SimulatedUser, predicted: Tensor, masks: Tensor, interaction: Tensor) -> Tensor:
+def correct(
+    user: SimulatedUser,
+    predicted: Tensor,
+    masks: Tensor,
+    interaction: Tensor,
+    rngs: list[np.random.Generator],
+) -> Tensor:
     """A-Net's channels after a user has corrected a prediction.
 
     Args:
@@ -375,10 +475,13 @@ def correct(user: SimulatedUser, predicted: Tensor, masks: Tensor, interaction: 
         predicted: bool [M, 1, H, W].
         masks: ground truth uint8 [M, 1, H, W].
         interaction: the channels so far [M, 3, H, W], whose strokes are kept.
+        rngs: the user's randomness, M of them.
     """
-    rng = np.random.default_rng(int(torch.randint(2**62, ())))
     faulty, truth = predicted[:, 0].cpu().numpy().astype(np.uint8), masks[:, 0].cpu().numpy()
-    drawn = [user.channels(user.correct(f, t, rng), f, t.shape) for f, t in zip(faulty, truth, strict=True)]
+    drawn = [
+        user.channels(user.correct(f, t, rng), f, t.shape)
+        for f, t, rng in zip(faulty, truth, rngs, strict=True)
+    ]
     channels = torch.from_numpy(np.stack(drawn)).to(interaction)
     previous = channels[:, :1]
     strokes = torch.maximum(channels[:, 1:], interaction[:, 1:])
@@ -406,11 +509,3 @@ def start_from(network: ATNet, path: str | Path) -> None:
     if theirs != ours:
         raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}")
     network.load_state_dict(source.state_dict())
-
-
-def _worst_frame(predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
-    """The frame [0, T) not yet annotated whose mean J over a batch [M, T, 1, H, W] is lowest."""
-    quality = jaccard(predicted.flatten(0, 1).float().logit(), masks.flatten(0, 1))
-    quality = quality.view(masks.shape[:2]).mean(0)
-    quality[annotated] = torch.inf
-    return int(quality.argmin())

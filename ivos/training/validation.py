@@ -45,6 +45,12 @@ class SessionResult:
         return figures
 
 
+def figure_names(rounds: int) -> list[str]:
+    """All that :meth:`SessionResult.figures` may hold after that many rounds."""
+    numbers = sorted({1, rounds})
+    return ["J", *(f"J_{which}_round_{n}" for n in numbers for which in ("annotated", "propagated"))]
+
+
 def simulate_session(segmenter: Segmenter, clip: Clip, rounds: int, seed: int) -> SessionResult:
     """Annotate the first frame, then in each round the worst frame that has had the fewest rounds.
 

@@ -1,14 +1,19 @@
 """Tiny clips, samples and networks to train on."""
 
 import functools
+import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 
 from data.scene import SyntheticSpec, render_clip
+from data.synthetic import synthetic_davis
 from data.training import MiniSequences
 from ivos.interaction.samples import Clip, collate
 from ivos.networks import ATNet
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +42,20 @@ def network():
 @pytest.fixture
 def adam():
     return functools.partial(torch.optim.Adam, lr=3e-3)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """A folder of three tiny clips to train on and three to validate on."""
+    spec = {"num_clips": 3, "num_frames": 6, "width": 64, "height": 64, "min_size": 0.35, "max_objects": 2}
+    specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
+    return synthetic_davis(tmp_path_factory.mktemp("clips"), specs, num_workers=1)
+
+
+@pytest.fixture(scope="session")
+def train_module():
+    """train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,6 +1,9 @@
 """What each stage trains, and that it does."""
 
 import copy
+import functools
+import json
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -8,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ivos.interaction.simulate import SimulatedUser
+from ivos.networks import ATNet, load
 from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage
 
 STAGES = {
@@ -99,7 +103,8 @@ def test_a_user_in_the_loop_corrects_the_prediction(network, make_batch, adam):
     stage = ANetStage(network, optimizer=adam, loop_rounds=1, user=SimulatedUser())
     batch = make_batch(1)
     images = network.normalise(batch["frames"][:, 0])[batch["image"]]
-    channels = stage._corrected(images, batch["masks"][:, 0], batch["interaction"])
+    rngs = stage.randomness(batch)
+    channels = stage._corrected(images, batch["masks"][:, 0], batch["interaction"], rngs)
     assert set(channels[:, 0].unique().tolist()) <= {0.0, 1.0}  # the prediction, no longer 0.5
     assert (channels[:, 1] >= batch["interaction"][:, 1] - 1e-6).all()  # old strokes stay
     assert (channels[:, 2][channels[:, 0] == 0] == 0).all()
@@ -121,6 +126,59 @@ def test_nan_stops_before_the_weights_are_touched_and_names_the_batch(network, m
     after = dict(network.named_parameters())
     stem = "anet.encoder.stem.weight"
     assert all(torch.equal(p, before[key]) for key, p in after.items() if key != stem)
+
+
+def test_nan_names_the_last_good_checkpoint(network, make_batch, adam, tmp_path):
+    class Poisoned(ANetStage):
+        def losses(self, batch):
+            loss, figures = super().losses(batch)
+            return loss * (torch.nan if self.number == 2 else 1), figures
+
+    last = pl.callbacks.ModelCheckpoint(tmp_path, "last", every_n_train_steps=1)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[last],
+    )  # fmt: skip
+    with pytest.raises(NotFiniteError, match=r"before step 3 of Poisoned: the loss is nan") as error:
+        trainer.fit(Poisoned(network, optimizer=adam), DataLoader([make_batch(1)] * 4, batch_size=None))
+    assert f"checkpoints before it: {tmp_path / 'last.ckpt'}" in str(error.value)
+    saved = load(tmp_path / "last.ckpt").state_dict()
+    assert all(
+        torch.equal(value, saved[key]) for key, value in network.state_dict().items() if "anet" not in key
+    )
+    assert all(torch.equal(p, saved[key]) for key, p in network.named_parameters())  # no step since
+
+
+@pytest.mark.slow
+def test_a_trained_full_size_network_is_released_as_the_authors_did():
+    """One step on a tiny crop; 912 keys and shapes; equal outputs when it comes back."""
+    keys = json.loads((Path(__file__).parents[1] / "golden" / "checkpoint_keys.json").read_text())
+    torch.manual_seed(0)
+    network = ATNet(normalize="rows")
+    before = network.tnet.fuse.weight.detach().clone()
+    masks = torch.zeros(2, 2, 1, 64, 64, dtype=torch.uint8)
+    masks[..., 16:40, 16:40] = 1
+    batch = {
+        "names": ["one", "two"], "frames": torch.randint(256, (2, 2, 3, 64, 64), dtype=torch.uint8),
+        "masks": masks, "interaction": torch.rand(2, 3, 64, 64), "image": torch.arange(2),
+    }  # fmt: skip
+    stage = JointStage(network, rounds=1, optimizer=functools.partial(torch.optim.Adam, lr=1e-4))
+    train(stage, batch, 1)
+    assert (network.tnet.fuse.weight != before).any()
+    released = network.to_released()
+    assert {(key, tuple(value.shape), str(value.dtype)) for key, value in released.items()} == {
+        (key, tuple(shape), f"torch.{dtype}") for key, shape, dtype in keys
+    }
+    back, network = ATNet.from_released(released), network.eval()
+    image, interaction = network.normalise(batch["frames"][:1, 0]), batch["interaction"][:1]
+    with torch.no_grad():
+        outputs = []
+        for each in (network, back):
+            logits, objects = each.anet(image, interaction)
+            features = each.tnet.features(image)
+            memory = features.r5[:, None], objects[:, None]
+            outputs.append((logits, *each.tnet(features, features, logits.sigmoid(), *memory)))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*outputs, strict=True))
 
 
 def test_tnet_can_start_from_anet(network, adam):

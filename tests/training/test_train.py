@@ -1,6 +1,5 @@
 """train.py: experiments compose and run, killed runs go on to the same weights, bad input is named."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,29 +12,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from data.scene import SyntheticSpec
-from data.synthetic import synthetic_davis
 from ivos.networks import ATNet, CheckpointError, load
 
 ROOT = Path(__file__).parents[2]
 TINY_MODEL = ("model.width=8", "model.depths=[1,1,1,1]", "model.decoder_width=8")
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    """Tiny clips in DAVIS layout."""
-    spec = {"num_clips": 2, "num_frames": 6, "width": 64, "height": 64, "min_size": 0.35}
-    specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
-    return synthetic_davis(tmp_path_factory.mktemp("clips"), specs, num_workers=1)
-
-
-@pytest.fixture(scope="module")
-def train():
+@pytest.fixture
+def train(train_module):
     """train.py as a module."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return train_module
 
 
 def small_stage(name, **options):

@@ -1,0 +1,149 @@
+"""What Lightning's options do to a stage: averages, early stopping, accumulation, precision, memory."""
+
+import copy
+import functools
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+
+from ivos.networks import load
+from ivos.training import ANetStage, JointStage, TNetStage
+from tests.training import two
+
+from .test_stages import train
+
+
+def parameters(state):
+    return {key: value for key, value in state.items() if "num_batches" not in key}
+
+
+def test_averages_are_what_is_judged_and_what_is_saved(root, tmp_path):
+    """After two steps and a decay of 0.5: the mean of both."""
+    save = ModelCheckpoint(tmp_path, "best", monitor="val/J", mode="max", enable_version_counter=False)
+    last = ModelCheckpoint(tmp_path, "last", every_n_train_steps=1, enable_version_counter=False)
+    judged = []
+
+    class Judged(pl.Callback):
+        def on_validation_batch_start(self, trainer, module, *_):
+            judged.append(copy.deepcopy(module.state_dict()))
+
+    module, found, _ = two.fit(
+        "tnet", root, callbacks=[EMAWeightAveraging(decay=0.5), Judged(), save, last],
+        trainer={"enable_checkpointing": True},
+    )  # fmt: skip
+    first, second = found["states"]
+    expected = {
+        f"network.{key}": (first[f"network.{key}"] + second[f"network.{key}"]) / 2
+        for key in parameters(module.network.state_dict())
+    }
+    assert any((expected[key] != second[key]).any() for key in expected)
+    saved = [
+        {f"network.{key}": value for key, value in load(tmp_path / name).state_dict().items()}
+        for name in ("best.ckpt", "last.ckpt")
+    ]
+    for state in (module.state_dict(), judged[0], *saved):
+        for key, value in expected.items():
+            torch.testing.assert_close(state[key].numpy(), value, atol=1e-6, rtol=1e-5)
+
+
+def test_averages_of_a_killed_run_go_on(root, tmp_path):
+    last = ModelCheckpoint(tmp_path, "last", every_n_train_steps=1, enable_version_counter=False)
+    options = {"trainer": {"enable_checkpointing": True}, "val_clips": 0}
+    whole = two.fit("anet", root, epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)], val_clips=0)[0]
+    two.fit("anet", root, callbacks=[EMAWeightAveraging(decay=0.9), last], **options)
+    resumed = two.fit(
+        "anet", root, epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)], val_clips=0,
+        checkpoint=tmp_path / "last.ckpt",
+    )[0]  # fmt: skip
+    state = resumed.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in whole.state_dict().items())
+
+
+def test_early_stopping_ends_a_stage(root):
+    stop = EarlyStopping("val/J", mode="max", patience=1, min_delta=10)
+    trainer = two.fit("anet", root, epochs=9, callbacks=[stop])[2]
+    assert trainer.current_epoch == 2
+
+
+def test_accumulated_batches_are_one(root):
+    """Two batches of two are one of four, for as many masks in each."""
+    options = {"freeze_batch_norm": True, "val_clips": 0, "loop_rounds": 0, "stage": OneObject}
+    many = two.fit("anet", root, batches=2, trainer={"accumulate_grad_batches": 2}, **options)
+    one = two.fit("anet", root, batch_size=4, batches=1, **options)
+    assert (many[2].global_step, one[2].global_step) == (1, 1)
+    state = one[0].state_dict()
+    for key, value in many[0].state_dict().items():
+        torch.testing.assert_close(value, state[key], atol=1e-6, rtol=0)
+
+
+class OneObject(ANetStage):
+    """Takes the first object of each sample."""
+
+    def losses(self, batch):
+        first = [batch["image"].tolist().index(i) for i in range(len(batch["names"]))]
+        return super().losses({**batch, **{k: batch[k][first] for k in ("masks", "interaction", "image")}})
+
+
+def test_clipping_bounds_the_step(root):
+    before = two.tiny_network().state_dict()
+    options = {"batches": 1, "val_clips": 0, "optimizer": functools.partial(torch.optim.SGD, lr=1.0)}
+    free, clipped = (
+        two.fit("tnet", root, trainer={"gradient_clip_val": bound}, **options)[0].network
+        for bound in (None, 1e-3)
+    )
+    moves = [
+        torch.cat([(p - before[key]).flatten() for key, p in network.named_parameters()]).norm().item()
+        for network in (free, clipped)
+    ]
+    assert moves[0] > 2e-3
+    assert moves[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", list(two.KINDS))
+def test_bfloat16_is_close_and_weights_stay_float32(kind, root):
+    options = {"freeze_batch_norm": True, "batches": 1}
+    exact, exact_found, _ = two.fit(kind, root, **options)
+    mixed, mixed_found, _ = two.fit(kind, root, trainer={"precision": "bf16-mixed"}, **options)
+    assert all(value.dtype != torch.bfloat16 for value in mixed.state_dict().values())
+    losses = [found["figures"]["train/loss"] for found in (exact_found, mixed_found)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    state = exact.state_dict()
+    assert any(not torch.equal(value, state[key]) for key, value in mixed.state_dict().items())
+
+
+STAGES = [(ANetStage, {}, 1), (TNetStage, {}, 3), (JointStage, {"rounds": 2}, 3)]
+
+
+@pytest.mark.parametrize(("kind", "settings", "num_frames"), STAGES)
+@pytest.mark.parametrize("option", ["channels_last", "checkpointing"])
+def test_memory_options_change_no_step(option, kind, settings, num_frames, make_batch):
+    """Nor the batch norms' statistics, which a second forward pass could move again."""
+    states = []
+    for value in (True, False):
+        network = two.no_dropout(two.tiny_network())
+        sgd = functools.partial(torch.optim.SGD, lr=0.02)
+        train(kind(network, optimizer=sgd, **settings, **{option: value}), make_batch(num_frames), 1)
+        states.append(network.state_dict())
+    if option == "channels_last":
+        assert states[0]["anet.encoder.stem.weight"].is_contiguous(memory_format=torch.channels_last)
+    for key, value in states[0].items():
+        if "num_batches" in key:
+            assert value == states[1][key], key
+        torch.testing.assert_close(value, states[1][key], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["anet", "tnet"])
+def test_compiled_networks_take_the_same_step(kind, root):
+    options = {"freeze_batch_norm": True, "batches": 1, "val_clips": 1}
+    torch.compiler.reset()
+    compiled, found, _ = two.fit(kind, root, compile=True, **options)
+    plain, expected, _ = two.fit(kind, root, **options)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    state = plain.state_dict()
+    for key, value in compiled.state_dict().items():
+        torch.testing.assert_close(value, state[key], atol=1e-5, rtol=0)
+    assert found["figures"] == pytest.approx(expected["figures"], abs=1e-3)

@@ -1,0 +1,215 @@
+"""What the processes of the distributed tests do; imported by them, so that it can be pickled.
+
+They come from a server that has imported everything once, and has computed nothing: a process in which
+gradients have been computed cannot be forked.
+"""
+
+import functools
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import socket
+import traceback
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.strategies import ModelParallelStrategy
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from data.davis import DavisFolder
+from data.training import MiniSequences, TrainingData
+from ivos.errors import UserError
+from ivos.networks import ATNet
+from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage, whole
+
+KINDS = {
+    "anet": (ANetStage, {"loop_rounds": 1, "loop_share": 0.7}, 1),
+    "tnet": (TNetStage, {}, 3),
+    "joint": (JointStage, {"rounds": 2}, 3),
+}
+
+
+def run_two(function, *arguments, timeout=300):
+    """What ``function(rank, *arguments)`` returns in two processes of one distributed run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = context.Queue()
+    ranks = [context.Process(target=_rank, args=(r, port, results, function, arguments)) for r in range(2)]
+    for process in ranks:
+        process.start()
+    found = {}
+    try:
+        while len(found) < 2:
+            rank, value, error = results.get(timeout=timeout)
+            assert error is None, error
+            found[rank] = pickle.loads(value)
+    except queue.Empty:
+        raise AssertionError(f"hangs, but for ranks {list(found)}") from None
+    finally:
+        for process in ranks:
+            process.join(5)
+            process.kill()
+    return [found[0], found[1]]
+
+
+def _rank(rank, port, results, function, arguments):
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0",
+        "LOCAL_RANK": str(rank),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    try:
+        results.put((rank, pickle.dumps(function(rank, *arguments)), None))
+    except BaseException:
+        results.put((rank, None, traceback.format_exc()))
+
+
+class Watch(pl.Callback):
+    """Writes down the weights after each step, what the batches were, and what validation found."""
+
+    def __init__(self):
+        self.found = {"states": [], "names": [], "masks": [], "seeds": [], "losses": [], "figures": {}}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        whole = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in module.state_dict().items()}
+        self.found["states"].append({k: v.detach().clone().numpy() for k, v in whole.items()})
+        self.found["names"].append(batch["names"])
+        self.found["masks"].append(len(batch["image"]))
+        self.found["losses"].append(float(trainer.callback_metrics["train/loss"]))
+        self.found["seeds"].append(torch.initial_seed())
+
+    def on_validation_end(self, trainer, module):
+        self.found["figures"] = {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+
+def tiny_network():
+    """Untrained, but it takes everything for the object, so that J is not 0."""
+    torch.manual_seed(0)
+    network = ATNet(width=4, depths=[1, 1, 1, 1], decoder_width=8)
+    with torch.no_grad():
+        for part in (network.anet, network.tnet):
+            last = [module for module in part.decoder.modules() if isinstance(module, nn.Conv2d)][-1]
+            last.bias.fill_(3.0)
+    return network
+
+
+def no_dropout(network):
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return network
+
+
+def fit(
+    kind, root, processes=1, batch_size=2, batches=2, epochs=1, val_clips=3, dropout=False,
+    callbacks=(), trainer=None, checkpoint=None, stage=None, optimizer=None, **options,
+):  # fmt: skip
+    """A small run: its module, what was watched, its trainer."""
+    network = tiny_network() if dropout else no_dropout(tiny_network())
+    default, settings, frames = KINDS[kind]
+    sgd = functools.partial(torch.optim.SGD, lr=0.02, momentum=0.9)
+    module = (stage or default)(
+        network, optimizer=optimizer or sgd, validation_rounds=2, seed=3, **{**settings, **options}
+    )
+    samples = functools.partial(MiniSequences, num_frames=frames, window=3, crop=32, max_objects=2, seed=1)
+    val = DavisFolder(root, subset="val") if val_clips else None
+    data = TrainingData(DavisFolder(root, subset="train"), val, samples, batch_size, batches, val_clips)
+    watch = Watch()
+    made = pl.Trainer(
+        accelerator="cpu", devices=processes, max_epochs=epochs, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+        callbacks=[watch, *callbacks], **{"enable_checkpointing": False, **(trainer or {})},
+    )  # fmt: skip
+    made.fit(module, data, ckpt_path=checkpoint)
+    return module, watch.found, made
+
+
+def sharded():
+    return {"strategy": ModelParallelStrategy(save_distributed_checkpoint=False)}
+
+
+STILL = {"optimizer": functools.partial(torch.optim.SGD, lr=0.0), "freeze_batch_norm": True, "batches": 1}
+
+
+def train_all(rank, root):
+    """Every kind of stage; batch norm and dropout at work; validation alone."""
+    found = {kind: fit(kind, root, processes=2, freeze_batch_norm=True, val_clips=0)[1] for kind in KINDS}
+    found["as usual"] = fit("tnet", root, processes=2, dropout=True, val_clips=0)[1]
+    for clips in (3, 1):
+        for kind in ("anet", "tnet"):
+            found[f"{kind} on {clips}"] = fit(kind, root, processes=2, val_clips=clips, **STILL)[1]
+    return found
+
+
+def train_sharded(rank, root, folder):
+    """Every kind of stage, each process with a part of the network; validation; a run that goes on."""
+    found = {}
+    for kind in KINDS:
+        options = {"processes": 2, "freeze_batch_norm": True, "val_clips": 0}
+        module, found[kind], _ = fit(kind, root, trainer=sharded(), **options)
+        found[kind]["whole"] = {k: v.numpy() for k, v in whole(module.network).state_dict().items()}
+    found["tnet on 3"] = fit("tnet", root, processes=2, trainer=sharded(), **STILL)[1]
+    found["resumed"] = resume_sharded(root, folder)
+    found["averaged"] = averaged_in_shards(root)
+    return found
+
+
+def resume_sharded(root, folder):
+    """Two epochs, and one with another after its checkpoint."""
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    options = {"processes": 2, "val_clips": 0, "optimizer": adam, "freeze_batch_norm": True}
+    straight = fit("tnet", root, epochs=2, trainer=sharded(), **options)[1]
+    trainer = fit("tnet", root, trainer=sharded(), **options)[2]
+    trainer.save_checkpoint(Path(folder) / "last.ckpt")
+    resumed = fit(
+        "tnet", root, epochs=2, trainer=sharded(), checkpoint=Path(folder) / "last.ckpt", **options
+    )[1]
+    return straight["states"][-1], resumed["states"][-1]
+
+
+class Poisoned(ANetStage):
+    """Not a number in the second step of the second process."""
+
+    def losses(self, batch):
+        loss, figures = super().losses(batch)
+        poison = self.number == 1 and self.global_rank == 1
+        return loss * (torch.nan if poison else 1), figures
+
+
+def poison(rank, root):
+    """The message that ends the run, and this process' batches."""
+    try:
+        fit("anet", root, processes=2, batches=3, stage=Poisoned, val_clips=0)
+    except NotFiniteError as error:
+        return str(error)
+    return None
+
+
+def averaged_in_shards(root):
+    """What it says."""
+    try:
+        fit("anet", root, processes=2, trainer=sharded(), callbacks=[EMAWeightAveraging()], val_clips=0)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+class Crash(pl.Callback):
+    """Ends the second process in its second step."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 1:
+            if self.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError("the disk is on fire")
