@@ -344,6 +344,11 @@ class TrainingData(pl.LightningDataModule):
     def _fits(self, videos: ListLike[Sequence]) -> bool:
         return sum(4 * v.num_frames * v.size[0] * v.size[1] for v in videos) <= self.memory_mib << 20
 
+    def first_samples(self, count: int) -> Batch:
+        """The samples of the lowest numbers as a batch, the same for all processes."""
+        assert self._train is not None
+        return collate([self._train[number] for number in range(count)])
+
     def train_dataloader(self) -> NumberedLoader:
         """Batches of mini-sequences."""
         assert self._train is not None

@@ -1,5 +1,6 @@
 """The stages of training as LightningModules: A-Net, then T-Net with A-Net frozen, then both together."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -47,6 +48,7 @@ class Stage(pl.LightningModule):
         weights: a checkpoint to start from, of this width and depth; None starts from `network` as it is.
         imagenet: torchvision's ResNet-50 weights for the encoders that learn: a file, or ``download``.
         freeze_batch_norm: keep the statistics of all batch norms as they are.
+        dropout: keep the network's dropout; a small network that trains for minutes learns faster without.
         channels_last: keep weights and images in the memory order that convolutions prefer.
         compile: run the networks through ``torch.compile``.
         checkpointing: trade time for memory: no activations are kept inside the networks.
@@ -67,6 +69,7 @@ class Stage(pl.LightningModule):
         weights: str | Path | None = None,
         imagenet: str | Path | None = None,
         freeze_batch_norm: bool = False,
+        dropout: bool = True,
         channels_last: bool = False,
         compile: bool = False,
         checkpointing: bool = False,
@@ -91,6 +94,7 @@ class Stage(pl.LightningModule):
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.freeze_batch_norm = freeze_batch_norm
+        self.dropout = dropout
         self.checkpointing = checkpointing
         self.validation_rounds = validation_rounds
         self.seed = seed
@@ -115,6 +119,7 @@ class Stage(pl.LightningModule):
         if mode:
             for name, module in self.network.named_modules():
                 frozen = isinstance(module, nn.modules.batchnorm._BatchNorm) and self.freeze_batch_norm
+                frozen |= isinstance(module, nn.Dropout) and not self.dropout
                 if name and (frozen or not self._has_learning_part(name)):
                     module.train(False)
         return self
@@ -344,7 +349,8 @@ class TNetStage(Stage):
         mask_gradient: let the gradient through the mask that goes from frame to frame.
         train_converter: train the converter, the part of A-Net that works for T-Net alone (no other stage but
             the joint one does); its batch norms keep their statistics like all of A-Net's.
-        start_from_anet: start T-Net's encoder and decoder from A-Net's, all but the stem's surplus channels.
+        whiten_local: start the local projection from :func:`whiten_local`, with that sharpness; None leaves
+            it as it is.
         options: see :class:`Stage`.
     """
 
@@ -354,14 +360,19 @@ class TNetStage(Stage):
         local_weight: float = 0.1,
         mask_gradient: bool = True,
         train_converter: bool = True,
-        start_from_anet: bool = False,
+        whiten_local: float | None = None,
         **options: Any,
     ) -> None:
         converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
         super().__init__(network, ("tnet.", *converter), **options)
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
-        if start_from_anet:
-            tnet_from_anet(network)
+        self.whiten_local = whiten_local
+
+    def setup(self, stage: str) -> None:
+        """Begin with a local transfer that sees something; a checkpoint to resume from is loaded later."""
+        if stage == "fit" and self.whiten_local is not None:
+            samples = self.trainer.datamodule.first_samples(32)  # type: ignore[attr-defined]
+            whiten_local(self.network, samples["frames"], self.whiten_local)
 
     def train(self, mode: bool = True) -> "TNetStage":
         """A-Net stays in eval mode as a whole."""
@@ -488,13 +499,29 @@ def correct(
     return torch.cat([previous, strokes[:, :1], strokes[:, 1:] * previous], dim=1)
 
 
-def tnet_from_anet(network: ATNet) -> None:
-    """Copy A-Net's encoder and decoder into T-Net's; of the stem the weights of the image's channels."""
-    state = network.anet.state_dict()
-    state["encoder.stem.weight"] = state["encoder.stem.weight"][:, :3]
-    network.tnet.load_state_dict(
-        {key: value for key, value in state.items() if not key.startswith("converter.")}, strict=False
-    )
+@torch.no_grad()
+def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
+    """Let T-Net's local projection whiten the feature that it projects, in place.
+
+    The features that an untrained projection gives are so alike that the local transfer begins as a mean over
+    the neighbourhood, from which it learns slowly. White features (zero mean, no correlation between
+    channels, ZCA) are alike only where the images are.
+
+    Args:
+        network: A-Net and T-Net.
+        frames: some images, uint8 RGB [B, T, 3, H, W].
+        sharpness: factor of the dot products before the local transfer's softmax; about 20 for a single peak.
+    """
+    tnet = network.tnet
+    encoder = copy.deepcopy(tnet.encoder).train()  # as in training, but its statistics are not to move
+    r2 = encoder(network.normalise(frames.flatten(0, 1).to(network.mean.device)))[0]
+    samples = r2.transpose(0, 1).flatten(1).double()  # [C, pixels]
+    variances, axes = torch.linalg.eigh(torch.cov(samples))
+    scale = (variances + 0.01 * variances.mean()).rsqrt()  # weak directions are noise
+    whiten = sharpness**0.5 * axes @ torch.diag(scale) @ axes.T
+    tnet.local_projection.weight.copy_(whiten[:, :, None, None])
+    assert tnet.local_projection.bias is not None
+    tnet.local_projection.bias.copy_(-whiten @ samples.mean(1))
 
 
 def start_from(network: ATNet, path: str | Path) -> None:

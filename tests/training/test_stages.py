@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, load
 from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage
+from ivos.training.stages import whiten_local
 
 STAGES = {
     "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
@@ -181,11 +183,25 @@ def test_a_trained_full_size_network_is_released_as_the_authors_did():
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*outputs, strict=True))
 
 
-def test_tnet_can_start_from_anet(network, adam):
-    stage = TNetStage(network, optimizer=adam, start_from_anet=True)
-    ours, theirs = stage.network.tnet.state_dict(), stage.network.anet.state_dict()
-    shared = [key for key in ours if key in theirs and ours[key].shape == theirs[key].shape]
-    assert len(shared) > 100
-    assert all(torch.equal(ours[key], theirs[key]) for key in shared)
-    stem = "encoder.stem.weight"
-    assert torch.equal(ours[stem], theirs[stem][:, :3])
+def test_whitened_projection_gives_white_features(network):
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (2, 3, 3, 64, 64), dtype=torch.uint8)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    whiten_local(network, frames, sharpness=20)
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"tnet.local_projection.weight", "tnet.local_projection.bias"}
+    with torch.no_grad():
+        local = network.tnet.train().features(network.normalise(frames.flatten(0, 1))).local
+    samples = local.transpose(0, 1).flatten(1)
+    assert samples.mean(1).abs().max() < 1e-2
+    variances = torch.linalg.eigvalsh(torch.cov(samples)) / 20
+    assert variances.max() < 1.01
+    assert variances.median() > 0.5  # the rest is too weak to be more than noise
+
+
+def test_dropout_can_be_left_out(network, adam):
+    for dropout in (True, False):
+        stage = ANetStage(network, optimizer=adam, dropout=dropout).train()
+        modules = [module for module in network.anet.decoder.modules() if isinstance(module, nn.Dropout)]
+        assert {module.training for module in modules} == {dropout}
+        assert stage.network.anet.decoder.head[1].training  # the batch norm goes on
