@@ -59,7 +59,7 @@ def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float
     try:
         _check_optimize(cfg)
         value = run(cfg)
-        if value is None:
+        if value is None and is_first_process():  # which writes the scores
             raise UserError(f"optimize={cfg.optimize}: there are: {', '.join(read_scores(folder))}")
         return value
     except Exception as error:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import absl.logging
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
@@ -56,6 +57,8 @@ def main(monkeypatch, capsys, *arguments: str) -> tuple[object, str]:
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     monkeypatch.setattr("sys.argv", ["train.py", *arguments])
+    # Hydra's logging set-up lets absl's handler close the stream it was made on, which would be pytest's own.
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit) as stopped:
         program.main()
