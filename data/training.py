@@ -354,6 +354,10 @@ class TrainingData(pl.LightningDataModule):
         assert self._train is not None
         trainer = self.trainer
         rank, world_size = self._place()
+        if self.num_workers:
+            # Its processes are many, and OpenCV would start a thread for each core in each of them. They are
+            # forked, which OpenCV's threads do not survive: this is to be said here, where those can still end.
+            cv2.setNumThreads(1)
         self._loader = NumberedLoader(
             self._train,
             self.batch_size,
@@ -361,7 +365,6 @@ class TrainingData(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
             num_workers=self.num_workers,
-            worker_init_fn=_one_thread,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
         self._loader.load_state_dict({"batches_done": self._batches_done})
@@ -396,11 +399,6 @@ class TrainingData(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """Which of how many processes this is."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def _one_thread(worker: int) -> None:
-    """A loader's process is one of many: OpenCV would start a thread for each core in each of them."""
-    cv2.setNumThreads(1)
 
 
 class _Clips(Dataset[Clip]):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -188,3 +189,20 @@ def test_processes_share_the_validation_clips_out(world_size, memory_mib, tmp_pa
     names = [clip.name for share in shares for clip in share if clip]
     assert sorted(names) == [f"val-{i:04d}" for i in range(5)]
     assert all(share[:-1] == [clip for clip in share[:-1] if clip] for share in shares)
+
+
+@pytest.mark.timeout(120)
+def test_loader_processes_start_after_opencv_has_used_threads(tmp_path):
+    """They are forked, and OpenCV's threads, which are not, must not be waited for."""
+    folder = write_davis(SyntheticSpec(num_clips=1, num_frames=2, width=64, height=64), tmp_path, "val", 1)
+    options = {"batch_size": 1, "num_batches": 2, "num_workers": 1}
+    data = TrainingData(DavisFolder(folder), None, lambda clips: samples(clips, num_frames=1), **options)
+    data.setup("fit")
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        cv2.GaussianBlur(np.random.rand(2000, 2000), (31, 31), 9)
+        loader = data.train_dataloader()
+        assert len([*loader, *loader]) == 4
+    finally:
+        cv2.setNumThreads(threads)
