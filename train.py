@@ -36,7 +36,10 @@ def main(cfg: DictConfig) -> None:
         untrained = copy.deepcopy(network)
         if cfg.weights:
             start_from(network, cfg.weights)
-        with Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers:
+        with (
+            Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
+            reported(),
+        ):
             peers.watch(after=torch.distributed.is_initialized)
             for name in cfg.stages:
                 network = train_stage(cfg, str(name), network, folder / str(name), console)

@@ -41,7 +41,8 @@ def reported() -> Iterator[None]:
             cause = cause.__cause__  # Hydra wraps what a constructor raises
         if cause is None:
             raise
-        print(f"error: {cause}", file=sys.stderr)
+        if is_first_process() or not getattr(cause, "everywhere", False):
+            print(f"error: {cause}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
