@@ -1,6 +1,7 @@
 """Train A-Net and T-Net: ``uv run train.py`` or ``uv run train.py experiment=anet data.root=FOLDER``."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,10 +30,15 @@ from ivos.training import CopiedMask, DilatedStrokes, start_from, whole
 def main(cfg: DictConfig) -> float | None:
     """A run, or one of a sweep, in which a failure leaves the others their turn."""
     quiet_libraries()
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if in_sweep():
         return sweeps.one_run(run, cfg)
     with reported():
         return run(cfg)
+
+
+def in_sweep() -> bool:
+    """Whether this is one of many runs (-m)."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -51,6 +57,7 @@ def run(cfg: DictConfig) -> float | None:
     with (
         loggers.closing(),
         Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
+        nullcontext() if in_sweep() else reported(),  # before the others are told that this process is lost
     ):
         peers.watch(after=torch.distributed.is_initialized)
         for name in cfg.stages:
@@ -96,7 +103,7 @@ def check_trainer(cfg: DictConfig) -> tuple[int, int]:
         raise UserError(f"trainer: {' '.join(str(error.__cause__).split())}") from error
     if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
-    if trainer.strategy.launcher and trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if trainer.strategy.launcher and trainer.world_size > 1 and in_sweep():
         raise UserError(
             f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with "
             "hydra/launcher=slurm, or give each run one device"

@@ -76,7 +76,7 @@ def configured(stage: str, overrides: list[str]) -> tuple[DictConfig, DictConfig
 
 def tries(batch_size: int) -> list[tuple[int, bool]]:
     """The paper's batch as it is, with checkpointing, then ever smaller ones."""
-    halves = [batch_size >> n for n in range(batch_size.bit_length())]
+    halves = [batch_size >> n for n in range(batch_size.bit_length() - 1)]  # batch norm needs two
     return [(batch_size, False), *((half, True) for half in halves)]
 
 

@@ -356,7 +356,7 @@ class TrainingData(pl.LightningDataModule):
         rank, world_size = self._place()
         if self.num_workers:
             # Its processes are many, and OpenCV would start a thread for each core in each of them. They are
-            # forked, which OpenCV's threads do not survive: this is to be said here, where those can still end.
+            # forked, which OpenCV's threads do not survive: it is to be said here, where those can end.
             cv2.setNumThreads(1)
         self._loader = NumberedLoader(
             self._train,

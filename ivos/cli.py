@@ -39,7 +39,8 @@ def reported() -> Iterator[None]:
         cause = user_error(error)
         if cause is None:
             raise
-        print(f"error: {cause}", file=sys.stderr)
+        if is_first_process() or not getattr(cause, "everywhere", False):
+            print(f"error: {cause}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -71,8 +71,10 @@ class Peers:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Leave, the work of this process being done, and wait for the others to leave, too.
 
-        After an error this process counts as lost.
+        After an error this process counts as lost, unless the error is that of having lost another.
         """
+        if kind is not None and self._watcher:
+            time.sleep(3 * INTERVAL)  # the watcher says what it was, and ends this process
         if kind is None:
             self._path(self.rank).unlink(missing_ok=True)
         self._lock.close()

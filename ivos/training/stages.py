@@ -31,6 +31,8 @@ from ivos.training.validation import SessionResult, figure_names, simulate_sessi
 class NotFiniteError(UserError):
     """A loss or a gradient that is not a number, or infinite; training has stopped before the step."""
 
+    everywhere = True  # all processes raise it, one has to say so
+
 
 class Stage(pl.LightningModule):
     """What the stages share: which parts learn, the optimiser, checks, validation.

@@ -147,9 +147,7 @@ def test_torchrun_with_shards(root, tmp_path):
     for path in ("anet/final", "anet/best", "tnet/last", "tnet/final"):
         assert load(tmp_path / f"{path}.ckpt").config["width"] == 4
     anet, tnet = (load(tmp_path / stage / "final.ckpt").state_dict() for stage in ("anet", "tnet"))
-    encoder = [
-        key for key in anet if key.startswith("anet.encoder")
-    ]  # the second stage went on from the first
+    encoder = [key for key in anet if key.startswith("anet.encoder")]
     assert all(torch.equal(anet[key], tnet[key]) for key in encoder)
 
 
