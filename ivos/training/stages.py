@@ -103,7 +103,7 @@ class Stage(pl.LightningModule):
         self.names: list[str] = []  # of the batch at work
         self.number = 0  # of the batch at work, in all epochs
         self.figures = nn.ModuleDict({name: MeanMetric() for name in figure_names(validation_rounds)})
-        self._segmenter: ATNetSegmenter | None = None  # in validation
+        self.segmenter: ATNetSegmenter | None = None  # in validation
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(self.learns(name))
         if compile:
@@ -236,7 +236,7 @@ class Stage(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Judge the whole network; see :func:`ivos.training.processes.whole`."""
-        self._segmenter = ATNetSegmenter(processes.whole(self.network))
+        self.segmenter = ATNetSegmenter(processes.whole(self.network))
 
     def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
         """A small session on a held-out clip, which the callbacks get as ``session``.
@@ -246,9 +246,9 @@ class Stage(pl.LightningModule):
         """
         if clip is None:
             return None
-        assert self._segmenter is not None
+        assert self.segmenter is not None
         result = simulate_session(
-            self._segmenter, self.validation_clip(clip), self.validation_rounds, self.seed
+            self.segmenter, self.validation_clip(clip), self.validation_rounds, self.seed
         )
         for name, value in result.figures().items():
             self.figures[name].update(value)  # type: ignore[operator]
@@ -256,7 +256,7 @@ class Stage(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures' means over the clips of all processes."""
-        self._segmenter = None
+        self.segmenter = None
         for name, metric in self.figures.items():
             value = metric.compute()  # type: ignore[operator]
             metric.reset()  # type: ignore[operator]

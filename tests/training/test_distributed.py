@@ -5,10 +5,21 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from data.training import NumberedLoader
 from ivos.networks import load
 from tests.training import two
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As the processes that this one is compared with: sums over more threads round differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 KINDS = list(two.KINDS)
 

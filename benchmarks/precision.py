@@ -1,0 +1,92 @@
+"""What the engine's options change: probabilities and masks against plain float32, on synthetic clips.
+
+A session on each clip is run in plain float32 (no shortcut but batch norms folded, heads split); every option
+then plays the same strokes on the same frames. Differences are those after the last round, so that what the
+rounds add up to is in them.
+
+    uv run benchmarks/precision.py --checkpoint outputs/train/RUN/tnet/final.ckpt
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from data.synthetic import open_videos
+from data.training import load_clip
+from ivos.engine import ATNetSegmenter
+from ivos.interaction.samples import Clip
+from ivos.networks import load
+from ivos.training.validation import SessionResult, label_jaccard, simulate_session
+
+PLAIN: dict[str, Any] = {"winograd": False}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "winograd": {"winograd": True},
+    "together": {"winograd": False, "together": True},
+    "lookahead=4": {"winograd": False, "lookahead": 4},
+    "channels_last": {"winograd": False, "channels_last": True},
+    "compile=default": {"winograd": False, "compile": "default"},
+    "precision=bfloat16": {"precision": "bfloat16"},
+    "precision=float16": {"precision": "float16"},
+}
+
+
+def replay(segmenter: ATNetSegmenter, clip: Clip, session: SessionResult) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and masks after the strokes of a session."""
+    segmenter.start(clip.frames, clip.num_objects)
+    masks = np.zeros_like(clip.labels)
+    for each in session.rounds:
+        if each.strokes:
+            masks = segmenter.interact(each.frame, each.strokes)
+    return segmenter.probabilities, masks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="a trained network; masks of others mean little")
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    arguments = parser.parse_args()
+    network = load(arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    videos = open_videos(num_clips=arguments.clips, num_frames=10, width=128, height=128, max_objects=2)
+    clips = [load_clip(video) for video in videos]
+    plain = ATNetSegmenter(network, **PLAIN)
+    sessions = [simulate_session(plain, clip, arguments.rounds, 0) for clip in clips]
+    truth = [replay(plain, clip, session) for clip, session in zip(clips, sessions, strict=True)]
+    table = Table(title=f"After {arguments.rounds} rounds on {len(clips)} clips, against plain float32")
+    for name in ("option", "largest difference", "mean difference", "pixels changed", "J"):
+        table.add_column(name, justify="left" if name == "option" else "right")
+    quality = [
+        label_jaccard(c.labels, masks, c.num_objects).mean()
+        for c, (_, masks) in zip(clips, truth, strict=True)
+    ]
+    table.add_row("none", "", "", "", f"{np.mean(quality):.4f}")
+    for name in arguments.options:
+        segmenter = ATNetSegmenter(network, **OPTIONS[name])
+        largest, means, changed, quality = [], [], [], []
+        for clip, session, (before, labels) in zip(clips, sessions, truth, strict=True):
+            probabilities, masks = replay(segmenter, clip, session)
+            difference = np.abs(probabilities - before)
+            largest.append(difference.max())
+            means.append(difference.mean())
+            changed.append((masks != labels).mean())
+            quality.append(label_jaccard(clip.labels, masks, clip.num_objects).mean())
+        table.add_row(
+            name,
+            f"{max(largest):.1e}",
+            f"{np.mean(means):.1e}",
+            f"{np.mean(changed):.3%}",
+            f"{np.mean(quality):.4f}",
+        )
+    Console().print(table)
+    print(f"{network.mean.device}, torch {torch.__version__}, width {network.config['width']}")
+
+
+if __name__ == "__main__":
+    main()
