@@ -8,7 +8,6 @@
     ROOT/Scribbles/bear/001.json           strokes of a first round (optional; 002.json, ... others)
 """
 
-import os
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence as ListLike
@@ -25,7 +24,7 @@ from data.files import (
     read_mask,
 )
 from data.index import Index, facts_of
-from data.videos import Sequence, VideoSet, areas_of, check_files, keep, select
+from data.videos import Sequence, VideoSet, areas_of, check_files, keep, select, usable
 from ivos.interaction import ScribbleError, read_scribbles
 
 __all__ = ["MAX_GREY_LABEL", "VOID", "DataError", "DavisFolder", "Sequence", "read_frame", "read_mask"]
@@ -89,19 +88,13 @@ class DavisFolder(VideoSet):
         facts = facts_of(
             [path for pair in files.values() for paths in pair for path in paths], self.root, index
         )
-        opened, problems = [], []
-        for name, pair in files.items():
-            sequence, found = self._check_sequence(name, *pair, facts)
-            problems += [problem.removeprefix(f"{self.root}{os.sep}") for problem in found]
-            opened += [] if sequence is None else [sequence]
-        if problems:
-            raise DataError(f"{self.root}, subset {self.subset!r}: unusable data", problems)
-        return tuple(opened)
+        found = (self._check_sequence(name, *pair, facts) for name, pair in files.items())
+        return usable(found, self.root, f"subset {self.subset!r}")
 
     def _check_sequence(
         self, name: str, frames: list[Path], masks: list[Path], facts: Mapping[Path, Facts]
-    ) -> tuple[Sequence | None, list[str]]:
-        """The sequence (None where it cannot be used) and its problems, each led by the file's path."""
+    ) -> Sequence | list[str]:
+        """The sequence, or its problems, each led by the file's path."""
         problems = [] if frames else [f"{self._frames / name}: no frames (*.jpg)"]
         problems += [] if masks else [f"{self._masks / name}: no masks (*.png)"]
         problems += _unpaired(frames, masks) if frames and masks else []
@@ -111,10 +104,10 @@ class DavisFolder(VideoSet):
         scribbles = files_in(self.root / "Scribbles" / name, ".json")
         problems += found + _check_scribbles(scribbles, name, len(frames) or None, num_objects)
         if problems or num_objects is None:
-            return None, problems
+            return problems
         areas = areas_of(masks, facts, num_objects)
         files = tuple(frames), tuple(masks), tuple(scribbles)
-        return Sequence(name, *files, size, num_objects, areas), []
+        return Sequence(name, *files, size, num_objects, areas)
 
 
 def _check_labels(masks: list[Path], facts: Mapping[Path, Facts]) -> tuple[int | None, list[str]]:

@@ -9,13 +9,12 @@
 The categories in ``cls`` are not needed.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from data.files import DataError, Facts
 from data.index import Index, facts_of
-from data.videos import Sequence, VideoSet, areas_of, check_files, leave_out, select
+from data.videos import Sequence, VideoSet, areas_of, check_files, select, usable
 
 
 class SBD(VideoSet):
@@ -56,15 +55,8 @@ class SBD(VideoSet):
         pairs = {n: (self._folder / "img" / f"{n}.jpg", self._folder / "inst" / f"{n}.mat") for n in names}
         there = [path for pair in pairs.values() for path in pair if path.is_file()]
         facts = facts_of(there, self.root, index)
-        opened, problems = [], {}
-        for name, pair in pairs.items():
-            found = self._check(name, *pair, facts)
-            if isinstance(found, Sequence):
-                opened.append(found)
-            else:
-                problems[name] = [problem.removeprefix(f"{self.root}{os.sep}") for problem in found]
-        leave_out(problems, len(names), f"{self.root}, subset {self.subset!r}", skip_faulty)
-        return tuple(opened)
+        found = (self._check(name, *pair, facts) for name, pair in pairs.items())
+        return usable(found, self.root, f"subset {self.subset!r}", skip_faulty)
 
     @staticmethod
     def _check(name: str, image: Path, mask: Path, facts: Mapping[Path, Facts]) -> Sequence | list[str]:

@@ -1,10 +1,12 @@
 """Videos on disk: which files they have, and the frames that are asked for."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import overload
 
@@ -199,24 +201,32 @@ def _common_size(facts: list[Facts]) -> tuple[int, int]:
     return sizes.most_common(1)[0][0] if sizes else (0, 0)
 
 
-def leave_out(problems: Mapping[str, ListLike[str]], total: int, where: str, skip: bool) -> None:
-    """Say which videos are faulty: in an error, or, if they may be skipped and others are left, in the log.
+def usable(
+    found: Iterable[Sequence | list[str]], root: Path, subset: str, skip_faulty: bool = False
+) -> tuple[Sequence, ...]:
+    """The videos of a set that can be used, out of what a look at each has found.
 
     Args:
-        problems: of each faulty video.
-        total: number of videos, faulty ones among them.
-        where: the set.
-        skip: faulty videos may be left out.
+        found: of each video, itself, or its problems, each led by a path.
+        root: of the set; problems are shown without it.
+        subset: the part of the set, as it is shown.
+        skip_faulty: leave faulty videos out, with a word, if others are left.
 
     Raises:
         DataError: with all the problems.
     """
-    if not problems:
-        return
-    every = [problem for found in problems.values() for problem in found]
-    if not skip or len(problems) == total:
-        raise DataError(f"{where}: unusable data", every)
-    log.warning(
-        "%s: %d of %d are faulty and left out (skip_faulty), for example %s",
-        where, len(problems), total, every[0],
-    )  # fmt: skip
+    opened: list[Sequence] = []
+    faulty: list[list[str]] = []
+    for each in found:
+        if isinstance(each, Sequence):
+            opened.append(each)
+        else:
+            faulty.append([problem.removeprefix(f"{root}{os.sep}") for problem in each])
+    if faulty and (not skip_faulty or not opened):
+        raise DataError(f"{root}, {subset}: unusable data", chain.from_iterable(faulty))
+    if faulty:
+        log.warning(
+            "%s, %s: %d of %d are faulty and left out (skip_faulty), for example %s",
+            root, subset, len(faulty), len(faulty) + len(opened), faulty[0][0],
+        )  # fmt: skip
+    return tuple(opened)

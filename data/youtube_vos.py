@@ -12,7 +12,6 @@ which come with ``train_all_frames``, may lie among them.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from collections.abc import Sequence as ListLike
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from data.files import DataError, Facts, files_in, listing
 from data.index import Index, facts_of
-from data.videos import Sequence, VideoSet, areas_of, check_files, keep, leave_out, read_list
+from data.videos import Sequence, VideoSet, areas_of, check_files, keep, read_list, usable
 
 MAX_OBJECTS = 254
 Objects = dict[int, list[str]]  # an object's number: the names of the frames it is on
@@ -87,15 +86,8 @@ class YouTubeVOS(VideoSet):
         files = {name: self._files(name) for name in videos}
         used = [path for each in files.values() for paths in each[:2] for path in paths]
         facts = facts_of(used, self.root, index)
-        opened, problems = [], {}
-        for name, objects in videos.items():
-            found = self._check(name, objects, files[name], facts)
-            if isinstance(found, Sequence):
-                opened.append(found)
-            else:
-                problems[name] = [problem.removeprefix(f"{self.root}{os.sep}") for problem in found]
-        leave_out(problems, len(videos), f"{self.root}, {self.subset}", skip_faulty)
-        return tuple(opened)
+        found = (self._check(name, objects, files[name], facts) for name, objects in videos.items())
+        return usable(found, self.root, self.subset, skip_faulty)
 
     def _files(self, name: str) -> _Files:
         frames = {path.stem: path for path in files_in(self._folder / "JPEGImages" / name, ".jpg")}

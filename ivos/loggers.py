@@ -178,8 +178,9 @@ def git_revision() -> str | None:
 @rank_zero_only
 def log_configuration(loggers: Iterable[lightning.Logger], configuration: Mapping[str, Any]) -> None:
     """Log the composed configuration and the git revision."""
+    logged = {**configuration, "git": git_revision() or "unknown"}
     for logger in loggers:
-        logger.log_hyperparams({**configuration, "git": git_revision() or "unknown"})
+        logger.log_hyperparams(logged)
 
 
 @rank_zero_only

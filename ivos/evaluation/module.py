@@ -108,7 +108,6 @@ class SessionModule(pl.LightningModule):
         network = getattr(segmenter, "network", None)
         if isinstance(network, nn.Module):
             self.network = network
-        self._frames = np.zeros((0, 0, 0, 3), np.uint8)
         self._masks = np.zeros((0, 0, 0), np.uint8)
 
     def transfer_batch_to_device(self, batch: Request, device: Any, dataloader_idx: int) -> Request:
@@ -122,9 +121,9 @@ class SessionModule(pl.LightningModule):
     def test_step(self, request: Request, batch_idx: int) -> None:
         """One round: strokes to masks to score."""
         if request.round == 1:
-            self._frames = self.requests.frames
-            self._masks = np.zeros(self._frames.shape[:3], np.uint8)
-            self.segmenter.start(self._frames, request.video.num_objects)
+            frames = self.requests.frames
+            self._masks = np.zeros(frames.shape[:3], np.uint8)
+            self.segmenter.start(frames, request.video.num_objects)
         if request.frame is not None:  # else there is nothing to correct, and the masks stay
             self._masks = self.segmenter.interact(request.frame, request.strokes)
         assert self.requests.session is not None
@@ -143,7 +142,7 @@ class SessionModule(pl.LightningModule):
                 write_labels(folder / f"{index:05d}.png", labels)
         if self.save_overlays:
             folder = self._picture_folder("overlays" / sample, request.round)
-            for index, (frame, labels) in enumerate(zip(self._frames, self._masks, strict=True)):
+            for index, (frame, labels) in enumerate(zip(self.requests.frames, self._masks, strict=True)):
                 picture = overlay(frame, labels, request.strokes if index == request.frame else ())
                 cv2.imwrite(str(folder / f"{index:05d}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 

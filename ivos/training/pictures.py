@@ -52,9 +52,8 @@ class ValidationPictures(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Draw and log, while the network is still in eval mode."""
         if self._results:
-            picture = sessions_picture(
-                self._results, pl_module.segmenter.network
-            )  # whole, where shards learn
+            network = pl_module.segmenter.network  # whole, where shards learn
+            picture = sessions_picture(self._results, network)
             log_picture(trainer.loggers, "val/sessions", picture, trainer.global_step)
             self._results = []
 

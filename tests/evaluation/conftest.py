@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ivos.interaction.palette import write_labels
+from ivos.networks import ATNet
 
 ROOT = Path(__file__).parents[2]
 TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8"]
@@ -76,3 +78,16 @@ def run(tmp_path):
         return done.returncode, done.stdout + done.stderr, folder
 
     return run_it
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small network whose masks are neither empty nor full."""
+    torch.manual_seed(1)
+    network = ATNet(width=4, depths=(1, 1, 1, 1), decoder_width=8)
+    for part in (network.anet, network.tnet):
+        part.decoder.head[-1].bias.data += 1.5
+        part.decoder.head[-1].weight.data *= 4
+    path = tmp_path_factory.mktemp("net") / "net.pt"
+    network.save(path)
+    return path

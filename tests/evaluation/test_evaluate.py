@@ -8,10 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-
-from ivos.networks import ATNet
 
 from .conftest import TINY, draw
 
@@ -22,19 +19,6 @@ def without_times(folder):
     summary = json.loads((folder / "summary.json").read_text())
     curve = {key: value for key, value in summary["curve"].items() if key != "time"}
     return report.drop(columns="timing").to_csv(), (folder / "rounds.csv").read_text(), curve
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A small network whose masks are neither empty nor full."""
-    torch.manual_seed(1)
-    network = ATNet(width=4, depths=(1, 1, 1, 1), decoder_width=8)
-    for part in (network.anet, network.tnet):
-        part.decoder.head[-1].bias.data += 1.5
-        part.decoder.head[-1].weight.data *= 4
-    path = tmp_path_factory.mktemp("net") / "net.pt"
-    network.save(path)
-    return path
 
 
 def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):

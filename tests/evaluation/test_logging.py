@@ -6,28 +6,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ivos.interaction.pictures import write_video
-from ivos.networks import ATNet
 
 from ..wandb_records import OfflineRun
 from .conftest import draw
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A small network whose masks are neither empty nor full."""
-    torch.manual_seed(1)
-    network = ATNet(width=4, depths=(1, 1, 1, 1), decoder_width=8)
-    for part in (network.anet, network.tnet):
-        part.decoder.head[-1].bias.data += 1.5
-        part.decoder.head[-1].weight.data *= 4
-    path = tmp_path_factory.mktemp("net") / "net.pt"
-    network.save(path)
-    return path
 
 
 @pytest.fixture
