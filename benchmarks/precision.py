@@ -84,7 +84,7 @@ def main() -> None:
             f"{np.mean(changed):.3%}",
             f"{np.mean(quality):.4f}",
         )
-    Console().print(table)
+    Console(width=100).print(table)
     print(f"{network.mean.device}, torch {torch.__version__}, width {network.config['width']}")
 
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ivos.engine.fast import fast_copy
+from ivos.engine.fast import fast_copy, start_nnpack
 from ivos.engine.padding import Padding
 from ivos.engine.plan import Plan, plan_round
-from ivos.engine.store import GIB, TensorStore, budget, free_memory, size_of, zeros
+from ivos.engine.store import GIB, TensorStore, budget, free_memory, recycle_memory, size_of, zeros
 from ivos.errors import UserError
 from ivos.interaction import Stroke, check_strokes, interaction_channels
 from ivos.networks import ANet, ATNet, FrameFeatures, similarity, spread
@@ -117,13 +117,15 @@ class ATNetSegmenter:
             raise ValueError(f"frames: uint8 [T, h, w, 3] is needed, got {frames.dtype} {list(frames.shape)}")
         if not 1 <= num_objects <= 254:
             raise ValueError(f"num_objects: 1 to 254 are possible, got {num_objects}")
+        self._video = None  # its memory counts as free for the next
+        if self._device.type == "cpu":
+            recycle_memory()
         needed, free = 2 * frames[..., 0].size, free_memory()  # the masks, and the copy that is handed out
         if needed > free:
             raise UserError(
                 f"a video of {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} needs "
                 f"{needed / GIB:.1f} GiB for its masks, and {free / GIB:.1f} GiB are free; cut it into parts"
             )
-        self._video = None  # its memory counts as free for the next
         self._refresh()
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
         room = budget("segmenter.memory_gib", self.memory_gib, self._device)
@@ -287,10 +289,15 @@ class ATNetSegmenter:
         version = [(tensor.data_ptr(), tensor._version, tensor.device) for tensor in weights]
         if version == self._fast_of:
             return
-        winograd = self.winograd
-        if winograd is None:
-            winograd = self._device.type == "cpu" and self.precision == "float32"
-        fast = fast_copy(self.network, winograd)
+        possible = (
+            self._device.type == "cpu" and self.precision == "float32" and not self.channels_last
+        ) and start_nnpack()
+        if self.winograd and not possible:
+            raise UserError(
+                "segmenter.winograd: is for a CPU, float32, channels_last=false and a PyTorch with NNPACK; "
+                "leave it null"
+            )
+        fast = fast_copy(self.network, winograd=possible if self.winograd is None else self.winograd)
         if self.channels_last:
             fast = fast.to(memory_format=torch.channels_last)
         if self.compile:

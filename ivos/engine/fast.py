@@ -5,6 +5,8 @@ meant for training.
 """
 
 import copy
+import functools
+import os
 from itertools import pairwise
 
 import torch
@@ -16,113 +18,112 @@ from ivos.networks import ATNet, Backbone
 from ivos.networks.backbone import SEBottleneck
 from ivos.networks.decoder import Head
 
-# Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, CVPR 2016): 36 products for 16 outputs, not 144.
-_INPUT = [
-    *([4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]),
-    *([0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]),
-]
-_FILTER = [
-    *([1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]),
-    *([1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]),
-]
-_OUTPUT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-_WORKING_SET = 48 << 20  # bytes that a strip of rows may take, so that it stays in the processor's cache
-_MIN_CHANNELS = 64  # below, the transforms cost more than they save
+_MIN_PRODUCTS = 128 * 128  # input times output channels; below, the transforms cost more than they save
+_SHEET = 20_000  # pixels of input that are convolved together where a batch has small maps
+_SHEET_PER_TAP = 3  # how many pixels of a sheet take as long as one pixel by all nine taps
+
+
+@functools.cache
+def start_nnpack() -> bool:
+    """Have NNPACK start its threads, as many as PyTorch has at the first call; False where it is not there.
+
+    By itself it starts one for each CPU that the process may use, at its first convolution and for good.
+    """
+    if not torch.backends.nnpack.is_available():  # type: ignore[no-untyped-call]
+        return False
+    image, weight, bias = torch.zeros(1, 16, 8, 8), torch.zeros(16, 16, 3, 3), torch.zeros(16)
+    if not hasattr(os, "sched_setaffinity"):  # not Linux: as many as there are
+        return True
+    cpus, others = os.sched_getaffinity(0), set(os.listdir("/proc/self/task"))
+    try:
+        os.sched_setaffinity(0, sorted(cpus)[: torch.get_num_threads()])
+        torch._nnpack_spatial_convolution(image, weight, bias, 1)
+    finally:
+        for task in {"0"} | set(os.listdir("/proc/self/task")) - others:  # 0 is this thread
+            os.sched_setaffinity(int(task), cpus)
+    return True
+
+
+@torch.library.custom_op("ivos::winograd3x3", mutates_args=())
+def _winograd3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch._nnpack_spatial_convolution(x, weight, bias, 1)
+
+
+@_winograd3x3.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(weight), *x.shape[2:])
 
 
 class Winograd3x3(nn.Module):
-    """A 3x3 convolution of stride 1 and padding 1 by Winograd's algorithm, for float32 on a CPU.
+    """A 3x3 convolution of stride 1 that keeps the size, in fewer products, for float32 on a CPU.
 
-    The input is taken in strips of rows of 4x4 tiles; 36 matrix products per strip do the work.
+    It runs by Winograd's algorithm F(6x6, 3x3) (Lavin and Gray, CVPR 2016), 64 products for 36 outputs and
+    not 324, as NNPACK has it, a part of PyTorch that its convolutions do not choose by themselves. With
+    dilation d a map is d x d maps of every d-th pixel: they, and small maps of a batch, are laid out on one
+    sheet with zeros between them. Where the dilation is near the map's size, nine matrix products do it
+    instead, each over the pixels that a tap of the kernel reaches inside the map: the others meet nothing but
+    padding.
+
+    Raises:
+        RuntimeError: PyTorch was built without NNPACK.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        kernel = torch.tensor(_FILTER, dtype=torch.float64)
-        weight = torch.einsum("ai,ocij,bj->aboc", kernel, conv.weight.double(), kernel)
-        self.weight: Tensor
-        self.bias: Tensor | None
-        self.to_tiles: Tensor
-        self.from_tiles: Tensor
-        self.register_buffer("weight", weight.flatten(0, 1).to(conv.weight.dtype).contiguous())
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().view(-1, 1, 1))
-        for name, matrix in (("to_tiles", _INPUT), ("from_tiles", _OUTPUT)):
-            square = torch.tensor(matrix, dtype=conv.weight.dtype)
-            self.register_buffer(name, torch.kron(square, square))
+        if not start_nnpack():
+            raise RuntimeError("this PyTorch has no NNPACK")
+        weight, bias = conv.weight.detach().contiguous(), conv.bias
+        self.weight: Tensor  # [out, in, 3, 3]
+        self.bias: Tensor
+        self.taps: Tensor | None  # the weight as [3, 3, out, in]
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", weight.new_zeros(len(weight)) if bias is None else bias.detach())
+        self.dilation = conv.dilation[0]
+        dilated = self.dilation > 1
+        self.register_buffer("taps", weight.permute(2, 3, 0, 1).contiguous() if dilated else None)
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
         """Whether this can stand for a convolution, to advantage."""
-        same = conv.kernel_size == (3, 3) and conv.padding == (1, 1) and conv.padding_mode == "zeros"
-        plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-        return same and plain and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> [B, out, h, w]."""
-        batch, channels, height, width = x.shape
-        rows, columns = -(-height // 4), -(-width // 4)
-        padded = F.pad(x, (1, 4 * columns + 1 - width, 1, 4 * rows + 1 - height))
-        outputs = self.weight.shape[1]
-        out = x.new_empty(batch, outputs, 4 * rows, 4 * columns)
-        per_row = 36 * (channels + outputs) * columns * x.element_size()
-        step = max(1, min(rows, _WORKING_SET // per_row))
-        for image, result in zip(padded, out, strict=True):
-            for row in range(0, rows, step):
-                strip = image[:, 4 * row : 4 * (row + step) + 2]
-                self._strip(strip, result[:, 4 * row : 4 * (row + step)])
-        out = out[:, :, :height, :width]
-        return out.contiguous() if self.bias is None else out + self.bias
-
-    def _strip(self, strip: Tensor, result: Tensor) -> None:
-        """Convolve rows [in, 4 r + 2, 4 c + 2] into [out, 4 r, 4 c]."""
-        channels, height, width = strip.shape
-        rows, columns = (height - 2) // 4, (width - 2) // 4
-        plane, line, pixel = strip.stride()
-        tiles = strip.as_strided(  # pixel i, j of every tile
-            (6, 6, channels, rows, columns), (line, pixel, plane, 4 * line, 4 * pixel), strip.storage_offset()
-        )
-        transformed = self.to_tiles @ tiles.reshape(36, -1)
-        products = torch.bmm(self.weight, transformed.view(36, channels, -1))
-        pixels = (self.from_tiles @ products.view(36, -1)).view(4, 4, -1, rows, columns)
-        result.view(-1, rows, 4, columns, 4).copy_(pixels.permute(2, 3, 0, 4, 1))
-
-
-class SparseTaps3x3(nn.Module):
-    """A dilated 3x3 convolution that keeps the size and leaves out what its padding would multiply by zero.
-
-    With a dilation near the size of the map, that is half of the products. Each tap of the kernel is a matrix
-    product over the pixels that it reaches inside the map.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight: Tensor  # [3, 3, out, in]
-        self.bias: Tensor | None
-        self.register_buffer("weight", conv.weight.detach().permute(2, 3, 0, 1).contiguous())
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().view(-1, 1, 1))
-        self.dilation = conv.dilation[0]
-
-    @staticmethod
-    def fits(conv: nn.Conv2d) -> bool:
-        """Whether this can stand for a convolution."""
         same = conv.kernel_size == (3, 3) and conv.padding == conv.dilation and conv.padding_mode == "zeros"
-        return (
-            same and conv.dilation[0] == conv.dilation[1] > 1 and conv.stride == (1, 1) and conv.groups == 1
-        )
+        plain = conv.stride == (1, 1) and conv.dilation[0] == conv.dilation[1] and conv.groups == 1
+        return same and plain and conv.in_channels * conv.out_channels >= _MIN_PRODUCTS
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in, h, w] -> [B, out, h, w]."""
+        d, (height, width) = self.dilation, x.shape[2:]
+        on_sheet = d * d * (-(-height // d) + 1) * (-(-width // d) + 1)
+        reached = (height + 2 * max(0, height - d)) * (width + 2 * max(0, width - d)) / 9  # mean of the taps
+        if d > 1 and on_sheet > _SHEET_PER_TAP * reached:
+            return self._by_taps(x)
+        return torch.cat([self._by_sheet(images) for images in x.split(max(1, _SHEET // on_sheet))])
+
+    def _by_sheet(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        d = self.dilation
+        if batch == d == 1:
+            return _winograd3x3(x.contiguous(), self.weight, self.bias)
+        rows, columns = -(-height // d), -(-width // d)  # of each of the d x d maps
+        whole = F.pad(x, (0, columns * d - width, 0, rows * d - height))
+        maps = whole.view(batch, channels, rows, d, columns, d).permute(1, 0, 3, 2, 5, 4)
+        sheet = x.new_zeros(channels, batch, d, rows + 1, d, columns + 1)
+        sheet[..., :rows, :, :columns] = maps
+        size = (batch * d * (rows + 1), d * (columns + 1))
+        out = _winograd3x3(sheet.view(1, channels, *size), self.weight, self.bias)
+        maps = out.view(-1, batch, d, rows + 1, d, columns + 1)[..., :rows, :, :columns]
+        return maps.permute(1, 0, 3, 2, 5, 4).reshape(batch, -1, rows * d, columns * d)[..., :height, :width]
+
+    def _by_taps(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        out = x.new_zeros(batch, self.weight.shape[2], height, width)
-        if self.bias is not None:
-            out += self.bias
-        for row_weights, row in zip(self.weight, (-self.dilation, 0, self.dilation), strict=True):
+        out = self.bias.view(-1, 1, 1).expand(batch, -1, height, width).clone()
+        assert self.taps is not None
+        for row_taps, row in zip(self.taps, (-self.dilation, 0, self.dilation), strict=True):
             rows, to_rows = _reached(height, row), _reached(height, -row)
-            for weight, column in zip(row_weights, (-self.dilation, 0, self.dilation), strict=True):
+            for tap, column in zip(row_taps, (-self.dilation, 0, self.dilation), strict=True):
                 columns, to_columns = _reached(width, column), _reached(width, -column)
                 seen = x[:, :, rows, columns]
                 if seen.numel():
-                    product = weight @ seen.flatten(2)
+                    product = tap @ seen.flatten(2)
                     out[:, :, to_rows, to_columns] += product.view(batch, -1, *seen.shape[2:])
         return out
 
@@ -223,8 +224,7 @@ def compose_projection(network: ATNet) -> None:
 def fast_copy(network: ATNet, winograd: bool) -> ATNet:
     """A copy for inference, whose A-Net gives the object features projected (:func:`compose_projection`).
 
-    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm, or,
-    where they are dilated, without the taps on their padding.
+    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm.
     """
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norm(fast)
@@ -234,7 +234,6 @@ def fast_copy(network: ATNet, winograd: bool) -> ATNet:
     if winograd:
         for module in list(fast.modules()):
             for name, child in list(module.named_children()):
-                for fewer in (Winograd3x3, SparseTaps3x3):
-                    if isinstance(child, nn.Conv2d) and fewer.fits(child):
-                        setattr(module, name, fewer(child))
+                if isinstance(child, nn.Conv2d) and Winograd3x3.fits(child):
+                    setattr(module, name, Winograd3x3(child))
     return fast

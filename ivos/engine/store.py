@@ -1,6 +1,8 @@
 """Where a video's features are kept between rounds, and how much memory that may take."""
 
+import ctypes
 import os
+import sys
 import tempfile
 from collections.abc import Hashable
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from ivos.errors import UserError
 
 GIB = 1 << 30
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 class TensorStore:
@@ -82,6 +85,19 @@ def free_memory() -> int:
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):  # not Linux: what the machine has
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def recycle_memory() -> None:
+    """Give CPU memory that is free in this process back to the system now, and keep what is freed later.
+
+    The C library hands every large block back as soon as it is freed, and the system clears it page by page
+    for the next tensor: a third of the time of a round with several objects. Does nothing without glibc.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            libc.mallopt(parameter, GIB)
 
 
 def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:

@@ -1,6 +1,8 @@
 """The engine's shortcuts against the plain networks: same numbers, less work, within the memory granted."""
 
 import json
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
-from ivos.engine.fast import SparseTaps3x3, Winograd3x3, _EnlargedConv, fast_copy
+from ivos.engine.fast import Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.store import GIB, zeros
 from ivos.errors import UserError
 from ivos.networks import ATNet, similarity, spread
@@ -18,34 +20,43 @@ from ivos.networks.decoder import scale_up
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (13, 22), (5, 64), (40, 3)])
+@pytest.mark.parametrize("dilation", [1, 2, 6, 18])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_winograd(size, batch):
+def test_winograd(size, dilation, batch):
     torch.manual_seed(0)
-    conv = nn.Conv2d(64, 80, 3, padding=1).requires_grad_(False)
+    conv = nn.Conv2d(64, 80, 3, padding=dilation, dilation=dilation).requires_grad_(False)
     x = torch.randn(batch, 64, *size)
-    reference = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
+    exactly = {"padding": dilation, "dilation": dilation}
+    reference = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), **exactly)
     error = (Winograd3x3(conv)(x) - reference).abs().max() / reference.abs().max()
     assert error < 2e-5
 
 
-def test_winograd_in_strips(monkeypatch):
-    monkeypatch.setattr("ivos.engine.fast._WORKING_SET", 1 << 20)
-    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).requires_grad_(False)
-    x = torch.randn(2, 64, 45, 30)
-    torch.testing.assert_close(Winograd3x3(conv)(x), conv(x), atol=1e-4, rtol=1e-4)
-
-
-def test_winograd_stands_for_plain_3x3_convolutions_alone():
-    assert Winograd3x3.fits(nn.Conv2d(64, 64, 3, padding=1))
+def test_winograd_stands_for_3x3_convolutions_that_keep_the_size():
+    assert Winograd3x3.fits(nn.Conv2d(128, 128, 3, padding=1))
+    assert Winograd3x3.fits(nn.Conv2d(128, 128, 3, padding=2, dilation=2))
     for other in (
-        nn.Conv2d(64, 64, 1),
-        nn.Conv2d(64, 64, 3, padding=1, stride=2),
-        nn.Conv2d(64, 64, 3, padding=2, dilation=2),
-        nn.Conv2d(64, 64, 3, padding=1, groups=2),
-        nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(8, 64, 3, padding=1),
+        nn.Conv2d(128, 128, 1),
+        nn.Conv2d(128, 128, 3, padding=1, stride=2),
+        nn.Conv2d(128, 128, 3, padding=1, dilation=2),
+        nn.Conv2d(128, 128, 3, padding=(2, 3), dilation=(2, 3)),
+        nn.Conv2d(128, 128, 3, padding=1, groups=2),
+        nn.Conv2d(128, 128, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(64, 128, 3, padding=1),
     ):
         assert not Winograd3x3.fits(other)
+
+
+def test_nnpack_takes_as_many_threads_as_pytorch():
+    program = """if True:
+        import os, torch
+        from ivos.engine.fast import start_nnpack
+        torch.set_num_threads(1)
+        before = os.sched_getaffinity(0), set(os.listdir("/proc/self/task"))
+        if start_nnpack():
+            assert (os.sched_getaffinity(0), set(os.listdir("/proc/self/task"))) == before
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 6)])
@@ -74,21 +85,6 @@ def lively(**changes) -> ATNet:
 @pytest.fixture(scope="module")
 def network():
     return lively()
-
-
-@pytest.mark.parametrize("size", [(7, 9), (2, 5), (1, 1)])
-@pytest.mark.parametrize("dilation", [2, 6, 12])
-@pytest.mark.parametrize("bias", [False, True])
-def test_sparse_taps_are_the_convolution(size, dilation, bias):
-    conv = nn.Conv2d(5, 4, 3, padding=dilation, dilation=dilation, bias=bias).double()
-    assert SparseTaps3x3.fits(conv)
-    x = torch.randn(2, 5, *size, dtype=torch.float64)
-    torch.testing.assert_close(SparseTaps3x3(conv)(x), conv(x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("change", [{"dilation": 1}, {"padding": 1}, {"stride": 2}, {"dilation": (2, 3)}])
-def test_sparse_taps_are_for_dilated_convolutions_that_keep_the_size(change):
-    assert not SparseTaps3x3.fits(nn.Conv2d(4, 4, 3, **{"padding": 2, "dilation": 2, **change}))
 
 
 @pytest.mark.parametrize("winograd", [False, True])
@@ -243,6 +239,8 @@ def test_bad_options_and_too_little_memory():
     with pytest.raises(UserError, match=r"segmenter\.lookahead"):
         ATNetSegmenter(network, lookahead=0)
     frames = np.zeros((2, 64, 64, 3), np.uint8)
+    with pytest.raises(UserError, match=r"segmenter\.winograd: is for a CPU, float32"):
+        ATNetSegmenter(network, winograd=True, precision="bfloat16").start(frames, 1)
     with pytest.raises(UserError, match=r"segmenter\.memory_gib: must be above 0"):
         ATNetSegmenter(network, memory_gib=0).start(frames, 1)
     segmenter = ATNetSegmenter(network, memory_gib=1000 / GIB)
