@@ -19,8 +19,9 @@ from data.synthetic import open_videos
 from data.training import load_clip
 from ivos.engine import ATNetSegmenter
 from ivos.interaction.samples import Clip
+from ivos.metrics import jaccard
 from ivos.networks import load
-from ivos.training.validation import SessionResult, label_jaccard, simulate_session
+from ivos.training.validation import SessionResult, simulate_session
 
 PLAIN: dict[str, Any] = {"winograd": False}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -63,8 +64,7 @@ def main() -> None:
     for name in ("option", "largest difference", "mean difference", "pixels changed", "J"):
         table.add_column(name, justify="left" if name == "option" else "right")
     quality = [
-        label_jaccard(c.labels, masks, c.num_objects).mean()
-        for c, (_, masks) in zip(clips, truth, strict=True)
+        jaccard(c.labels, masks, c.num_objects).mean() for c, (_, masks) in zip(clips, truth, strict=True)
     ]
     table.add_row("none", "", "", "", f"{np.mean(quality):.4f}")
     for name in arguments.options:
@@ -76,7 +76,7 @@ def main() -> None:
             largest.append(difference.max())
             means.append(difference.mean())
             changed.append((masks != labels).mean())
-            quality.append(label_jaccard(clip.labels, masks, clip.num_objects).mean())
+            quality.append(jaccard(clip.labels, masks, clip.num_objects).mean())
         table.add_row(
             name,
             f"{max(largest):.1e}",

@@ -17,8 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ivos.evaluation import GroundTruth, f_measure, jaccard, metrics_torch
 from ivos.interaction.robot import Robot  # mends davisinteractive, so it must come before it
+from ivos.metrics import GroundTruth, f_measure, jaccard, tensors
 
 from davisinteractive.metrics import batched_f_measure, batched_jaccard  # isort: skip
 from davisinteractive.robot import InteractiveScribblesRobot  # isort: skip
@@ -87,18 +87,18 @@ def measure(frames: int, objects: int, repeats: int) -> Table:
 
     pairs = frames * objects
     on_tensors = torch.from_numpy(truth), torch.from_numpy(guess), objects
-    for name, reference, once, again, tensors in (
-        ("J", batched_jaccard, jaccard, kept.jaccard, metrics_torch.jaccard),
-        ("F", batched_f_measure, f_measure, kept.f_measure, metrics_torch.f_measure),
+    for name, reference, once, again, as_tensors in (
+        ("J", batched_jaccard, jaccard, kept.jaccard, tensors.jaccard),
+        ("F", batched_f_measure, f_measure, kept.f_measure, tensors.f_measure),
     ):
         assert np.array_equal(reference(truth, guess, **options), again(guess))
-        assert np.array_equal(tensors(*on_tensors).numpy(), again(guess))
+        assert np.array_equal(as_tensors(*on_tensors).numpy(), again(guess))
         official = best(partial(reference, truth, guess, **options), repeats)
         unit = "ms/frame/object"
         row(name, unit, pairs, official, best(partial(again, guess), repeats))
         new = best(partial(once, truth, guess, objects), repeats)
         row(f"{name}, a new ground truth", unit, pairs, official, new)
-        row(f"{name}, on tensors (CPU)", unit, pairs, official, best(partial(tensors, *on_tensors), 1))
+        row(f"{name}, on tensors (CPU)", unit, pairs, official, best(partial(as_tensors, *on_tensors), 1))
     chosen = slice(0, frames, max(1, frames // 5))
     for name, prediction in (("first round", np.zeros_like(truth)), ("correction", guess)):
         pictures = list(zip(prediction[chosen], truth[chosen], strict=True))

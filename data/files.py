@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.errors import UserError
+from ivos.interaction.samples import VOID
 
-VOID = 255
 # A greyscale file has no palette that would tell object numbers from grey levels; the darkest grey that
 # the DAVIS colour of object 1 can turn into is 38.
 MAX_GREY_LABEL = 32

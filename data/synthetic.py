@@ -29,10 +29,11 @@ from data.index import Index, user_cache
 from data.scene import SyntheticSpec, picture_files, render_clip, sprite_files
 from ivos.interaction import Scribbles, Stroke, write_scribbles
 from ivos.interaction.palette import write_labels
+from ivos.interaction.samples import most_telling_frames
 
 __all__ = ["SyntheticSpec", "open_videos", "render_clip", "synthetic_davis", "write_davis"]
 
-VERSION = 2  # of the generator; a new one whenever the same parameters give other clips
+VERSION = 3  # of the generator; a new one whenever the same parameters give other clips
 SUBSETS = ("train", "val")
 
 
@@ -179,9 +180,7 @@ def _first_strokes(spec: SyntheticSpec, name: str, labels: NDArray[np.uint8], nu
         spec.robot_nb_points,
     )
     num_objects = int(labels[0].max())
-    areas = np.array([np.bincount(mask.ravel(), minlength=num_objects + 1)[1:] for mask in labels])
-    order = sorted(range(len(labels)), key=lambda t: (-(areas[t] > 0).sum(), -areas[t].min(), t))
-    frame = order[(number - 1) % len(order)]
+    frame = most_telling_frames(labels, num_objects)[(number - 1) % len(labels)]
     drawn: list[list[Stroke]] = [[] for _ in labels]
     nothing = np.zeros_like(labels[frame])
     drawn[frame] = robot.strokes(nothing, labels[frame], num_objects, (spec.seed, name, number))

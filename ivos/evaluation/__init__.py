@@ -1,12 +1,12 @@
 """J and F, and the DAVIS interactive session in a Lightning test loop."""
 
-from ivos.evaluation.metrics import GroundTruth, f_measure, jaccard
 from ivos.evaluation.module import SessionModule, SessionRequests, evaluate, report_folders
 from ivos.evaluation.progress import SessionProgress
 from ivos.evaluation.report import figures, summary_table
 from ivos.evaluation.run_folder import RunFolder, share_out
 from ivos.evaluation.session import Request, Session, Video
 from ivos.evaluation.settings import Metric, SessionSettings
+from ivos.metrics import GroundTruth, f_measure, jaccard
 
 __all__ = [
     "GroundTruth",

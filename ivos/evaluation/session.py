@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ivos.errors import UserError
-from ivos.evaluation.metrics import GroundTruth
 from ivos.evaluation.settings import Metric, SessionSettings
 from ivos.interaction import Scribbles, Stroke
 from ivos.interaction.robot import Robot  # also mends davisinteractive, so it must come before it
+from ivos.interaction.samples import most_telling_frames
+from ivos.metrics import GroundTruth
 
 from davisinteractive.connector.abstract import AbstractConnector  # isort: skip
 from davisinteractive.dataset import Davis  # isort: skip
@@ -113,7 +114,7 @@ class _Scorer(EvaluationService):
         if video.scribbles:
             return video.load_scribbles(scribble_idx)
         truth = self._ground_truth(sequence).labels
-        frame = _most_telling_frame(truth, video.num_objects)
+        frame = most_telling_frames(truth, video.num_objects)[0]
         return self._draw(sequence, scribble_idx, 0, np.zeros_like(truth), frame)
 
     def post_predicted_masks(
@@ -291,11 +292,3 @@ def _table(videos: Iterable[Video]) -> Iterator[None]:
         yield
     finally:
         Davis.dataset = official
-
-
-def _most_telling_frame(truth: NDArray[np.integer], num_objects: int) -> int:
-    """The frame with most objects, of these the one whose smallest object is largest, of these the first."""
-    areas = np.array([[np.count_nonzero(frame == i + 1) for i in range(num_objects)] for frame in truth])
-    visible = (areas > 0).sum(axis=1)
-    smallest = np.where(areas > 0, areas, np.iinfo(np.int64).max).min(axis=1)
-    return max(range(len(truth)), key=lambda i: (visible[i], smallest[i], -i))

@@ -39,6 +39,23 @@ class Video(Protocol):
         """Frames RGB [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
 
 
+def areas(labels: NDArray[np.integer], num_objects: int) -> NDArray[np.int64]:
+    """Pixels of each object on each frame [T, N], of labels [T, h, w]."""
+    counts = [np.bincount(frame.ravel(), minlength=VOID + 1) for frame in labels]
+    return np.stack(counts)[:, 1 : num_objects + 1]
+
+
+def most_telling_frames(labels: NDArray[np.integer], num_objects: int) -> list[int]:
+    """The frames of a video in the order in which a user would think of annotating one.
+
+    First those that show most of the objects, of these those whose smallest object is largest, of these the
+    earliest.
+    """
+    shown = areas(labels, num_objects)
+    smallest = np.where(shown > 0, shown, shown.max() + 1).min(axis=1)
+    return sorted(range(len(labels)), key=lambda i: (-(shown[i] > 0).sum(), -smallest[i], i))
+
+
 @dataclass(frozen=True)
 class Clip:
     """A clip held in memory, for training or for validation."""
@@ -52,8 +69,7 @@ class Clip:
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each object on each frame [T, N]."""
-        counts = [np.bincount(labels.ravel(), minlength=VOID + 1) for labels in self.labels]
-        return np.stack(counts)[:, 1 : self.num_objects + 1]
+        return areas(self.labels, self.num_objects)
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Frames [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
@@ -62,9 +78,8 @@ class Clip:
 
     @property
     def first_frame(self) -> int:
-        """Where a session begins: the first of the frames that show most of the objects."""
-        shown = [len(set(np.unique(labels)) - {0, VOID}) for labels in self.labels]
-        return int(np.argmax(shown))
+        """Where a session begins."""
+        return most_telling_frames(self.labels, self.num_objects)[0]
 
     def only(self, frame: int) -> "Clip":
         """A clip of this one frame."""

@@ -16,7 +16,6 @@ from ivos.interaction.robot import Robot
 from ivos.interaction.strokes import Stroke
 
 Mask = NDArray[np.uint8]
-VOID = 255
 
 
 def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, float]) -> list[Stroke]:

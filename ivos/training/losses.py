@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivos.interaction.samples import VOID
 from ivos.networks.decoder import resize
-
-VOID = 255
 
 
 class SegmentationLoss(nn.Module):

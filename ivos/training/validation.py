@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ivos.engine import Segmenter
 from ivos.interaction import Stroke
 from ivos.interaction.robot import Robot
-from ivos.interaction.samples import VOID, Clip
+from ivos.interaction.samples import Clip
+from ivos.metrics import GroundTruth
 
 
 @dataclass
@@ -61,6 +62,7 @@ def simulate_session(segmenter: Segmenter, clip: Clip, rounds: int, seed: int) -
         seed: of the robot's tie-breaks, together with the clip's name and the round.
     """
     robot, result = Robot(), SessionResult(clip)
+    truth = GroundTruth(clip.labels, clip.num_objects)
     masks, frame = np.zeros_like(clip.labels), clip.first_frame
     visits = np.zeros(len(clip.frames), int)
     segmenter.start(clip.frames, clip.num_objects)
@@ -68,21 +70,8 @@ def simulate_session(segmenter: Segmenter, clip: Clip, rounds: int, seed: int) -
         strokes = robot.strokes(masks[frame], clip.labels[frame], clip.num_objects, (seed, clip.name, number))
         if strokes:  # else the round repeats the masks
             masks = segmenter.interact(frame, strokes)
-        quality = label_jaccard(clip.labels, masks, clip.num_objects)
+        quality = truth.jaccard(masks)
         result.rounds.append(Round(frame, strokes, masks, quality))
         visits[frame] += 1
         frame = int(np.lexsort((quality.mean(1), visits))[0])
     return result
-
-
-def label_jaccard(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], num_objects: int
-) -> NDArray[np.float64]:
-    """Intersection over union of labels [T, h, w], as [T, N]; void does not count, empty unions are 1."""
-    quality = np.ones((len(truth), num_objects))
-    for label in range(1, num_objects + 1):
-        true, found = truth == label, (predicted == label) & (truth != VOID)
-        union = (true | found).sum((1, 2))
-        overlap = (true & found).sum((1, 2))
-        quality[:, label - 1] = np.where(union, overlap / np.maximum(union, 1), 1.0)
-    return quality

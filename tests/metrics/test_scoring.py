@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ivos.evaluation import GroundTruth, f_measure, jaccard, metrics_torch
 from ivos.interaction import davisinteractive_mend
+from ivos.metrics import GroundTruth, f_measure, jaccard, tensors
 
 davisinteractive_mend.install()
 
@@ -59,7 +59,7 @@ def test_any_integer_type_and_labels_beyond_the_objects(scene):
 def test_on_tensors(scene, device):
     truth, predictions = scene
     for prediction in predictions:
-        for ours, reference in ((metrics_torch.jaccard, jaccard), (metrics_torch.f_measure, f_measure)):
+        for ours, reference in ((tensors.jaccard, jaccard), (tensors.f_measure, f_measure)):
             found = ours(torch.from_numpy(truth).to(device), torch.from_numpy(prediction).to(device), 4)
             assert found.dtype == torch.float64
             assert found.device.type == device
@@ -77,7 +77,7 @@ def device(request):
 def test_on_tensors_equals_the_official_scorer(golden, case):
     arrays = {k.split("/")[1]: v for k, v in golden("davis").items() if k.startswith(case + "/")}
     truth, prediction = (torch.from_numpy(arrays[key].astype(np.uint8)) for key in ("gt", "pred"))
-    for metric, key in ((metrics_torch.jaccard, "J"), (metrics_torch.f_measure, "F")):
+    for metric, key in ((tensors.jaccard, "J"), (tensors.f_measure, "F")):
         found = metric(truth, prediction, int(arrays["num_objects"])).numpy()
         assert np.abs(found - arrays[key]).max() <= 1e-12
 
@@ -89,7 +89,7 @@ def test_wrong_shapes_are_named():
             metric(labels, np.zeros((1, 2, 4), np.uint8), 1)
         with pytest.raises(ValueError, match="num_objects: at least 1"):
             metric(labels, labels, 0)
-    for metric in (metrics_torch.jaccard, metrics_torch.f_measure):
+    for metric in (tensors.jaccard, tensors.f_measure):
         with pytest.raises(ValueError, match=r"\(1, 2, 3\) and \(2, 3\)"):
             metric(torch.zeros(1, 2, 3), torch.zeros(2, 3), 1)
         with pytest.raises(ValueError, match="num_objects: at least 1"):
@@ -97,5 +97,5 @@ def test_wrong_shapes_are_named():
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(metrics_torch).failed == 0
-    assert doctest.testmod(metrics_torch).attempted > 0
+    assert doctest.testmod(tensors).failed == 0
+    assert doctest.testmod(tensors).attempted > 0

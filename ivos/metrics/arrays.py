@@ -1,4 +1,4 @@
-"""Region similarity J and contour accuracy F of DAVIS (Perazzi et al., CVPR 2016)."""
+"""J and F of labels in arrays, with all that depends on the ground truth alone computed once."""
 
 from collections.abc import Iterator
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""J and F on tensors, on whatever device they are: equal to :mod:`ivos.evaluation.metrics`."""
+"""J and F on tensors, on whatever device they are: equal to those on arrays."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def jaccard(gt: Tensor, pred: Tensor, num_objects: int) -> Tensor:
-    """Intersection over union of every object on every frame; see :func:`ivos.evaluation.jaccard`.
+    """Intersection over union of every object on every frame; see :func:`ivos.metrics.jaccard`.
 
     Args:
         gt: ground-truth labels, integers [T, h, w]; 255 (void) belongs to no object.
@@ -27,7 +27,7 @@ def jaccard(gt: Tensor, pred: Tensor, num_objects: int) -> Tensor:
 
 
 def f_measure(gt: Tensor, pred: Tensor, num_objects: int) -> Tensor:
-    """Boundary F of every object on every frame; see :func:`ivos.evaluation.f_measure`.
+    """Boundary F of every object on every frame; see :func:`ivos.metrics.f_measure`.
 
     Args:
         gt: ground-truth labels, integers [T, h, w]; 255 (void) belongs to no object.

@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from ivos.evaluation import f_measure, jaccard, metrics
+from ivos.metrics import arrays, f_measure, jaccard
 
 CASES = ["moving", "empty_and_full", "noise", "tennis_void255", "border"]
 
@@ -50,5 +50,5 @@ def test_wrong_shapes_are_named():
 
 
 def test_examples_in_the_docstrings():
-    assert doctest.testmod(metrics).failed == 0
-    assert doctest.testmod(metrics).attempted > 0
+    assert doctest.testmod(arrays).failed == 0
+    assert doctest.testmod(arrays).attempted > 0
