@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.errors import UserError
-from ivos.interaction.samples import VOID
+from ivos.interaction.labels import VOID
 
 # A greyscale file has no palette that would tell object numbers from grey levels; the darkest grey that
 # the DAVIS colour of object 1 can turn into is 38.

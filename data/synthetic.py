@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as ListLike
@@ -28,8 +29,8 @@ from data.davis import DataError, DavisFolder
 from data.index import Index, user_cache
 from data.scene import SyntheticSpec, picture_files, render_clip, sprite_files
 from ivos.interaction import Scribbles, Stroke, write_scribbles
+from ivos.interaction.labels import most_telling_frames
 from ivos.interaction.palette import write_labels
-from ivos.interaction.samples import most_telling_frames
 
 __all__ = ["SyntheticSpec", "open_videos", "render_clip", "synthetic_davis", "write_davis"]
 
@@ -62,15 +63,30 @@ def write_davis(spec: SyntheticSpec, root: str | Path, subset: str, num_workers:
             done: Iterator[None] = map(_write_clip, *zip(*jobs, strict=True))
         else:
             spawn = multiprocessing.get_context("spawn")
-            done = stack.enter_context(ProcessPoolExecutor(workers, spawn)).map(
-                _write_clip, *zip(*jobs, strict=True)
-            )
+            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn))
+            with _main_not_imported():
+                done = pool.map(_write_clip, *zip(*jobs, strict=True))
         for _ in track(done, what, len(jobs), console=console, disable=not console.is_terminal):
             pass
     lists = root / "ImageSets" / "2017"
     lists.mkdir(parents=True, exist_ok=True)
     (lists / f"{subset}.txt").write_text("\n".join(names) + "\n")
     return root
+
+
+@contextlib.contextmanager
+def _main_not_imported() -> Iterator[None]:
+    """Processes that are spawned meanwhile do not import the running program, which they do not need.
+
+    train.py's imports take many times as long as a clip.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    try:
+        main.__file__ = None
+        yield
+    finally:
+        main.__file__ = file
 
 
 def synthetic_davis(

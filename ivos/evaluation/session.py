@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ivos.errors import UserError
 from ivos.evaluation.settings import Metric, SessionSettings
 from ivos.interaction import Scribbles, Stroke
+from ivos.interaction.labels import most_telling_frames
 from ivos.interaction.robot import Robot  # also mends davisinteractive, so it must come before it
-from ivos.interaction.samples import most_telling_frames
 from ivos.metrics import GroundTruth
 
 from davisinteractive.connector.abstract import AbstractConnector  # isort: skip

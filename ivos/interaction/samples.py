@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-VOID = 255
+from ivos.interaction.labels import areas, most_telling_frames
 
 
 class Video(Protocol):
@@ -37,23 +37,6 @@ class Video(Protocol):
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Frames RGB [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
-
-
-def areas(labels: NDArray[np.integer], num_objects: int) -> NDArray[np.int64]:
-    """Pixels of each object on each frame [T, N], of labels [T, h, w]."""
-    counts = [np.bincount(frame.ravel(), minlength=VOID + 1) for frame in labels]
-    return np.stack(counts)[:, 1 : num_objects + 1]
-
-
-def most_telling_frames(labels: NDArray[np.integer], num_objects: int) -> list[int]:
-    """The frames of a video in the order in which a user would think of annotating one.
-
-    First those that show most of the objects, of these those whose smallest object is largest, of these the
-    earliest.
-    """
-    shown = areas(labels, num_objects)
-    smallest = np.where(shown > 0, shown, shown.max() + 1).min(axis=1)
-    return sorted(range(len(labels)), key=lambda i: (-(shown[i] > 0).sum(), -smallest[i], i))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivos.interaction.samples import VOID
+from ivos.interaction.labels import VOID
 from ivos.networks.decoder import resize
 
 
