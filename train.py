@@ -1,6 +1,7 @@
 """Train A-Net and T-Net: ``uv run train.py`` or ``uv run train.py experiment=anet data.root=FOLDER``."""
 
 import copy
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -84,11 +85,12 @@ def check(cfg: DictConfig, folder: Path) -> None:
 
 
 def check_data(cfg: DictConfig) -> None:
-    """What any stage or the session will need is opened, and so checked, before the first stage begins."""
+    """The data of any stage and the session's settings are opened, and so checked, before the first stage."""
     for stage in cfg.stages.values():
         instantiate(stage.data)
     if cfg.score:
         instantiate(cfg.data.test)
+        instantiate(cfg.session, _convert_="all")
 
 
 def check_trainer(cfg: DictConfig) -> tuple[int, int]:
@@ -134,7 +136,8 @@ def train_stage(cfg: DictConfig, name: str, network: ATNet, folder: Path, consol
     if trainer.is_global_zero:
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         sweeps.note_scores(folder.parent, name, validated)
-        network.save(final)
+        network.save(made := final.with_suffix(".making"))
+        made.replace(final)  # whole or not at all: it stands for the stage being done
         if cfg.checkpoint_artifacts:
             files = [path for path in (folder / "best.ckpt", final) if path.exists()]
             loggers.log_files(logged, name, "model", files)
@@ -157,6 +160,8 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
         "annotated mask copied to all frames": CopiedMask(network),
     }
     console.rule("Session")
+    if cfg.resume:
+        shutil.rmtree(folder, ignore_errors=True)  # a part of it was done; it takes less time than a stage
     videos, settings = instantiate(cfg.data.test), instantiate(cfg.session, _convert_="all")
     scores = compare(
         segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer, logger=False)

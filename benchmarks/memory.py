@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.store import GIB
+from ivos.engine.store import GIB, recycle_memory
 from ivos.interaction import Stroke
 from ivos.networks import ATNet
 
@@ -74,6 +74,7 @@ def main() -> None:
     first = None
     for grant in arguments.grants:
         segmenter = ATNetSegmenter(network, memory_gib=grant)
+        recycle_memory()  # what the grant before left
         start = anonymous_gib()
         clock = time.perf_counter()
         with Peak() as peak:

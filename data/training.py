@@ -330,9 +330,12 @@ class TrainingData(pl.LightningDataModule):
         else:
             self._train = self._samples(self.train)
         if self.val is not None:
-            count = min(self.val_clips or len(self.val), len(self.val))
-            picks = np.linspace(0, len(self.val) - 1, count).round().astype(int)
-            clips = _Clips([self.val[int(i)] for i in picks], self.val_frames)
+            shown = [i for i in range(len(self.val)) if self.val[i].num_objects]
+            if not shown:
+                raise DataError("data.val: no clip shows an object")
+            count = min(self.val_clips or len(shown), len(shown))
+            picks = np.linspace(0, len(shown) - 1, count).round().astype(int)
+            clips = _Clips([self.val[shown[i]] for i in picks], self.val_frames)
             self._val = [clips[i] for i in range(count)] if self._fits(clips.sequences) else clips
 
     def _samples(self, videos: VideoSet, name: str = "") -> MiniSequences:

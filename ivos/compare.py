@@ -1,6 +1,7 @@
 """Several segmenters in the same DAVIS session, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,12 @@ def compare(
     folder: str | Path,
     make_trainer: Callable[[], pl.Trainer],
 ) -> pd.DataFrame:
-    """Run a session, on J, for each segmenter.
+    """Run a session for each segmenter, on J and without a limit of time, so that no machine is too slow.
 
     Args:
         segmenters: by what they are called.
         videos: of the session.
-        settings: of the session, for the metric J.
+        settings: of the session; its metric and its limit of time are left aside.
         folder: each report goes into a folder of its own in here.
         make_trainer: makes the trainer that runs a session.
 
@@ -55,7 +56,7 @@ def compare(
         a row for each segmenter; mean J over objects and frames after each round (``round 1``, ...), and,
         after the first and after the last one, over the frames not annotated so far (``propagated 1``, ...).
     """
-    rows = {}
+    settings, rows = replace(settings, metric="J", max_time=None), {}
     for name, segmenter in segmenters.items():
         watched, place = Watched(segmenter), Path(folder, name.replace(" ", "_").replace(",", ""))
         evaluate(watched, videos, settings, place, make_trainer())

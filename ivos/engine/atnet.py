@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ivos.engine.fast import fast_copy, start_nnpack
+from ivos.engine.fast import fast_copy, has_nnpack
 from ivos.engine.padding import Padding
 from ivos.engine.plan import Plan, plan_round
 from ivos.engine.store import GIB, TensorStore, budget, free_memory, recycle_memory, size_of, zeros
@@ -22,6 +22,7 @@ from ivos.networks import ANet, ATNet, FrameFeatures, similarity, spread
 THRESHOLD = 0.8  # a pixel goes to its most probable object where that exceeds this, else to the background
 
 Precision = Literal["float32", "bfloat16", "float16"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 @dataclass
@@ -63,7 +64,8 @@ class ATNetSegmenter:
         network: what runs. Weights changed in place or moved to another device count from the next
             :meth:`start` on.
         precision: of the networks' arithmetic; the similarity of the global transfer is float32 in any case.
-        winograd: 3x3 convolutions by Winograd's algorithm; None for where it pays: on a CPU, in float32.
+        winograd: 3x3 convolutions by Winograd's algorithm, which needs a CPU, float32, no channels_last and
+            a PyTorch with NNPACK; None for wherever that is so.
         channels_last: the memory order that some GPUs' convolutions prefer.
         compile: a mode of ``torch.compile`` (``default``, ``reduce-overhead`` for CUDA graphs); None: none.
         together: propagate in both directions at once; None for where it pays: on a GPU.
@@ -78,7 +80,7 @@ class ATNetSegmenter:
         precision: Precision = "float32",
         winograd: bool | None = None,
         channels_last: bool = False,
-        compile: str | None = None,
+        compile: CompileMode | None = None,
         together: bool | None = None,
         lookahead: int = 1,
         memory_gib: float | None = None,
@@ -86,6 +88,8 @@ class ATNetSegmenter:
     ) -> None:
         if precision not in get_args(Precision):
             raise UserError(f"segmenter.precision: {precision!r} is none of {', '.join(get_args(Precision))}")
+        if compile not in (None, *get_args(CompileMode)):
+            raise UserError(f"segmenter.compile: {compile!r} is none of {', '.join(get_args(CompileMode))}")
         if lookahead < 1:
             raise UserError(f"segmenter.lookahead: at least 1 frame, got {lookahead}")
         self.network = network.eval()
@@ -152,27 +156,28 @@ class ATNetSegmenter:
             raise ValueError(f"frame: the video has frames 0 to {len(video.frames) - 1}, got {frame}")
         check_strokes(strokes, video.num_objects)
         plan = plan_round(frame, video.annotated, len(video.frames))
-
-        probability = self._annotate(frame, strokes)
-        video.probabilities[frame] = probability[:, 0]
-        for target, new in self._propagate(plan, probability):
-            blended, weight = video.probabilities[target], plan.weights[target]
-            blended.mul_(1 - weight).add_(new[:, 0].to(blended.device), alpha=weight)
-        self._update_masks(plan)
+        with torch.autocast(self._device.type, enabled=False):  # the caller's: `precision` alone decides here
+            probability = self._annotate(frame, strokes)
+            video.probabilities[frame] = probability[:, 0]
+            for target, new in self._propagate(plan, probability):
+                blended, weight = video.probabilities[target], plan.weights[target]
+                blended.mul_(1 - weight).add_(new[:, 0].to(blended.device), alpha=weight)
+            self._update_masks(plan)
         return video.masks.copy()
 
     def _annotate(self, frame: int, strokes: Sequence[Stroke]) -> Tensor:
         """A-Net on a frame with all its strokes: probabilities [N, 1, H, W]; the frame joins the memory."""
         video = self._started()
-        drawn = video.strokes.setdefault(frame, [])
-        drawn.extend(strokes)
+        key = self._features([frame])[0].r5
+        drawn = [*video.strokes.get(frame, []), *strokes]
         previous = video.masks[frame] if video.annotated else None
         channels = interaction_channels(drawn, previous, video.num_objects, *video.masks.shape[1:])
         interaction = self._to_device(video.padding.pad(channels))
         with self._autocast():
             logits, values = self._networks.anet(self._images([frame]), interaction)
+        video.strokes[frame] = drawn
         video.annotated.append(frame)
-        video.keys.append(self._features([frame])[0].r5)
+        video.keys.append(key)
         video.values.append(values.clone())
         return logits.float().sigmoid()
 
@@ -289,9 +294,9 @@ class ATNetSegmenter:
         version = [(tensor.data_ptr(), tensor._version, tensor.device) for tensor in weights]
         if version == self._fast_of:
             return
-        possible = (
-            self._device.type == "cpu" and self.precision == "float32" and not self.channels_last
-        ) and start_nnpack()
+        mean = self.network.mean
+        plain = mean.device.type == "cpu" and mean.dtype == torch.float32 and self.precision == "float32"
+        possible = plain and not self.channels_last and has_nnpack()
         if self.winograd and not possible:
             raise UserError(
                 "segmenter.winograd: is for a CPU, float32, channels_last=false and a PyTorch with NNPACK; "

@@ -5,8 +5,6 @@ meant for training.
 """
 
 import copy
-import functools
-import os
 from itertools import pairwise
 
 import torch
@@ -23,25 +21,9 @@ _SHEET = 20_000  # pixels of input that are convolved together where a batch has
 _SHEET_PER_TAP = 3  # how many pixels of a sheet take as long as one pixel by all nine taps
 
 
-@functools.cache
-def start_nnpack() -> bool:
-    """Have NNPACK start its threads, as many as PyTorch has at the first call; False where it is not there.
-
-    By itself it starts one for each CPU that the process may use, at its first convolution and for good.
-    """
-    if not torch.backends.nnpack.is_available():  # type: ignore[no-untyped-call]
-        return False
-    image, weight, bias = torch.zeros(1, 16, 8, 8), torch.zeros(16, 16, 3, 3), torch.zeros(16)
-    if not hasattr(os, "sched_setaffinity"):  # not Linux: as many as there are
-        return True
-    cpus, others = os.sched_getaffinity(0), set(os.listdir("/proc/self/task"))
-    try:
-        os.sched_setaffinity(0, sorted(cpus)[: torch.get_num_threads()])
-        torch._nnpack_spatial_convolution(image, weight, bias, 1)
-    finally:
-        for task in {"0"} | set(os.listdir("/proc/self/task")) - others:  # 0 is this thread
-            os.sched_setaffinity(int(task), cpus)
-    return True
+def has_nnpack() -> bool:
+    """Whether PyTorch was built with NNPACK; asking is also what makes it ready."""
+    return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]
 
 
 @torch.library.custom_op("ivos::winograd3x3", mutates_args=())
@@ -70,7 +52,7 @@ class Winograd3x3(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        if not start_nnpack():
+        if not has_nnpack():
             raise RuntimeError("this PyTorch has no NNPACK")
         weight, bias = conv.weight.detach().contiguous(), conv.bias
         self.weight: Tensor  # [out, in, 3, 3]
@@ -96,7 +78,8 @@ class Winograd3x3(nn.Module):
         reached = (height + 2 * max(0, height - d)) * (width + 2 * max(0, width - d)) / 9  # mean of the taps
         if d > 1 and on_sheet > _SHEET_PER_TAP * reached:
             return self._by_taps(x)
-        return torch.cat([self._by_sheet(images) for images in x.split(max(1, _SHEET // on_sheet))])
+        sheets = [self._by_sheet(images) for images in x.split(max(1, _SHEET // on_sheet))]
+        return torch.cat(sheets) if len(sheets) > 1 else sheets[0]
 
     def _by_sheet(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape

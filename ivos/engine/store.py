@@ -96,18 +96,27 @@ def recycle_memory() -> None:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            libc.mallopt(parameter, GIB)
+        if libc.mallopt(_M_MMAP_THRESHOLD, GIB):  # glibc before 2.35 takes 32 MiB at most
+            libc.mallopt(_M_TRIM_THRESHOLD, GIB)
 
 
 def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:
     """float32 zeros on the device; beyond ``room`` bytes, in a temporary file mapped into CPU memory.
 
     The file has no name any more when this returns; the system frees it with the tensor.
+
+    Raises:
+        UserError: the folder for temporary files has no room for it.
     """
     elements = int(torch.Size(shape).numel())
     if 4 * elements <= room:
         return torch.zeros(shape, device=device)
     with tempfile.NamedTemporaryFile(prefix="ivos-") as file:
-        os.truncate(file.name, 4 * elements)
+        try:
+            os.posix_fallocate(file.fileno(), 0, 4 * elements)  # a full disk would else show in the middle
+        except OSError as error:
+            raise UserError(
+                f"{tempfile.gettempdir()}: no room for {4 * elements / GIB:.1f} GiB of probabilities "
+                f"({error.strerror}); grant more (segmenter.memory_gib), or set TMPDIR to a larger disk"
+            ) from error
         return torch.from_file(file.name, shared=True, size=elements).view(shape)

@@ -19,5 +19,5 @@ def most_telling_frames(labels: NDArray[np.integer], num_objects: int) -> list[i
     earliest.
     """
     shown = areas(labels, num_objects)
-    smallest = np.where(shown > 0, shown, shown.max() + 1).min(axis=1)
+    smallest = np.where(shown > 0, shown, shown.max(initial=0) + 1).min(axis=1, initial=labels[0].size + 1)
     return sorted(range(len(labels)), key=lambda i: (-(shown[i] > 0).sum(), -smallest[i], i))

@@ -167,7 +167,8 @@ class SimulatedUser:
         if rng.random() < self.points:
             return sample_points(mask, rng, self.density)
         drawn = self.correct(np.zeros_like(mask), mask, rng)
-        return [stroke for stroke in drawn if stroke["object_id"] == 1]
+        strokes = [stroke for stroke in drawn if stroke["object_id"] == 1]
+        return strokes or sample_points(mask, rng, self.density)  # an object too thin for the robot
 
     def correct(self, predicted: Mask, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
         """The robot's strokes for a prediction: object 1 on what it misses, 0 on what it adds."""

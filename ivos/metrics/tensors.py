@@ -1,4 +1,8 @@
-"""J and F on tensors, on whatever device they are: equal to those on arrays."""
+"""J and F on tensors, on whatever device they are: equal to those on arrays.
+
+For masks that are on a GPU, in a loop of your own. The sessions of validation and evaluation have theirs on
+the CPU, where the versions on arrays are faster.
+"""
 
 import math
 

@@ -275,8 +275,12 @@ class Stage(pl.LightningModule):
         """Samples are numbered by process.
 
         Raises:
-            UserError: the run was begun with another number of processes.
+            UserError: the run was begun with another network or another number of processes.
         """
+        theirs, ours = checkpoint["ivos"]["network"], self.network.config
+        if different := [name for name in ours if _plain(theirs.get(name)) != _plain(ours[name])]:
+            was = ", ".join(f"model.{name}={_plain(theirs.get(name))}" for name in different)
+            raise UserError(f"the run was begun with another network; resume it with {was}")
         begun, now = checkpoint["ivos"].get("processes", 1), self.trainer.world_size
         if begun != now:
             raise UserError(
@@ -313,6 +317,12 @@ class ANetStage(Stage):
         super().__init__(network, ("anet.encoder.", "anet.decoder."), **options)
         self.loop_rounds, self.loop_share, self.threshold = loop_rounds, loop_share, threshold
         self.user = user or SimulatedUser()
+
+    def train(self, mode: bool = True) -> "ANetStage":
+        """The converter's batch norms take statistics, though nothing in it learns yet."""
+        super().train(mode)
+        self.network.anet.converter.train(mode and not self.freeze_batch_norm)
+        return self
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy on the annotated frame."""
@@ -526,15 +536,19 @@ def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
     tnet.local_projection.bias.copy_(-whiten @ samples.mean(1))
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
 def start_from(network: ATNet, path: str | Path) -> None:
-    """Copy the weights of a checkpoint into a network of the same width and depth.
+    """Copy the weights of a checkpoint into a network of the same width, depth and kind of softmax.
 
     Raises:
         UserError: the checkpoint is of another network; the message names both.
     """
     source = load(path)
-    sizes = ("width", "depths", "decoder_width")
-    theirs, ours = ({key: config[key] for key in sizes} for config in (source.config, network.config))
+    kept = ("width", "depths", "decoder_width", "normalize")
+    theirs, ours = ({key: _plain(each.config[key]) for key in kept} for each in (source, network))
     if theirs != ours:
-        raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}")
+        raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}: set model.*")
     network.load_state_dict(source.state_dict())
