@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from rich.console import Console
 
+from ivos.errors import UserError
 from ivos.networks import ATNet, CheckpointError, load
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,7 @@ def test_the_papers_hyper_parameters():
         assert cfg.model.width == 64
         assert stage.module.optimizer == {
             "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-5, "weight_decay": 0,
+            "betas": [0.9, 0.999], "eps": 1e-8, "_convert_": "all",
         }  # fmt: skip
         assert (stage.module.scheduler.step_size, stage.module.scheduler.gamma) == (20, 0.2)
         assert stage.module.loss.balance == 1
@@ -168,3 +171,17 @@ def test_both_stages_and_the_session_from_the_command_line(root, tmp_path):
     assert [line.lstrip('"').startswith(name) for line, name in zip(scores[1:], names, strict=True)] == [
         True
     ] * 4
+
+    again = command(f"data.root={root}", f"hydra.run.dir={tmp_path}", *TINY_RUN, "score=true", "resume=true")
+    out, errors = again.communicate()  # as after a kill within the session
+    assert again.returncode == 0, errors
+    assert "Mean J after each round" in out
+    assert (tmp_path / "session" / "scores.csv").read_text().splitlines() == scores
+
+
+def test_a_run_is_not_resumed_with_another_network(train, root, tmp_path):
+    cfg = composed("experiment=anet", f"data.root={root}", *TINY_MODEL, *small_stage("anet"))
+    stage = instantiate(cfg.stages.anet.module, ATNet(8, [1, 1, 1, 1], 8))
+    begun = {"network": ATNet(4, [1, 1, 1, 1], 8).config, "processes": 1}
+    with pytest.raises(UserError, match=r"another network; resume it with model\.width=4$"):
+        stage.on_load_checkpoint({"ivos": begun})
