@@ -8,6 +8,7 @@ import pytest
 
 import data.scene
 from data.scene import SyntheticSpec, render_clip
+from ivos.interaction.labels import areas
 
 MOVES = "motion rotation scaling deformation articulation leaving camera_pan camera_zoom camera_shake"
 LOOKS = "backdrop_motion distractors occluders shadows camouflage lighting motion_blur defocus noise"
@@ -24,7 +25,7 @@ def clip(index, **effects):
 
 def visible(labels):
     """Pixels of each object on each frame [T, N]."""
-    return np.stack([(labels == n).sum((1, 2)) for n in range(1, labels.max() + 1)], 1)
+    return areas(labels, int(labels.max()))
 
 
 def sharpness(frames):
