@@ -20,6 +20,8 @@ constexpr int WINDOW = 9;                        // displacements taken at a tim
 constexpr int REACH = PIXELS + WINDOW - 1;       // displaced pixels that a group meets in a row
 constexpr int HALO_ROWS = ROWS + WINDOW - 1;     // displaced rows that the block meets
 constexpr int THREADS = GROUPS * WINDOW * ROWS;  // 144; the host launches this many
+constexpr int CENTRE_POINTS = ROWS * GROUPS * PIXELS;
+constexpr int HALO_POINTS = HALO_ROWS * GROUPS * REACH;
 constexpr int CORRELATED = 8;                    // channels in shared memory at a time: correlate
 constexpr int GATHERED = 4;                      // channels in shared memory at a time: gather
 
@@ -49,15 +51,18 @@ struct Shape {
     __device__ long long pixel(int y, int x) const { return (long long)y * width + x; }
 };
 
-// [B, C, h, w], dense, either contiguous or channels-last; `data` is moved on to the block's image.
+// [B, C, h, w], dense, either contiguous or channels-last; `data` is moved on to the block's image. The host says
+// 1 for channels-last, and 2 where every pixel begins at 16 bytes and has a multiple of CORRELATED channels.
 template <typename T>
 struct Features {
     const T* data;
     long long channel_step, pixel_step;
+    bool vectors;
     __device__ Features(const T* all, int channels_last, int batch, const Shape& shape)
         : data(all + batch * shape.channels * shape.area()),
           channel_step(channels_last ? 1 : shape.area()),
-          pixel_step(channels_last ? shape.channels : 1) {}
+          pixel_step(channels_last ? shape.channels : 1),
+          vectors(channels_last == 2) {}
 };
 
 // First of `count` points that lie `step` apart, when such runs tile the axis: residues first, then blocks.
@@ -74,11 +79,12 @@ __device__ inline int runs(int extent, int step, int count) {
 struct Place {
     int batch, first_row, group, window_row, row;
     int* columns;  // in shared memory: first column of each group, beyond the image for groups past the last
+    int* pixels;   // in shared memory: room for what `locate` finds
     int x;         // first column of this thread's group
 
-    __device__ Place(const Shape& shape, int* group_columns)
+    __device__ Place(const Shape& shape, int* group_columns, int* located)
         : group(threadIdx.x % GROUPS), window_row(threadIdx.x / GROUPS % WINDOW),
-          row(threadIdx.x / (GROUPS * WINDOW)), columns(group_columns) {
+          row(threadIdx.x / (GROUPS * WINDOW)), columns(group_columns), pixels(located) {
         const int row_runs = runs(shape.height, shape.dilation, ROWS);
         const int column_runs = runs(shape.width, shape.dilation, PIXELS);
         const int column_blocks = (column_runs + GROUPS - 1) / GROUPS;
@@ -117,24 +123,55 @@ __device__ inline void write(float* to, const float* from, int count) {
         *reinterpret_cast<float4*>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
 }
 
-// Copy COUNT points of each group and of each of TILE_ROWS rows, all `dilation` apart, from (y, x of the
-// group + dx) on, of channels first_channel ... first_channel + CHANNELS - 1; zero outside of the features.
-template <int CHANNELS, int TILE_ROWS, int COUNT, int POINT_GROUP_PITCH, int ROW_PITCH, typename T>
-__device__ void fill(float* tile, const Features<T>& from, int first_channel, int y, int dx, const Place& place,
-                     const Shape& shape) {
+// COUNT neighbouring values by loads of 16 bytes, or of all that they take; `from` is aligned to it.
+template <int COUNT, typename T>
+__device__ void load(float (&to)[COUNT], const T* from) {
+    constexpr int EACH = COUNT * sizeof(T) < 16 ? COUNT : 16 / sizeof(T);
+    struct alignas(EACH * sizeof(T)) Packed {
+        T value[EACH];
+    };
+#pragma unroll
+    for (int i = 0; i < COUNT; i += EACH) {
+        const Packed packed = *reinterpret_cast<const Packed*>(from + i);
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) to[i + j] = to_float(packed.value[j]);
+    }
+}
+
+// The pixels that a tile of TILE_ROWS rows and of COUNT points for each group shows, all `dilation` apart, from
+// (y, x of the group + dx) on; -1 outside of the image. They are the same for all channels.
+template <int TILE_ROWS, int COUNT>
+__device__ void locate(int* pixels, int y, int dx, const Place& place, const Shape& shape) {
 #pragma unroll 1
     for (int e = threadIdx.x; e < TILE_ROWS * GROUPS * COUNT; e += THREADS) {
-        const int row = e / (GROUPS * COUNT), group = e / COUNT % GROUPS, i = e % COUNT;
-        const int py = y + row * shape.dilation, px = place.columns[group] + dx + i * shape.dilation;
-        const bool inside = shape.inside(py, px);
-        const T* pixel = from.data + (inside ? shape.pixel(py, px) : 0) * from.pixel_step;
-        float* to = tile + row * ROW_PITCH + group * POINT_GROUP_PITCH + i;
+        const int py = y + e / (GROUPS * COUNT) * shape.dilation;
+        const int px = place.columns[e / COUNT % GROUPS] + dx + e % COUNT * shape.dilation;
+        pixels[e] = shape.inside(py, px) ? py * shape.width + px : -1;
+    }
+}
+
+// Copy channels first_channel ... first_channel + CHANNELS - 1 of located pixels; zero outside of the features.
+// A thread takes all the channels of a pixel: of channels-last features by whole vectors, of contiguous ones
+// beside its neighbours, which take the next pixels.
+template <int CHANNELS, int TILE_ROWS, int COUNT, int POINT_GROUP_PITCH, int ROW_PITCH, typename T>
+__device__ void fill(float* tile, const int* pixels, const Features<T>& from, int first_channel,
+                     const Shape& shape) {
+    const T* data = from.data + first_channel * from.channel_step;
+    const int channels = shape.channels - first_channel;
+#pragma unroll 1
+    for (int e = threadIdx.x; e < TILE_ROWS * GROUPS * COUNT; e += THREADS) {
+        const int pixel = pixels[e];
+        float value[CHANNELS] = {};
+        if (pixel >= 0 && from.vectors) load(value, data + pixel * from.pixel_step);
+        if (pixel >= 0 && !from.vectors) {
+            const T* one = data + pixel * from.pixel_step;
 #pragma unroll
-        for (int k = 0; k < CHANNELS; ++k) {
-            const int channel = first_channel + k;
-            to[k * TILE_ROWS * ROW_PITCH] =
-                inside && channel < shape.channels ? to_float(pixel[channel * from.channel_step]) : 0.0f;
+            for (int k = 0; k < CHANNELS; ++k, one += from.channel_step)
+                if (k < channels) value[k] = to_float(*one);
         }
+        float* to = tile + e / (GROUPS * COUNT) * ROW_PITCH + e / COUNT % GROUPS * POINT_GROUP_PITCH + e % COUNT;
+#pragma unroll
+        for (int k = 0; k < CHANNELS; ++k) to[k * TILE_ROWS * ROW_PITCH] = value[k];
     }
 }
 
@@ -143,17 +180,20 @@ template <typename T>
 __device__ void correlate(float (&sum)[PIXELS][WINDOW], const Features<T>& centre, const Features<T>& displaced,
                           const Window& window, const Place& place, const Shape& shape, float* scratch) {
     float* halo = scratch + CORRELATED * ROWS * CENTRE_PITCH;
+    int* pixels = place.pixels;
+    int* halo_pixels = pixels + CENTRE_POINTS;
 #pragma unroll
     for (int i = 0; i < PIXELS; ++i)
 #pragma unroll
         for (int d = 0; d < WINDOW; ++d) sum[i][d] = 0.0f;
+    __syncthreads();
+    locate<ROWS, PIXELS>(pixels, place.first_row, 0, place, shape);
+    locate<HALO_ROWS, REACH>(halo_pixels, place.first_row + window.dy(shape), window.dx(shape), place, shape);
 #pragma unroll 1
     for (int channel = 0; channel < shape.channels; channel += CORRELATED) {
         __syncthreads();
-        fill<CORRELATED, ROWS, PIXELS, PIXELS, CENTRE_PITCH>(scratch, centre, channel, place.first_row, 0, place,
-                                                             shape);
-        fill<CORRELATED, HALO_ROWS, REACH, GROUP_PITCH, HALO_PITCH>(
-            halo, displaced, channel, place.first_row + window.dy(shape), window.dx(shape), place, shape);
+        fill<CORRELATED, ROWS, PIXELS, PIXELS, CENTRE_PITCH>(scratch, pixels, centre, channel, shape);
+        fill<CORRELATED, HALO_ROWS, REACH, GROUP_PITCH, HALO_PITCH>(halo, halo_pixels, displaced, channel, shape);
         __syncthreads();
 #pragma unroll 2
         for (int k = 0; k < CORRELATED; ++k) {
@@ -191,11 +231,12 @@ __device__ void gather(T* out, bool add, const float (&weight)[PIXELS][WINDOW], 
                        const Window& window, const Place& place, const Shape& shape, float* scratch) {
     float* partial = scratch + GATHERED * HALO_ROWS * HALO_PITCH;
     const float scale = 1.0f / shape.channels;
+    __syncthreads();
+    locate<HALO_ROWS, REACH>(place.pixels, place.first_row + window.dy(shape), window.dx(shape), place, shape);
 #pragma unroll 1
     for (int channel = 0; channel < shape.channels; channel += GATHERED) {
         __syncthreads();
-        fill<GATHERED, HALO_ROWS, REACH, GROUP_PITCH, HALO_PITCH>(
-            scratch, displaced, channel, place.first_row + window.dy(shape), window.dx(shape), place, shape);
+        fill<GATHERED, HALO_ROWS, REACH, GROUP_PITCH, HALO_PITCH>(scratch, place.pixels, displaced, channel, shape);
         __syncthreads();
 #pragma unroll 2
         for (int k = 0; k < GATHERED; ++k) {
@@ -209,7 +250,7 @@ __device__ void gather(T* out, bool add, const float (&weight)[PIXELS][WINDOW], 
         }
         __syncthreads();
 #pragma unroll 1
-    for (int e = threadIdx.x; e < GATHERED * ROWS * GROUPS * PIXELS; e += THREADS) {
+        for (int e = threadIdx.x; e < GATHERED * ROWS * GROUPS * PIXELS; e += THREADS) {
             const int i = e % PIXELS, group = e / PIXELS % GROUPS, row = e / (PIXELS * GROUPS) % ROWS;
             const int k = e / (PIXELS * GROUPS * ROWS);
             const int y = place.first_row + row * shape.dilation, x = place.columns[group] + i * shape.dilation;
@@ -438,8 +479,9 @@ __device__ void local_transfer_backward(const Features<T>& centre, const Feature
 #define SET_UP                                                        \
     alignas(16) __shared__ float scratch[SCRATCH_SIZE];           \
     __shared__ int group_columns[GROUPS];                         \
+    __shared__ int located[CENTRE_POINTS + HALO_POINTS];          \
     const Shape shape{channels, height, width, radius, dilation}; \
-    const Place place(shape, group_columns)
+    const Place place(shape, group_columns, located)
 
 #ifdef WITH_CORRELATION
 KERNEL correlation(const SCALAR* target, int target_last, const SCALAR* reference, int reference_last,

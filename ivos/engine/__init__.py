@@ -2,7 +2,15 @@
 
 from ivos.engine.atnet import ATNetSegmenter
 from ivos.engine.plan import Plan, plan_round
-from ivos.engine.segmenter import Segmenter
+from ivos.engine.segmenter import LiveSegmenter, Segmenter, takes_network
 from ivos.engine.store import TensorStore
 
-__all__ = ["ATNetSegmenter", "Plan", "Segmenter", "TensorStore", "plan_round"]
+__all__ = [
+    "ATNetSegmenter",
+    "LiveSegmenter",
+    "Plan",
+    "Segmenter",
+    "TensorStore",
+    "plan_round",
+    "takes_network",
+]

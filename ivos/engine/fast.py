@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ivos.networks import ATNet, Backbone
@@ -170,7 +171,10 @@ class _SplitHead(nn.Module):
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Take every batch norm into the convolution before it, in place; the network must be in eval mode."""
+    """Take every batch norm into the convolution before it, in place; the network must be in eval mode.
+
+    Those that share statistics between processes (SyncBatchNorm) are batch norms like any other by then.
+    """
     for module in list(network.modules()):
         if isinstance(module, SEBottleneck):
             pairs = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")]
@@ -182,7 +186,7 @@ def fold_batch_norm(network: nn.Module) -> None:
                 (a, b)
                 for a, b in pairwise(names)
                 if isinstance(module.get_submodule(a), nn.Conv2d)
-                and isinstance(module.get_submodule(b), nn.BatchNorm2d)
+                and isinstance(module.get_submodule(b), _BatchNorm)
             ]
         else:
             continue
@@ -204,10 +208,12 @@ def compose_projection(network: ATNet) -> None:
 
 
 @torch.no_grad()
-def fast_copy(network: ATNet, winograd: bool) -> ATNet:
+def fast_copy(network: ATNet, winograd: bool, dtype: torch.dtype = torch.float32) -> ATNet:
     """A copy for inference, whose A-Net gives the object features projected (:func:`compose_projection`).
 
-    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm.
+    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm. In a
+    half type the weights are cast once and for all, instead of by autocast whenever they are used; the copy
+    still has to run under autocast, which casts everything else.
     """
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norm(fast)
@@ -219,4 +225,7 @@ def fast_copy(network: ATNet, winograd: bool) -> ATNet:
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.Conv2d) and Winograd3x3.fits(child):
                     setattr(module, name, Winograd3x3(child))
+    if dtype != torch.float32:
+        fast.anet.to(dtype)
+        fast.tnet.to(dtype)
     return fast

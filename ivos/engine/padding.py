@@ -1,8 +1,10 @@
 """Padding to the sizes that the networks take."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +36,19 @@ class Padding:
         sides = [(0, 0)] * (array.ndim - 2) + [(self.top, self.bottom), (self.left, self.right)]
         return np.pad(array, sides, mode="reflect")
 
+    def pad_tensor(self, tensor: Tensor) -> Tensor:
+        """As :meth:`pad`, where the tensor is: of any type, which PyTorch's own reflection is not."""
+        rows, columns = _reflected(self, tensor.device)
+        return tensor[..., rows, columns]
+
     def crop(self, tensor: Tensor) -> Tensor:
         """[..., H, W] -> [..., h, w]."""
         return tensor[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+@functools.lru_cache(maxsize=64)
+def _reflected(padding: Padding, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each row [H, 1] and each column [W] of the padded frame comes from."""
+    rows = np.pad(np.arange(padding.height), (padding.top, padding.bottom), mode="reflect")
+    columns = np.pad(np.arange(padding.width), (padding.left, padding.right), mode="reflect")
+    return torch.from_numpy(rows).to(device)[:, None], torch.from_numpy(columns).to(device)

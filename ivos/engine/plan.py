@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -22,6 +24,11 @@ class Plan:
     def forward(self) -> range:
         """Frames after the annotated one, in the order of propagation."""
         return range(self.annotated + 1, self.end + 1)
+
+    def blend(self, frame: int, old: Tensor, new: Tensor) -> None:
+        """Blend a frame's new probabilities into its old ones, in place; of any shape, on any device."""
+        weight = self.weights[frame]
+        old.mul_(1 - weight).add_(new.to(old), alpha=weight)
 
 
 def plan_round(annotated: int, earlier: Collection[int], num_frames: int) -> Plan:

@@ -1,6 +1,7 @@
 """What an interactive segmenter is to whoever drives it: an evaluation, a validation loop, an application."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,3 +28,69 @@ class Segmenter(Protocol):
         Returns:
             labels uint8 [T, h, w] of the whole video.
         """
+
+
+@runtime_checkable
+class LiveSegmenter(Segmenter, Protocol):
+    """A segmenter for a person who draws and looks on.
+
+    A round that is iterated over (:meth:`propagate`) may be left at any frame. One that is open when another
+    verb that changes the state is called ends there. Calls come from one thread at a time. A round that fails
+    leaves the state as it was before.
+    """
+
+    def preview(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
+        """What a round with these new strokes would make of its own frame; the state stays as it is.
+
+        A round on the same frame with the same strokes that follows does not compute it again.
+
+        Returns:
+            labels uint8 [h, w].
+        """
+
+    def propagate(
+        self, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Run a round as :meth:`interact` does, frame by frame, in both directions by turns.
+
+        Arguments are checked at the call; the round begins with the first frame that is asked for. Closing
+        the iterator (or dropping it) ends the round: the frames yielded so far, which are always the frames
+        from one to another, keep their new results, all others are as before.
+
+        Args:
+            frame: the annotated frame; it is yielded first.
+            strokes: the new strokes of the round.
+            reach: the first and the last frame to go to, at most as far as the round would go by itself;
+                those that a stopped round has yielded run it again, with the same results.
+
+        Yields:
+            each frame with its labels uint8 [h, w].
+        """
+
+    def planned(self, frame: int) -> tuple[int, int]:
+        """The first and the last frame that a round from a frame goes to, now."""
+
+    def undo(self) -> NDArray[np.uint8]:
+        """Take the latest round back, a stopped one too; objects added since stay, empty.
+
+        Returns:
+            labels uint8 [T, h, w] as before that round.
+
+        Raises:
+            ValueError: there is no round.
+        """
+
+    def add_object(self) -> int:
+        """Have one more object, in the middle of a session, too; it is nowhere until something is drawn.
+
+        Returns:
+            its number, N + 1.
+        """
+
+    def confidence(self) -> NDArray[np.float32]:
+        """How sure the masks of each frame are, float32 [T] in [0, 1]; 0 where no round has come to."""
+
+
+def takes_network(make: Callable[..., object]) -> bool:
+    """Whether what makes a segmenter takes our network, as its argument ``network``."""
+    return "network" in inspect.signature(make).parameters

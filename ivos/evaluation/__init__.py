@@ -1,29 +1,55 @@
-"""J and F, and the DAVIS interactive session in a Lightning test loop."""
+"""J and F, and the DAVIS interactive session in a Lightning test loop.
 
-from ivos.evaluation.module import SessionModule, SessionRequests, evaluate, report_folders
-from ivos.evaluation.progress import SessionProgress
-from ivos.evaluation.report import figures, summary_table
-from ivos.evaluation.run_folder import RunFolder, share_out
-from ivos.evaluation.session import Request, Session, Video
-from ivos.evaluation.settings import Metric, SessionSettings
-from ivos.metrics import GroundTruth, f_measure, jaccard
+Names are imported when they are first asked for: the command line is read before anything heavy is there.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ivos.evaluation.evaluation import evaluate
+    from ivos.evaluation.module import SessionModule, Watcher, run_samples
+    from ivos.evaluation.progress import SessionProgress
+    from ivos.evaluation.report import metrics, summary_table
+    from ivos.evaluation.run_folder import RunFolder, report_folders, share_out
+    from ivos.metrics import GroundTruth, f_measure, jaccard
+    from ivos.session import Metric, SessionSettings
+
+_MODULES = {
+    "ivos.evaluation.evaluation": ["evaluate"],
+    "ivos.evaluation.module": ["SessionModule", "Watcher", "run_samples"],
+    "ivos.evaluation.progress": ["SessionProgress"],
+    "ivos.evaluation.report": ["metrics", "summary_table"],
+    "ivos.evaluation.run_folder": ["RunFolder", "report_folders", "share_out"],
+    "ivos.metrics": ["GroundTruth", "f_measure", "jaccard"],
+    "ivos.session": ["Metric", "SessionSettings"],
+}
 
 __all__ = [
     "GroundTruth",
     "Metric",
-    "Request",
     "RunFolder",
-    "Session",
     "SessionModule",
     "SessionProgress",
-    "SessionRequests",
     "SessionSettings",
-    "Video",
+    "Watcher",
     "evaluate",
     "f_measure",
-    "figures",
     "jaccard",
+    "metrics",
     "report_folders",
+    "run_samples",
     "share_out",
     "summary_table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

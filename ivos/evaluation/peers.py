@@ -1,10 +1,16 @@
 """The processes that share a run: each holds a lock for as long as it lives, and all watch the others'.
 
-Locks are the kernel's (``flock``): they go with the process, however it ends, and no message has to get
-through. So a lost process is noticed within a second on one machine, and on all that share the folder where
-the file system passes locks on.
+Locks are the kernel's: they go with the process, however it ends, and no message has to get through. So a
+lost process is noticed within a second on one machine, and on all that share the folder where the file system
+passes locks on.
+
+filelock takes the locks. To look whether another process still holds its own, a shared lock is tried
+(``flock``, the kind that filelock's are on POSIX systems) on a file that must be there already. filelock has
+neither: it would make the file of a process that has left anew, and of two processes that look at the same
+moment one would take the other's look for a sign of life.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -13,7 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from ivos.errors import UserError
+from filelock import FileLock, Timeout
+
+from ivos.runtime import signals
+from ivos.runtime.errors import UserError
 
 try:
     import fcntl
@@ -47,12 +56,15 @@ class Peers:
         folder.mkdir(parents=True, exist_ok=True)
         self.others = [number for number in range(processes) if number != rank]
         self._watcher: threading.Thread | None = None
+        self._seen: set[int] = set()  # alive; where the file system keeps locks from others, nobody is
+        self._met: set[int] = set()
+        self._one_look = threading.Lock()  # at a time
         self._lock = self._take(rank)
         if rank == 0:  # what a run of more processes has left
             for path in folder.glob("process-*.lock"):
                 number = int(path.stem.removeprefix("process-"))
                 if number >= processes:
-                    self._take(number).close()
+                    self._take(number).release()
                     path.unlink()
 
     def watch(self, after: Callable[[], bool] = lambda: True) -> None:
@@ -65,6 +77,30 @@ class Peers:
             self._watcher = threading.Thread(target=self._watch, args=(after,), daemon=True, name="peers")
             self._watcher.start()
 
+    def meet(self) -> None:
+        """See who lives, where all are known to: whoever does not live later on was lost.
+
+        From now on that is noticed at once, while Lightning's own watcher, which looks every five seconds at
+        the processes that it has started and kills this one without a word, may be about to look.
+        """
+        met = {number for number in self.others if fcntl and self._is_alive(number)} - self._met
+        self._met |= met
+        self._seen |= met
+        for number in met:
+            threading.Thread(target=self._await_end, args=(number,), daemon=True).start()
+
+    def _await_end(self, number: int) -> None:
+        with contextlib.suppress(FileNotFoundError), self._path(number).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # returns when the lock is free; filelock has no such wait
+        self._look()
+
+    def ask(self) -> None:
+        """After an error of this process: that may be of having lost another. If so, say it and end."""
+        deadline = time.monotonic() + 3 * INTERVAL
+        while self._watcher and time.monotonic() < deadline:
+            self._look()
+            time.sleep(INTERVAL / 10)
+
     def __enter__(self) -> "Peers":
         return self
 
@@ -73,11 +109,11 @@ class Peers:
 
         After an error this process counts as lost, unless the error is that of having lost another.
         """
-        if kind is not None and self._watcher:
-            time.sleep(3 * INTERVAL)  # the watcher says what it was, and ends this process
+        if kind is not None and signals.received() is None:
+            self.ask()
         if kind is None:
             self._path(self.rank).unlink(missing_ok=True)
-        self._lock.close()
+        self._lock.release()
         if kind is None:
             self.watch()
             if self._watcher:
@@ -86,11 +122,19 @@ class Peers:
     def _watch(self, after: Callable[[], bool]) -> None:
         while not after():
             time.sleep(INTERVAL)
-        seen: set[int] = set()  # alive; where the file system keeps locks from other machines, nobody is
-        while True:
+        while self._look():
+            time.sleep(INTERVAL)
+
+    def _look(self) -> bool:
+        """End this process if another was lost; whether there are others still."""
+        with self._one_look:
+            if signals.received() is not None:  # all end, and none of them is lost
+                return False
             alive = {number: self._is_alive(number) for number in self.others}
-            seen |= {number for number, living in alive.items() if living}
-            lost = [str(number) for number, living in alive.items() if living is False and number in seen]
+            self._seen |= {number for number, living in alive.items() if living}
+            lost = [
+                str(number) for number, living in alive.items() if living is False and number in self._seen
+            ]
             if lost:
                 if not any(living for number, living in alive.items() if number < self.rank):
                     print(
@@ -101,39 +145,37 @@ class Peers:
                         flush=True,
                     )
                 os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
-            if all(living is None for living in alive.values()):
-                return
-            time.sleep(INTERVAL)
+            return any(living is not None for living in alive.values())
 
     def _is_alive(self, number: int) -> bool | None:
         """Whether a process lives; None where it has left."""
         path = self._path(number)
         try:
             with path.open() as file:
-                if not _lock(file, fcntl.LOCK_SH):
+                if not _can_share(file):
                     return True
         except FileNotFoundError:
             return None
         return False if path.exists() else None  # it may have left just now
 
-    def _take(self, number: int) -> IO[str]:
-        file = self._path(number).open("a")
-        deadline = time.monotonic() + PATIENCE
-        while fcntl and not _lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{self.folder.parent}: another run is at work there; wait for its end, or end it"
-                )
-            time.sleep(0.1)
-        return file
+    def _take(self, number: int) -> FileLock:
+        lock = FileLock(self._path(number), thread_local=False)
+        try:
+            lock.acquire(timeout=PATIENCE, poll_interval=0.1)
+        except Timeout as error:
+            raise UserError(
+                f"{self.folder.parent}: another run is at work there; wait for its end, or end it"
+            ) from error
+        return lock
 
     def _path(self, number: int) -> Path:
         return self.folder / f"process-{number}.lock"
 
 
-def _lock(file: IO[str], kind: int) -> bool:
+def _can_share(file: IO[str]) -> bool:
+    """Whether nobody holds the lock of an open file."""
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,27 +1,26 @@
-"""Progress of a session: samples done, and the rounds of the one at work."""
-
-from typing import Any
+"""Progress of sessions: samples done, and the rounds of the one at work."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
-from ivos.evaluation.module import SessionModule
-from ivos.evaluation.report import COLUMN, TITLE
-from ivos.evaluation.session import Request
+from ivos.evaluation.module import SessionModule, Watcher
+from ivos.evaluation.report import TITLE
+from ivos.session import Round, Sample, mean_over, of_metric
 
 
 class SessionProgress(ProgressBar):
-    """Two bars, samples and rounds; where the output is no terminal, one line a sample instead."""
+    """Two bars, samples and rounds; where the output is no terminal, one line a sample instead.
+
+    The bars fit into 80 columns; a line is never broken.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._console = Console()
-        self._bars: Progress | None = None
-        self._samples = self._rounds = TaskID(0)
-        self._requests: Any = None
-        self._total = 0
+        self._console = Console(highlight=False)
+        self._view: _View | None = None
         self._enabled = True
 
     def disable(self) -> None:
@@ -33,79 +32,90 @@ class SessionProgress(ProgressBar):
         self._enabled = True
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bars."""
-        assert isinstance(pl_module, SessionModule)
-        self._requests = requests = pl_module.requests
-        self._total = len(requests.run.all)
+        """Begin to watch the module's sessions."""
         if not trainer.is_global_zero:
             self.disable()
-        if self._enabled and self._done():
-            self._console.print(
-                f"Resumed: {self._done()} of {self._total} samples are done.", highlight=False
-            )
-        if not self._enabled or not self._console.is_terminal:
+        if not self._enabled:
             return
-        columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
-        self._bars = Progress(
-            *columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=self._console
-        )
-        self._samples = self._bars.add_task(f"samples, {TITLE[requests.metric]}", total=self._total, note="")
-        self._rounds = self._bars.add_task("rounds", total=requests.settings.max_interactions, note="")
-        self._bars.start()
-
-    def on_test_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: Request, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """A round begins, perhaps of a new sample."""
-        if self._bars:
-            name = f"{batch.video.name} ({batch.scribble})"
-            self._bars.update(self._rounds, description=name, completed=batch.round - 1)
-            self._bars.update(self._samples, completed=self._done())
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        outputs: Any,
-        batch: Request,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """A round is scored."""
-        metric, rounds = self._requests.metric, self._requests.settings.max_interactions
-        values = self._requests.session.rounds_of(batch.video.name, batch.scribble)[COLUMN[metric]]
-        note = f"{TITLE[metric]} " + " ".join(f"{value:.3f}" for value in values)
-        done = self._done() + (batch.round == rounds)
-        if self._bars:
-            self._bars.update(self._rounds, completed=batch.round, note=note)
-            self._bars.update(self._samples, completed=done)
-        elif self._enabled and batch.round == rounds:
-            name = f"{batch.video.name} ({batch.scribble})"
-            self._console.print(f"sample {done}/{self._total} {name}: {note}", highlight=False)
+        assert isinstance(pl_module, SessionModule)
+        if done := pl_module.done():
+            self._say(f"Resumed: {done} of {pl_module.total} samples are done.")
+        self._view = (_Bars if self._console.is_terminal else _Lines)(pl_module, self._console)
+        pl_module.watchers.append(self._view)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bars."""
-        self._close()
+        if self._view:
+            self._view.close()
+            self._view = None
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Close the bars, so that the message stands below them, and say that nothing is lost."""
-        self._close()
-        if self._enabled and self._requests:
-            self._console.print(
-                f"Stopped with {self._done()} of {self._total} samples complete; resume=true and the same "
-                "hydra.run.dir go on from there.",
-                highlight=False,
-                soft_wrap=True,
+        if self._view:
+            self._view.close()
+            self._say(
+                f"Stopped with {self._view.module.done()} of {self._view.module.total} samples complete; "
+                "resume=true and the same hydra.run.dir go on from there."
             )
+            self._view = None
 
-    def _close(self) -> None:
-        if self._bars:
-            self._bars.update(self._samples, completed=self._done())
-            self._bars.stop()
-            self._bars = None
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
 
-    def _done(self) -> int:
-        """Samples on disk, whichever process did them."""
-        return self._total - len(self._requests.run.remaining())
+
+class _View(Watcher):
+    def __init__(self, module: SessionModule, console: Console) -> None:
+        self.module, self.console, self.title = module, console, TITLE[module.metric]
+        self.values: list[float] = []
+
+    def on_sample(self, sample: Sample) -> None:
+        self.values = []
+
+    def on_round(self, sample: Sample, scored: Round) -> None:
+        self.values.append(float(mean_over(of_metric(scored, self.module.metric))))
+
+    def close(self) -> None:
+        """No more sessions."""
+
+
+class _Lines(_View):
+    def on_sample_end(self, sample: Sample) -> None:
+        values = " ".join(f"{value:.3f}" for value in self.values) or "no round in time"
+        line = f"sample {self.module.done()}/{self.module.total} {sample.title}: {self.title} {values}"
+        self.console.print(line, soft_wrap=True)
+
+
+class _Bars(_View):
+    def __init__(self, module: SessionModule, console: Console) -> None:
+        super().__init__(module, console)
+        name = Column(width=24, no_wrap=True, overflow="ellipsis")
+        self.bars = Progress(
+            TextColumn("{task.description}", table_column=name),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", table_column=Column(width=22, no_wrap=True)),
+            console=console,
+            expand=True,
+        )
+        self.samples = self.bars.add_task(f"samples, {self.title}", total=module.total, note="")
+        self.rounds: TaskID = self.bars.add_task("rounds", total=None, note="")
+        self.bars.start()
+
+    def on_sample(self, sample: Sample) -> None:
+        super().on_sample(sample)
+        rounds = self.module.max_rounds
+        self.bars.reset(self.rounds, description=sample.title, total=rounds, completed=0, note="")
+        self.bars.update(self.samples, completed=self.module.done())
+
+    def on_round(self, sample: Sample, scored: Round) -> None:
+        super().on_round(sample, scored)
+        first, last = self.values[0], self.values[-1]
+        note = f"{self.title} {first:.3f}" + (f" to {last:.3f}" if len(self.values) > 1 else "")
+        self.bars.update(self.rounds, completed=scored.number, note=note)
+
+    def close(self) -> None:
+        self.bars.update(self.samples, completed=self.module.done())
+        self.bars.stop()

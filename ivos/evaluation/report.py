@@ -1,26 +1,55 @@
-"""What a session leaves beside the official report: rounds.csv, the curve, the tables, media for loggers."""
+"""What a session leaves: rows of the official report, rounds.csv, the curve, tables, media for loggers."""
 
+import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.table import Table
 
-from ivos import loggers as media
-from ivos.interaction.pictures import write_video
+from ivos.runtime import loggers as media
+from ivos.runtime.files import replacing
+from ivos.session import ProtocolSettings, Round, Sample, of_metric
+from ivos.video.video import Video
+from ivos.video.writer import write_video
 
+COLUMNS = (
+    *("session_id", "sequence", "scribble_idx", "interaction", "object_id", "frame"),
+    *("jaccard", "contour", "j_and_f", "timing"),
+)
+"""Of the official report, in its order."""
 COLUMN = {"J": "jaccard", "F": "contour", "J_AND_F": "j_and_f"}
 TITLE = {"J": "J", "F": "F", "J_AND_F": "J&F"}
 
 
-def figures(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a session's summary by name, as they go to the logger.
+def round_rows(sample: Sample, scored: Round, session_id: str) -> pd.DataFrame:
+    """A round's rows in the official report: one for each object on each frame where its place is known."""
+    frames, objects = np.nonzero(~np.isnan(scored.jaccard))
+    rows = {
+        "session_id": session_id,
+        "sequence": sample.video.name,
+        "scribble_idx": sample.scribble,
+        "interaction": scored.number,
+        "object_id": objects + 1,
+        "frame": frames,
+        "jaccard": scored.jaccard[frames, objects],
+        "contour": of_metric(scored, "F")[frames, objects],
+        "j_and_f": of_metric(scored, "J_AND_F")[frames, objects],
+        "timing": scored.seconds,
+    }
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def metrics(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a session's summary by name, as they go to the logger.
 
     Returns:
         ``J/auc``, ``J/at_60s``, ``J/round_1``, ..., ``J/seconds_1``, ... with the metric's own name for J.
@@ -32,6 +61,56 @@ def figures(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
         found[f"{metric}/round_{number}"] = value
         found[f"{metric}/seconds_{number}"] = duration
     return {name: float(value) for name, value in found.items()}
+
+
+def r_auc(rounds: Sequence[float]) -> float:
+    """R-AUC (Vujasinovic et al., 2022): the area under the metric against rounds, whatever time they took.
+
+    The curve goes from 0 at round 0 through the rounds and stays at the last for one more; the area, by
+    trapezoids, is divided by the number of steps.
+
+    Args:
+        rounds: the metric after each round.
+
+    >>> r_auc([0.5, 1.0])
+    0.6666666666666666
+    """
+    values = np.array([0.0, *rounds, rounds[-1]])
+    return float(((values[1:] + values[:-1]) / 2).sum() / (len(values) - 1))
+
+
+def machine() -> str:
+    """The machine in words: its first GPU, else its processors."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def protocol_summary(
+    report: pd.DataFrame,
+    videos: Sequence[Video],
+    metric: str,
+    summary: Mapping[str, Any],
+    protocol: ProtocolSettings,
+) -> dict[str, Any]:
+    """What there is to say beside the official numbers: ``protocol.json``.
+
+    Returns:
+        ``protocol``; ``machine``; ``r_auc``, see :func:`r_auc`; ``mean_over_rounds``, the mean of the
+        rounds' metrics, which SAM 2 reports; ``user_seconds``, by the protocol's own model of a user's time,
+        mean over the samples, where it has one.
+    """
+    rounds = list(map(float, summary["curve"][metric][1:-1]))
+    found: dict[str, Any] = {"protocol": protocol.name, "r_auc": r_auc(rounds), "machine": machine()}
+    found["mean_over_rounds"] = float(np.mean(rounds))
+    lengths = {video.name: video.num_frames for video in videos}
+    prompted = report.groupby(["sequence", "scribble_idx"])["interaction"].max()
+    names = prompted.index.get_level_values("sequence")
+    seconds = [protocol.seconds(lengths[name], int(n)) for name, n in zip(names, prompted, strict=True)]
+    known = [value for value in seconds if value is not None]
+    if known:
+        found["user_seconds"] = float(np.mean(known))
+    return found
 
 
 def rounds_table(
@@ -64,7 +143,7 @@ def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
 def log_session(
     loggers: Iterable[Logger], metric: str, summary: Mapping[str, Any], folder: Path, report: pd.DataFrame
 ) -> None:
-    """Hand a finished session to the loggers: figures, tables, curve, videos of saved overlays, the reports.
+    """Hand a finished session to the loggers: metrics, tables, curve, videos of saved overlays, the reports.
 
     Of each sequence there is one video, ``overlays/SEQUENCE.webm``: the last round of its first sample.
 
@@ -75,7 +154,7 @@ def log_session(
         folder: where the session's files are.
         report: the official report.
     """
-    loggers, named = list(loggers), figures(metric, summary)
+    loggers, named = list(loggers), metrics(metric, summary)
     for logger in loggers:
         logger.log_metrics(named)
         logger.save()
@@ -124,24 +203,30 @@ def plot_curve(metric: str, summary: Mapping[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     left.set_xlim(0, max(time[-1], 1e-9))
-    figure.savefig(path, dpi=130)
+    with replacing(path) as aside:
+        figure.savefig(aside, dpi=130)
 
 
 def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The table for the terminal: for each metric AUC, the metric at the time threshold, and every round."""
-    table = Table(title="DAVIS interactive session", title_style="bold", header_style="bold")
-    table.add_column("")
-    table.add_column("AUC", justify="right")
+    """The table for the terminal: AUC, R-AUC, the metric at the time threshold and in every round.
+
+    It fits into 80 columns for any number of rounds and metrics.
+    """
+    table = Table(title="Interactive session", title_style="bold", header_style="bold")
+    table.add_column("", no_wrap=True)
+    columns: list[list[str]] = []
     threshold = next(iter(summaries.values()))["metric_at_threshold"]["threshold"]
-    table.add_column(f"@{threshold:g}s", justify="right")
     rounds = max(len(summary["curve"]["time"]) - 2 for summary in summaries.values())
-    for number in range(1, rounds + 1):
-        table.add_column(f"round {number}", justify="right")
+    numbers = range(1, rounds + 1)
     for metric, summary in summaries.items():
-        named = figures(metric, summary)
-        head = [f"{summary['auc']:.3f}", f"{named[f'{metric}/at_{threshold:g}s']:.3f}"]
-        values = [f"{named[f'{metric}/round_{number}']:.3f}" for number in range(1, rounds + 1)]
-        table.add_row(TITLE[metric], *head, *values, style="bold")
-        seconds = [f"{named[f'{metric}/seconds_{number}']:.2f}" for number in range(1, rounds + 1)]
-        table.add_row("seconds", "", "", *seconds, end_section=True)
+        named = metrics(metric, summary)
+        table.add_column(TITLE[metric], justify="right", no_wrap=True, style="bold")
+        table.add_column("seconds", justify="right", no_wrap=True)
+        head = [summary["auc"], r_auc(summary["curve"][metric][1:-1]), named[f"{metric}/at_{threshold:g}s"]]
+        values = [*head, *(named[f"{metric}/round_{number}"] for number in numbers)]
+        columns.append([f"{value:.3f}" for value in values])
+        columns.append(["", "", "", *(f"{named[f'{metric}/seconds_{number}']:.2f}" for number in numbers)])
+    labels = ["AUC", "R-AUC", f"@{threshold:g}s", *(f"round {number}" for number in numbers)]
+    for number, cells in enumerate(zip(labels, *columns, strict=True)):
+        table.add_row(*cells, end_section=number == 2)
     return table

@@ -8,16 +8,18 @@
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from ivos.errors import UserError
-from ivos.evaluation.session import Sample, Video, all_samples
+from ivos.evaluation.report import COLUMNS
+from ivos.runtime.errors import UserError
+from ivos.runtime.files import write_text
+from ivos.session import Metric, Sample, SessionSettings, all_samples
+from ivos.video.video import Video
 
 _SHOWN = 5
 
@@ -28,31 +30,33 @@ class RunFolder:
     Args:
         folder: the run's folder.
         videos: the sequences.
+        rounds: that every sample has; None where it may have fewer, for want of time.
     """
 
-    def __init__(self, folder: Path, videos: Sequence[Video]) -> None:
-        self.folder, self.parts = folder, folder / "samples"
+    def __init__(self, folder: Path, videos: Sequence[Video], rounds: int | None = None) -> None:
+        self.folder, self.parts, self.rounds = folder, folder / "samples", rounds
         self.all = all_samples(videos)
-        self._cost = {video.name: float(video.num_frames * video.num_objects) for video in videos}
 
-    def open(self, facts: Mapping[str, Any]) -> None:
+    def open(self, provenance: Mapping[str, Any]) -> None:
         """Note the settings of a new run, or compare them with those of the run to be resumed.
 
         Args:
-            facts: everything that the numbers depend on, by the option's name; JSON values.
+            provenance: everything that the numbers depend on, by the option's name; JSON values.
 
         Raises:
             UserError: the folder was begun with other settings.
         """
-        path, now = self.folder / "session.json", json.loads(json.dumps(dict(facts)))
+        path, now = self.folder / "session.json", json.loads(json.dumps(dict(provenance)))
         if not path.exists():
             self.parts.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(now, indent=2) + "\n")
+            write_text(path, json.dumps(now, indent=2) + "\n")
             return
         try:
             before = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: unreadable ({error}); the run cannot be resumed") from error
+        if not isinstance(before, dict):
+            raise UserError(f"{path}: holds no settings; the run cannot be resumed")
         different = [
             f"{name}: {_shown(before.get(name))} there, {_shown(now.get(name))} now"
             for name in before | now
@@ -61,14 +65,23 @@ class RunFolder:
         if different:
             raise UserError(f"{self.folder} was begun with other settings; {'; '.join(different[:_SHOWN])}")
 
-    def name(self, sample: Sample) -> str:
-        """What the files of a sample are called."""
-        return f"{sample[0]}-{sample[1]:03d}"
+    def clear(self) -> None:
+        """Remove files that a kill left half written; for when nobody else is at work in the folder."""
+        for path in (*self.folder.glob(".*.tmp*"), *self.parts.glob(".*.tmp*")):
+            path.unlink()
 
     def is_complete(self, sample: Sample) -> bool:
-        """Whether all rounds of a sample are on disk: the final file is whole when the other is gone."""
-        name = self.name(sample)
-        return (self.parts / f"{name}.csv").exists() and not (self.parts / f"{name}.tmp.csv").exists()
+        """Whether all rounds of a sample are on disk: the other file goes last."""
+        return self._file(sample).exists() and not self._file(sample, ".tmp").exists()
+
+    def note(self, sample: Sample, report: pd.DataFrame) -> None:
+        """Keep the rounds of a sample so far, in the official columns."""
+        write_text(self._file(sample, ".tmp"), report.to_csv())
+
+    def complete(self, sample: Sample, report: pd.DataFrame) -> None:
+        """Keep all rounds of a sample."""
+        write_text(self._file(sample), report.to_csv())
+        self._file(sample, ".tmp").unlink()
 
     def remaining(self) -> list[Sample]:
         """The samples that are still to be done, in order."""
@@ -77,7 +90,7 @@ class RunFolder:
     def share(self, rank: int, processes: int) -> list[Sample]:
         """The samples that a process has to do, in order; the same for everyone who asks at the start."""
         remaining = self.remaining()
-        shares = share_out([self._cost[name] for name, _ in remaining], processes)
+        shares = share_out([sample.cost for sample in remaining], processes)
         return [remaining[index] for index in shares[rank]]
 
     def report(self) -> pd.DataFrame:
@@ -86,7 +99,7 @@ class RunFolder:
         Raises:
             UserError: a sample is missing.
         """
-        missing = [f"{name} ({scribble})" for name, scribble in self.remaining()]
+        missing = [sample.title for sample in self.remaining()]
         if missing:
             more = ", ..." if len(missing) > _SHOWN else ""
             raise UserError(
@@ -99,18 +112,81 @@ class RunFolder:
         return pd.concat(reached, ignore_index=True)
 
     def _read(self, sample: Sample) -> pd.DataFrame:
-        path = self.parts / f"{self.name(sample)}.csv"
+        path = self._file(sample)
         text = {"sequence": str, "session_id": str}
         try:
-            return pd.read_csv(
+            report = pd.read_csv(
                 path, index_col=0, dtype=text, keep_default_na=False, float_precision="round_trip"
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: unreadable ({error}); remove it and go on with resume=true") from error
+        if fault := sample_fault(report, sample, self.rounds):
+            raise UserError(f"{path}: damaged ({fault}); remove it and go on with resume=true")
+        return report
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the folder so that it is there either whole or not at all."""
-        _write(self.folder / name, text)
+        write_text(self.folder / name, text)
+
+    def _file(self, sample: Sample, kind: str = "") -> Path:
+        return self.parts / f"{sample.name}{kind}.csv"
+
+
+def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> str:
+    """What is wrong with the report of a sample that was read back; nothing is of one that was written whole.
+
+    Args:
+        report: as it was read.
+        sample: what it should be of.
+        rounds: how many it should have; None: one after another from 1, or none.
+    """
+    if tuple(report.columns) != COLUMNS:
+        return "other columns"
+    if not len(report):
+        return f"no round of {rounds}" if rounds else ""
+    numbers = report[["interaction", "object_id", "frame", "timing", "jaccard", "contour", "j_and_f"]]
+    if any(kind.kind not in "iuf" for kind in numbers.dtypes):
+        return "values that are no numbers"
+    values = numbers.to_numpy(float)
+    if not (np.isfinite(values) & (values >= 0)).all() or (values[:, 4:] > 1).any():
+        return "values out of range"
+    if set(report["sequence"]) != {sample.video.name} or set(report["scribble_idx"]) != {sample.scribble}:
+        return f"not of {sample.title}"
+    there = rounds or int(report["interaction"].max())
+    known = np.argwhere(sample.video.known)  # in the order in which they are written
+    expected = np.concatenate(
+        [np.column_stack([np.full(len(known), number), known]) for number in range(1, there + 1)]
+    )
+    found = report[["interaction", "frame", "object_id"]].to_numpy() - (0, 0, 1)
+    if found.shape != expected.shape or (found != expected).any():
+        return f"{len(found)} rows, not the {len(expected)} of {there} rounds"
+    return ""
+
+
+def report_folders(folder: str | Path, settings: SessionSettings, resume: bool = False) -> dict[Metric, Path]:
+    """Where the report of each metric goes.
+
+    Raises:
+        UserError: there is a report already, or an unfinished run, and it is not to be resumed; or it was
+            begun with one metric and is to go on with several, or the other way round.
+    """
+    several = len(settings.metrics) > 1
+    folders = {metric: Path(folder, metric) if several else Path(folder) for metric in settings.metrics}
+    elsewhere = [Path(folder)] if several else [Path(folder, metric) for metric in get_args(Metric)]
+    for place in folders.values():
+        if (place / "report.csv").exists() and not resume:
+            raise UserError(
+                f"{place} already holds a report.csv; choose another folder with hydra.run.dir=..."
+            )
+        if (place / "session.json").exists() and not resume:
+            raise UserError(
+                f"{place} holds an unfinished run; go on with resume=true, or choose another folder with "
+                "hydra.run.dir=..."
+            )
+    if resume and any((place / "session.json").exists() for place in elsewhere):
+        what = "one session.metric, several" if several else "several of session.metric, one"
+        raise UserError(f"{folder} was begun with {what} now; resume with the settings it was begun with")
+    return folders
 
 
 def share_out(costs: Sequence[float], processes: int) -> list[list[int]]:
@@ -133,12 +209,6 @@ def share_out(costs: Sequence[float], processes: int) -> list[list[int]]:
         shares[least].append(index)
         load[least] += costs[index]
     return [sorted(share) for share in shares]
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _shown(value: Any) -> str:

@@ -1,5 +1,6 @@
-"""Strokes in the DAVIS scribble format and their rasterising; the robot that draws them is in `robot`."""
+"""Strokes in the DAVIS scribble format, their rasterising, and clicks; the robot that draws is in `robot`."""
 
+from ivos.interaction.clicks import Click, Prompt, PromptKind
 from ivos.interaction.raster import interaction_channels, rasterise
 from ivos.interaction.strokes import (
     ScribbleError,
@@ -11,6 +12,9 @@ from ivos.interaction.strokes import (
 )
 
 __all__ = [
+    "Click",
+    "Prompt",
+    "PromptKind",
     "ScribbleError",
     "Scribbles",
     "Stroke",

@@ -49,6 +49,16 @@ def rasterise(strokes: Sequence[Stroke], height: int, width: int) -> NDArray[np.
     return np.asarray(cv2.GaussianBlur(cv2.dilate(canvas, _BRUSH), (5, 5), 6), np.float32)
 
 
+def join_channels(
+    previous: NDArray[np.float32], positive: NDArray[np.float32], negative: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Lay out the channels [..., 3, h, w] that A-Net reads, from [..., h, w] each.
+
+    They are the previous mask, positive strokes, and negative strokes, the latter where the previous mask is.
+    """
+    return np.stack([previous, positive, negative * previous], axis=-3)
+
+
 def interaction_channels(
     strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, height: int, width: int
 ) -> NDArray[np.float32]:
@@ -65,13 +75,11 @@ def interaction_channels(
     """
     channels = np.zeros((num_objects, 3, height, width), np.float32)
     for index in range(num_objects):
-        previous, positive, negative = channels[index]
-        own = [stroke for stroke in strokes if stroke["object_id"] == index + 1]
-        positive[:] = rasterise(own, height, width)
+        positive = rasterise([s for s in strokes if s["object_id"] == index + 1], height, width)
         if mask is None:
-            previous[:] = 0.5
-            continue
-        others = [stroke for stroke in strokes if stroke["object_id"] != index + 1]
-        previous[:] = mask == index + 1
-        negative[:] = rasterise(others, height, width) * previous
+            previous, negative = np.full_like(positive, 0.5), np.zeros_like(positive)
+        else:
+            previous = (mask == index + 1).astype(np.float32)
+            negative = rasterise([s for s in strokes if s["object_id"] != index + 1], height, width)
+        channels[index] = join_channels(previous, positive, negative)
     return channels

@@ -1,12 +1,16 @@
 """Strokes, and the DAVIS scribble file: JSON with a list of strokes for every frame of a sequence."""
 
 import json
-import math
+import reprlib
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ivos.errors import UserError
+import numpy as np
+
+from ivos.runtime.errors import UserError
+from ivos.runtime.files import write_text
 
 
 class Stroke(TypedDict):
@@ -41,20 +45,37 @@ def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> Non
     for index, stroke in enumerate(strokes):
         if not isinstance(stroke, dict) or "path" not in stroke or "object_id" not in stroke:
             raise ScribbleError(f"stroke {index} is not an object with 'path' and 'object_id'")
-        object_id = stroke["object_id"]
-        if isinstance(object_id, bool) or not isinstance(object_id, int) or object_id < 0:
-            raise ScribbleError(f"stroke {index} has object_id {object_id!r}; it must be 0, 1, 2, ...")
+        object_id, path = stroke["object_id"], stroke["path"]
+        if isinstance(object_id, bool) or not isinstance(object_id, int | np.integer) or object_id < 0:
+            raise ScribbleError(f"stroke {index} has object_id {_short(object_id)}; it must be 0, 1, 2, ...")
         if num_objects is not None and object_id > num_objects:
-            raise ScribbleError(f"stroke {index} is for object {object_id} of {num_objects}")
-        if not stroke["path"]:
+            raise ScribbleError(f"stroke {index} is for object {_short(object_id)} of {num_objects}")
+        if not isinstance(path, list | tuple | np.ndarray):
+            raise ScribbleError(f"stroke {index} has a path {_short(path)}; it must be a list of points")
+        if not len(path):
             raise ScribbleError(f"stroke {index} has an empty path")
-        for point in stroke["path"]:
-            try:
-                x, y = (float(value) for value in point)
-            except (TypeError, ValueError) as error:
-                raise ScribbleError(f"stroke {index} has a point {point!r}; it must be [x, y]") from error
-            if not (math.isfinite(x) and math.isfinite(y) and 0 <= x <= 1 and 0 <= y <= 1):
-                raise ScribbleError(f"stroke {index} has a point {[x, y]} outside [0, 1]")
+        for point in path:
+            if not (
+                isinstance(point, list | tuple | np.ndarray)
+                and len(point) == 2
+                and all(map(_is_number, point))
+            ):
+                raise ScribbleError(f"stroke {index} has a point {_short(point)}; it must be [x, y]")
+            if not (0 <= point[0] <= 1 and 0 <= point[1] <= 1):
+                raise ScribbleError(f"stroke {index} has a point {_short(point)} outside [0, 1]")
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (float, int) or (isinstance(value, Real) and not isinstance(value, bool))
+
+
+def _short(value: Any) -> str:
+    """A value as Python writes it, cut down to a few words however long or deep it is."""
+    return reprlib.repr(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
 def read_scribbles(
@@ -74,14 +95,14 @@ def read_scribbles(
     Raises:
         ScribbleError: what is wrong, with the file's name.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ScribbleError(f"{path}: not a readable JSON file ({error})") from error
+    content = _read_json(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("scribbles"), list):
         raise ScribbleError(f"{path}: not a DAVIS scribble file (no list 'scribbles')")
-    if sequence is not None and content.get("sequence") != sequence:
-        raise ScribbleError(f"{path}: drawn on sequence {content.get('sequence')!r}, not on {sequence!r}")
+    name = content.get("sequence", "")
+    if not isinstance(name, str):
+        raise ScribbleError(f"{path}: 'sequence' is {_short(name)}; it must be a name")
+    if sequence is not None and name != sequence:
+        raise ScribbleError(f"{path}: drawn on sequence {_short(name)}, not on {sequence!r}")
     frames = content["scribbles"]
     if num_frames is not None and len(frames) != num_frames:
         raise ScribbleError(f"{path}: lists {len(frames)} frames, the sequence has {num_frames}")
@@ -92,14 +113,29 @@ def read_scribbles(
             check_strokes(strokes, num_objects)
         except ScribbleError as error:
             raise ScribbleError(f"{path}: frame {index}, {error}") from error
-    return {"scribbles": frames, "sequence": str(content.get("sequence"))}
+    return {"scribbles": frames, "sequence": name}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ScribbleError(f"{path}: not a file")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ScribbleError(f"{path}: not a readable JSON file (too many levels)") from None
+    except OSError as error:
+        raise ScribbleError(f"{path}: not readable ({error.strerror})") from error
+    except ScribbleError:
+        raise
+    except ValueError as error:  # no UTF-8, no JSON, a number of more digits than Python reads
+        raise ScribbleError(f"{path}: not a readable JSON file ({error})") from error
 
 
 def write_scribbles(path: str | Path, scribbles: Scribbles) -> None:
-    """Write a DAVIS scribble file (whatever else a stroke carries, such as times, is kept)."""
+    """Write a DAVIS scribble file, whole or not at all; whatever else a stroke carries is kept."""
     for index, strokes in enumerate(scribbles["scribbles"]):
         try:
             check_strokes(strokes)
         except ScribbleError as error:
             raise ScribbleError(f"{path}: not written: frame {index}, {error}") from error
-    Path(path).write_text(json.dumps(scribbles))
+    write_text(path, json.dumps(scribbles))

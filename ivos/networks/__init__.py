@@ -6,7 +6,8 @@ from ivos.networks.backbone import Backbone
 from ivos.networks.checkpoint import CheckpointError
 from ivos.networks.decoder import Decoder
 from ivos.networks.imagenet import load_imagenet
-from ivos.networks.tnet import FrameFeatures, TNet, global_transfer, similarity, spread
+from ivos.networks.shipped import shipped_names, weights_file
+from ivos.networks.tnet import FrameFeatures, TNet, affinity, global_transfer, readout
 
 __all__ = [
     "ANet",
@@ -16,9 +17,11 @@ __all__ = [
     "Decoder",
     "FrameFeatures",
     "TNet",
+    "affinity",
     "global_transfer",
     "load",
     "load_imagenet",
-    "similarity",
-    "spread",
+    "readout",
+    "shipped_names",
+    "weights_file",
 ]

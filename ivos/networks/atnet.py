@@ -16,8 +16,10 @@ from ivos.networks.checkpoint import (
     strip_data_parallel,
     to_released_names,
 )
+from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.networks.tnet import Normalize, TNet
 
+FORMAT = 1  # of the files that ivos writes
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,6 +33,8 @@ class ATNet(nn.Module):
         normalize: see :class:`TNet`.
         use_global: see :class:`TNet`.
         use_local: see :class:`TNet`.
+        short_side: of the frames that the weights are trained for, in pixels; None: not known. It goes into
+            the files, and says to ``segmenter.short_side=trained`` at what size the networks see a video.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class ATNet(nn.Module):
         normalize: Normalize = "displacements",
         use_global: bool = True,
         use_local: bool = True,
+        short_side: int | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -51,6 +56,7 @@ class ATNet(nn.Module):
             "use_global": use_global,
             "use_local": use_local,
         }
+        self.short_side = short_side
         self.anet = ANet(width, depths, decoder_width)
         self.tnet = TNet(width, depths, decoder_width, normalize, use_global, use_local)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
@@ -82,9 +88,19 @@ class ATNet(nn.Module):
         """The state dict under the names of the authors' checkpoint."""
         return to_released_names(self.state_dict())
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights with what is needed to build the network again (:func:`load` reads it)."""
-        torch.save({"ivos": {"network": self.config}, "state_dict": self.state_dict()}, path)
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Write the weights with what is needed to build the network again (:func:`load` reads it).
+
+        Args:
+            path: the file.
+            half: parameters in half precision, which is half the size and as good for inference. The batch
+                norms' statistics stay in float32: their variances may be beyond what a half holds.
+        """
+        state = self.state_dict()
+        if half:
+            state |= {key: value.detach().half() for key, value in self.named_parameters()}
+        about = {"format": FORMAT, "network": self.config, "short_side": self.short_side}
+        torch.save({"ivos": about, "state_dict": state}, path)
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
         """Take over a checked state dict into a network built on the meta device."""
@@ -95,12 +111,19 @@ class ATNet(nn.Module):
         self.eval()
 
 
-def load(path: str | Path) -> ATNet:
-    """An :class:`ATNet` in eval mode from the authors' checkpoint or from one that ivos wrote.
+def load(path_or_name: str | Path) -> ATNet:
+    """An :class:`ATNet` in eval mode from a checkpoint, the authors' or one that ivos wrote, or by name.
+
+    Args:
+        path_or_name: a file; or shipped weights (:func:`ivos.networks.shipped_names`); or ``untrained``, the
+            network of the shipped weights ``small`` as it was before it learned anything.
 
     Raises:
         CheckpointError: one message that names the file and says why it is neither.
     """
+    if path_or_name == UNTRAINED and not Path(UNTRAINED).exists():
+        return _untrained()
+    path = weights_file(path_or_name)
     content = read(path)
     if "ivos" not in content:
         if not any(key.startswith("encoder_6ch.") for key in strip_data_parallel(content)):
@@ -110,10 +133,16 @@ def load(path: str | Path) -> ATNet:
             )
         return ATNet.from_released(path)
     try:
+        if (version := content["ivos"].get("format", FORMAT)) != FORMAT:
+            raise ValueError(f"format {version}, where this one reads {FORMAT}")
         config, state = content["ivos"]["network"], content["state_dict"]
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise TypeError("its state_dict is none")
+        _check_size(config)
         with torch.device("meta"):
             network = ATNet(**config)
-    except (KeyError, TypeError, ValueError) as error:
+        network.short_side = content["ivos"].get("short_side")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: written by ivos, but incomplete or by another version ({error!r})"
         ) from error
@@ -123,3 +152,18 @@ def load(path: str | Path) -> ATNet:
     check_state(state, network.state_dict(), f"{path} does not hold a network of {network.config}")
     network._adopt(state)
     return network
+
+
+def _check_size(config: Mapping[str, Any]) -> None:
+    """A network of absurd size would be built for minutes before its weights are found missing."""
+    sizes = [config["width"], config["decoder_width"], *config["depths"]]
+    if len(config["depths"]) != 4 or not all(type(size) is int and 0 < size <= 4096 for size in sizes):
+        raise ValueError(f"its sizes are {sizes}")
+    if sum(config["depths"]) > 256:
+        raise ValueError(f"its depths are {config['depths']}")
+
+
+def _untrained() -> ATNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ATNet(width=16, depths=(2, 2, 2, 2), decoder_width=32).eval()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ivos.errors import UserError
+from ivos.runtime.errors import UserError
 
 # Ours -> released, applied in this order to the dotted name of a parameter; each pair also reads backwards.
 _NAMES = [
@@ -87,11 +87,13 @@ def strip_data_parallel(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headline: str) -> None:
-    """Compare a state dict's keys and shapes with what a network needs.
+    """Compare a state dict's keys and shapes with what a network needs, and see that its numbers are some.
 
     Raises:
-        CheckpointError: the headline and every key that is missing, not known or misshapen.
+        CheckpointError: the headline and every key that is missing, not known or misshapen, or whose
+            tensor is not dense, of another kind of number, or holds what is not finite.
     """
+    sound = {key: value for key, value in state.items() if key in expected and _is_dense(value)}
     problems = {
         "missing": [key for key in expected if key not in state],
         "not known": [key for key in state if key not in expected],
@@ -100,10 +102,25 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headli
             for key, value in expected.items()
             if key in state and _shape(state[key]) != _shape(value)
         ],
+        "not dense": [key for key in state if isinstance(state[key], Tensor) and not _is_dense(state[key])],
+        "of another kind of number": [
+            f"{key} ({value.dtype})"
+            for key, value in sound.items()
+            if value.is_floating_point() != expected[key].is_floating_point()
+        ],
+        "not finite": [
+            key
+            for key, value in sound.items()
+            if value.is_floating_point() and not bool(torch.isfinite(value).all())
+        ],
     }
     lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
     if lines:
         raise CheckpointError("\n  ".join([f"{headline}:", *lines]))
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _shape(value: Any) -> str:

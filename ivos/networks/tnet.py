@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ivos.kernels import local_transfer
 from ivos.networks.backbone import Backbone
 from ivos.networks.decoder import Decoder, add_image, resize
-from kernels import local_transfer
 
 Normalize = Literal["displacements", "rows"]
 
@@ -26,23 +26,29 @@ class FrameFeatures:
     skip2: Tensor  # [B, decoder width, H/4, W/4]
 
 
-def similarity(annotated: Tensor, target: Tensor) -> Tensor:
+def affinity(annotated: Tensor, target: Tensor) -> Tensor:
     """How much each position of an annotated frame gives to each position of the target frame.
+
+    In float32 also for features of a half type and under autocast: the dot products reach thousands, where
+    neighbours among bfloat16's numbers are 8 to 16 apart.
 
     Args:
         annotated: image feature [B, C, h, w] of an annotated frame.
         target: image feature [B, C, h, w] of the target frame.
 
     Returns:
-        [B, h w, h w], dot products through a softmax over the target's positions (the last dimension).
+        [B, h w, h w], dot products through a softmax over the target's positions (the last dimension);
+        float32, or float64 for features of that type.
     """
-    return torch.softmax(annotated.flatten(2).transpose(1, 2) @ target.flatten(2), dim=2)
+    with torch.autocast(annotated.device.type, enabled=False):
+        first, second = (x if x.dtype == torch.float64 else x.float() for x in (annotated, target))
+        return torch.softmax(first.flatten(2).transpose(1, 2) @ second.flatten(2), dim=2)
 
 
-def spread(values: Tensor, weights: Tensor) -> Tensor:
-    """Move features [B N, D, h, w] of the N objects on B images along a :func:`similarity` [B, h w, h w]."""
+def readout(values: Tensor, weights: Tensor) -> Tensor:
+    """Move features [B N, D, h, w] of the N objects on B images along a :func:`affinity` [B, h w, h w]."""
     per_image = values.flatten(2).unflatten(0, (len(weights), -1)).flatten(1, 2)  # [B, N D, h w]
-    return (per_image @ weights).view(values.shape)
+    return (per_image @ weights.to(per_image.dtype)).view(values.shape)
 
 
 def global_transfer(annotated: Tensor, objects: Tensor, target: Tensor) -> Tensor:
@@ -60,7 +66,7 @@ def global_transfer(annotated: Tensor, objects: Tensor, target: Tensor) -> Tenso
         [B N, D, h, w].
     """
     frames = annotated.shape[1]
-    moved = [spread(objects[:, k], similarity(annotated[:, k], target)) for k in range(frames)]
+    moved = [readout(objects[:, k], affinity(annotated[:, k], target)) for k in range(frames)]
     return torch.stack(moved).mean(0) if frames > 1 else moved[0]
 
 
@@ -140,7 +146,7 @@ class TNet(nn.Module):
 
         Args:
             target: the target frame's features, of batch B.
-            previous: features of the frame before it in the direction of propagation.
+            previous: features of the frame before it in the direction of propagation; `local` is what counts.
             mask: that frame's probabilities [B N, 1, H, W].
             annotated: ``r5`` of the K annotated frames, [B, K, 32w, H/16, W/16].
             objects: A-Net's object features on them, [B N, K, 32w, H/16, W/16].

@@ -14,25 +14,62 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from torch import Tensor
 
-FIGURES = ("train/loss", "train/J")
+CURVES = ("train/loss", "train/iou")  # drawn from every step
+SHOWN = (*CURVES, "val/J")  # beside the progress
 
 
-def progress() -> Callback:
-    """A rich progress bar, or, where the output is no terminal, a line for each epoch."""
-    return ProgressBars(leave=True) if Console().is_terminal else ProgressLines()
+def progress(every: int = 10) -> Callback:
+    """A rich progress bar, or, where the output is no terminal, a line for each epoch.
+
+    Args:
+        every: steps from one look at the metrics to the next.
+    """
+    return ProgressBars(every, leave=True) if Console().is_terminal else ProgressLines()
 
 
 class ProgressBars(RichProgressBar):
-    """Lightning's, with epochs counted from 1."""
+    """Lightning's, with epochs counted from 1, and metrics that are asked for now and then.
+
+    Args:
+        every: steps from one look at the metrics to the next.
+        options: see :class:`pytorch_lightning.callbacks.RichProgressBar`.
+    """
+
+    def __init__(self, every: int = 10, **options: Any) -> None:
+        super().__init__(**options)
+        self._every = max(every, 1)
+        self._metrics: dict[str, str] = {}
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Those of now and then: a look at a number makes the CPU wait for a GPU."""
+        if trainer.global_step % self._every == 0 or not self._metrics:
+            self._metrics |= shown(trainer)
+        return {name.partition("/")[2]: value for name, value in self._metrics.items()}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What validation found is there."""
+        self._metrics |= shown(trainer)
+        super().on_validation_end(trainer, pl_module)
+
+    def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
+        """As many as 80 characters have room for."""
+        return [
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ]
 
     def _get_train_description(self, current_epoch: int) -> str:
         text = f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
         return f"{text:{len(self.validation_description)}}"  # of one width with the bar below
 
 
-class Summary(Callback):
+class PartsTable(Callback):
     """Prints the network's parts, their sizes, and whether this stage trains them."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,13 +113,15 @@ class ProgressLines(pl.callbacks.ProgressBar):
         """Epoch, and all that is known about it."""
         if not self._enabled or not trainer.is_global_zero:
             return
-        known = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shown = ("train/loss", "train/J", "val/J")
-        figures = ", ".join(f"{name} {known[name]:.3f}" for name in shown if name in known)
-        self._console.print(
-            f"{type(pl_module).__name__}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, "
-            f"step {trainer.global_step}: {figures}"
-        )
+        metrics = " ".join(f"{name} {value}" for name, value in shown(trainer).items())
+        epoch = f"{type(pl_module).__name__} {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._console.print(f"{epoch}, step {trainer.global_step}: {metrics}", soft_wrap=True)
+
+
+def shown(trainer: pl.Trainer) -> dict[str, str]:
+    """The metrics that there are of those beside the progress, in the fewest characters."""
+    known = trainer.callback_metrics
+    return {name: f"{float(known[name]):.3f}" for name in SHOWN if name in known}
 
 
 class Performance(Callback):
@@ -98,8 +137,9 @@ class Performance(Callback):
     """
 
     def __init__(self, every: int = 10) -> None:
+        self._every = max(every, 1)
         # seconds, of these waiting, samples
-        self._batches: deque[tuple[float, float, int]] = deque(maxlen=every)
+        self._batches: deque[tuple[float, float, int]] = deque(maxlen=self._every)
         self._end: float | None = None  # of the batch before
         self._start = 0.0
 
@@ -119,16 +159,20 @@ class Performance(Callback):
         begun = self._start if self._end is None else self._end
         samples = len(batch["names"]) * trainer.world_size
         self._batches.append((now - begun, self._start - begun, samples))
+        if (batch_idx + 1) % self._every == 0:  # a number of ours on a GPU's log makes the CPU wait for it
+            pl_module.log_dict(self._metrics(pl_module.device), batch_size=1)
+        self._end = time.perf_counter()
+
+    def _metrics(self, device: torch.device) -> dict[str, float]:
         seconds, waiting, samples = (sum(values) for values in zip(*self._batches, strict=True))
-        figures = {
+        metrics = {
             "speed/samples_per_second": samples / seconds,
             "speed/waiting_for_data": waiting / seconds,
             "memory/process_gib": peak_memory_gib(),
         }
-        if pl_module.device.type == "cuda":
-            figures["memory/gpu_gib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**30
-        pl_module.log_dict(figures, batch_size=1)
-        self._end = time.perf_counter()
+        if device.type == "cuda":
+            metrics["memory/gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        return metrics
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What comes now is no waiting."""
@@ -142,7 +186,7 @@ def peak_memory_gib() -> float:
 
 
 class LearningCurve(Callback):
-    """Draws loss and J, in training and in validation, against steps; goes on with a resumed run's curve.
+    """Draws loss, IoU in training and J in validation against steps; goes on with a resumed run's curve.
 
     Args:
         path: of the picture.
@@ -151,30 +195,32 @@ class LearningCurve(Callback):
 
     def __init__(self, path: str | Path, every: int = 10) -> None:
         self.path, self.every = Path(path), every
-        self.points: dict[str, list[list[float]]] = {}  # by figure: [step, value]
-        self._recent: dict[str, list[float]] = {}
+        self.points: dict[str, list[list[float]]] = {}  # by metric: [step, value]
+        self._recent: dict[str, list[Tensor]] = {}  # scalars, where the network is
 
     def state_dict(self) -> dict[str, Any]:
         """What has been drawn so far."""
-        return {"points": self.points, "recent": self._recent}
+        return {"points": self.points, "recent": {n: _floats(v) for n, v in self._recent.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self.points, self._recent = state_dict["points"], state_dict["recent"]
+        self.points = state_dict["points"]
+        self._recent = {n: [torch.tensor(v) for v in values] for n, values in state_dict["recent"].items()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Gather the figures of a step."""
-        for name in FIGURES:
-            value = trainer.callback_metrics.get(f"{name}_step", trainer.callback_metrics.get(name))
-            if value is not None:
-                self._recent.setdefault(name, []).append(float(value))
+        """Gather the metrics of a step."""
+        known = trainer.callback_metrics
+        for name in CURVES:
+            if name in known:
+                self._recent.setdefault(name, []).append(known[name].detach())
         if trainer.global_step % self.every == 0:
             for name, values in self._recent.items():
-                self.points.setdefault(name, []).append([trainer.global_step, sum(values) / len(values)])
+                mean = sum(_floats(values)) / len(values)
+                self.points.setdefault(name, []).append([trainer.global_step, mean])
             self._recent = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gather the figures of a validation."""
+        """Gather the metrics of a validation."""
         if not trainer.sanity_checking:
             for name, value in trainer.callback_metrics.items():
                 if name.startswith("val/"):
@@ -195,7 +241,7 @@ class LearningCurve(Callback):
             axes = left if name.endswith("loss") else right
             axes.plot(steps, values, **_style(name), label=name, markersize=4)
         left.set(xlabel="step", ylabel="loss")
-        right.set(xlabel="step", ylabel="J", ylim=(0, 1))
+        right.set(xlabel="step", ylabel="IoU, J", ylim=(0, 1))
         for axes in (left, right):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
@@ -207,6 +253,12 @@ class LearningCurve(Callback):
         left.set_ylim(0, 1.1 * max(losses, default=1.0))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.path, dpi=110)
+
+
+def _floats(values: list[Tensor]) -> list[float]:
+    """Scalars' values, by one look at their device."""
+    found: list[float] = torch.stack(values).tolist() if values else []
+    return found
 
 
 def _style(name: str) -> dict[str, Any]:

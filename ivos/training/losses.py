@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ivos.interaction.labels import VOID
 from ivos.networks.decoder import resize
+from ivos.video.labels import VOID
 
 
 class SegmentationLoss(nn.Module):
@@ -60,10 +60,42 @@ def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
     return ((error * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
 
 
-def jaccard(logits: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-    """Intersection over union [M] of thresholded logits and masks [M, 1, H, W]; two empty masks have 1."""
+def global_transfer_loss(weights: Tensor, masks: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of masks carried by the global transfer's weights alone against the target's masks.
+
+    Every position of the target takes the mean of the annotated positions' masks by what they give to it. So
+    that r5 learns what belongs together, which it does not learn through the decoder alone.
+
+    Args:
+        weights: see :func:`ivos.networks.affinity`, for each mask [M, h w, h w].
+        masks: uint8 [M, 1, H, W] of the annotated frame (0, 1, 255 void).
+        target: the same of the target frame; positions that a void pixel reaches are left out.
+    """
+    height, width = masks.shape[-2:]
+    side = round((height * width / weights.shape[-1]) ** 0.5)
+    size = (height // side, width // side)
+    given = F.adaptive_avg_pool2d((masks == 1).float(), size).flatten(1)
+    wanted = F.adaptive_avg_pool2d((target == 1).float(), size).flatten(1)
+    valid = (F.adaptive_max_pool2d((target == VOID).float(), size) == 0).flatten(1)
+    moved = (given[:, None] @ weights.float()).squeeze(1)
+    share = (moved / (weights.float().sum(1) + 1e-4)).clamp(1e-4, 1 - 1e-4)
+    each = F.binary_cross_entropy(share, wanted, reduction="none") * valid
+    return each.sum(1).mean() / valid.shape[1]
+
+
+def iou(predicted: Tensor, masks: Tensor) -> Tensor:
+    """Intersection over union [M] of a prediction, bool [M, 1, H, W], and masks [M, 1, H, W].
+
+    It is what training looks at: each object alone, void left out; two empty masks have 1. Validation and
+    sessions have the field's J (:mod:`ivos.metrics`), for which objects share a label map.
+    """
     valid = masks != VOID
-    predicted, truth = (logits.sigmoid() > threshold) & valid, (masks == 1) & valid
+    predicted, truth = predicted & valid, (masks == 1) & valid
     intersection = (predicted & truth).flatten(1).sum(1).float()
     union = (predicted | truth).flatten(1).sum(1).float()
     return torch.where(union == 0, 1.0, intersection / union.clamp(min=1))
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    """Mean of scalars; 0 of none."""
+    return torch.stack(values).mean() if values else torch.zeros(())

@@ -13,11 +13,14 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from ivos.engine.padding import Padding
-from ivos.interaction.palette import PALETTE
-from ivos.interaction.pictures import overlay
-from ivos.loggers import log_picture
+from ivos.interaction.clicks import translate
+from ivos.interaction.drawing import draw_strokes
 from ivos.networks import ATNet
-from ivos.training.validation import Round, SessionResult
+from ivos.runtime.loggers import log_picture
+from ivos.session import Round, mean_over
+from ivos.training.validation import SessionResult
+from ivos.video.overlay import overlay
+from ivos.video.palette import PALETTE
 
 Picture = NDArray[np.uint8]
 INCHES, PIXELS = 2.3, 256  # of a frame's longer side; smaller frames are enlarged before they are drawn on
@@ -102,20 +105,21 @@ def _rows(result: SessionResult) -> list[tuple[SessionResult, Round, int]]:
     """The sessions' rounds and frames that are shown."""
     first, last = result.rounds[0], result.rounds[-1]
     rows = [(result, first, first.frame)]
-    propagated = set(range(len(result.clip.frames))) - {each.frame for each in result.rounds}
-    if propagated:
-        worst = min(sorted(propagated), key=lambda frame: last.jaccard[frame].mean())
-        rows.append((result, last, worst))
+    quality = mean_over(last.jaccard, axis=1)
+    quality[[each.frame for each in result.rounds]] = np.nan
+    if not np.isnan(quality).all():
+        rows.append((result, last, int(np.nanargmin(quality))))
     return rows
 
 
 def _draw_row(axes: NDArray[Any], result: SessionResult, after: Round, frame: int, network: ATNet) -> None:
-    clip, number = result.clip, result.rounds.index(after) + 1
+    clip = result.clip
     image, truth, predicted = map(_enlarged, (clip.frames[frame], clip.labels[frame], after.masks[frame]))
     strokes = after.strokes if frame == after.frame else []
-    _show(axes[0], overlay(image, np.zeros_like(truth), strokes), f"{clip.name}, frame {frame}")
+    _show(axes[0], draw_strokes(image, translate(strokes, ["strokes"])), f"{clip.name}, frame {frame}")
     _show(axes[1], overlay(image, truth), "")
-    _show(axes[2], overlay(image, predicted), f"round {number}: J {after.jaccard[frame].mean():.2f}")
+    quality = f"J {mean_over(after.jaccard[frame]):.2f}"
+    _show(axes[2], overlay(image, predicted), f"round {after.number}: {quality}")
     if len(axes) == 4:
         neighbour = _neighbour(frame, after, len(clip.frames))
         if neighbour is None:

@@ -1,1 +1,0 @@
-"""Data sets and their LightningDataModules: DAVIS layout, synthetic video."""

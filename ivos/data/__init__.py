@@ -1,0 +1,1 @@
+"""Data sets in their layouts, synthetic video, and the datamodules that train on them."""

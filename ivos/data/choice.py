@@ -1,0 +1,69 @@
+"""What is opened where it depends on ``data.root``: the folder that it names, or something else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ivos.data.davis import DavisFolder
+from ivos.data.mixture import Mixture
+from ivos.data.synthetic import open_synthetic
+from ivos.video.files import DataError, listing
+from ivos.video.index import Index
+from ivos.video.video import VideoSet
+
+
+def folder_or_synthetic(
+    root: str | Path | None = None,
+    subset: str = "val",
+    sequences: Sequence[str] | None = None,
+    year: str = "2017",
+    resolution: str = "480p",
+    index: Index = True,
+    **synthetic: Any,
+) -> DavisFolder:
+    """The folder in DAVIS layout that is named or, without one, synthetic clips: ``conf/data/default.yaml``.
+
+    Args:
+        root: the folder; None for synthetic clips.
+        subset: see :class:`ivos.data.davis.DavisFolder`; of synthetic clips there are ``train`` and ``val``.
+        sequences: see there.
+        year: see there; of no matter to synthetic clips, as the next.
+        resolution: see there.
+        index: see there.
+        synthetic: see :func:`ivos.data.synthetic.open_synthetic`; of no matter to a folder.
+
+    Raises:
+        DataError: what is wrong with the folder, or with a parameter.
+    """
+    if root is None:
+        return open_synthetic(subset, sequences, index=index, **synthetic)
+    return DavisFolder(root, subset, sequences, year, resolution, index)
+
+
+def folder_or_mixture(
+    root: str | Path | None,
+    folder: Callable[..., DavisFolder],
+    sets: Mapping[str, partial[VideoSet]],
+    weights: Mapping[str, float],
+) -> DavisFolder | Mixture:
+    """The folder in DAVIS layout that is named, or, where none is, a mixture (``conf/data/anet.yaml``).
+
+    Args:
+        root: the folder; None for the mixture.
+        folder: opens it.
+        sets: see :class:`ivos.data.mixture.Mixture`; each knows its ``root``.
+        weights: see there.
+
+    Raises:
+        DataError: what is wrong with the folder or the sets, or both are named.
+    """
+    if root is None:
+        return Mixture(sets, weights)
+    named = [name for name, each in sets.items() if each.keywords.get("root") not in (None, root)]
+    if named:
+        raise DataError(
+            f"data.root={root} takes the place of all training data, but a folder is named for "
+            f"{listing(named)} too; name DAVIS by data.davis_root=FOLDER instead"
+        )
+    return folder(root=root)

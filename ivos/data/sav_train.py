@@ -1,0 +1,181 @@
+"""Unpack SA-V's training videos: ``uv run -m ivos.data.sav_train SAV_TRAIN OUTPUT``.
+
+They come as ``sav_000001.mp4`` with ``sav_000001_manual.json``, in folders sav_000, sav_001, ... or in one.
+The masks, run lengths of every fourth frame, and those frames are written in the layout of val and test,
+where :mod:`ivos.data.sav` reads them: ``OUTPUT/sav_train``. A video is there as a whole or not at all; the
+same command goes on where it was cut off.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.data.sav import FRAMES, MASKS
+from ivos.runtime.errors import UserError
+from ivos.runtime.files import write_text
+from ivos.video.files import DataError, by
+from ivos.video.names import name_fault
+from ivos.video.palette import write_labels
+from ivos.video.reader import Limits, open_source
+
+EVERY = 4  # frames of 24 a second, of which masks are 6
+_QUALITY = 95  # of the JPEGs
+_LISTS = {"manual": "_manual.json", "auto": "_auto.json"}
+
+
+def decode_rle(code: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """A mask uint8 [h, w] of 0 and 1 from COCO's compressed run lengths.
+
+    Runs go down the columns and begin with background. Each is a number in base 32, its lowest digit first,
+    in characters from ``0`` up; a digit with the bit 32 is not the last, and 16 in the last is the sign.
+    From the third on, runs are differences from the second last.
+
+    Args:
+        code: ``size`` (height, width) and ``counts``, as they are in COCO's and SA-V's JSON.
+
+    Raises:
+        ValueError: they are not of that form, or do not fill the mask.
+    """
+    height, width = (int(side) for side in code["size"])
+    runs: list[int] = []
+    value = shift = 0
+    for character in code["counts"]:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            raise ValueError(f"a character {character!r} in run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        value -= (digit & 16 and 1) << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift or min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"run lengths of {sum(runs)} pixels for a mask of {width}x{height}")
+    values = np.arange(len(runs), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def unpack(video: Path, output: Path, kinds: Sequence[str] = ("manual",)) -> str:
+    """Write the annotated frames of a video and its objects' masks; nothing where they are already there.
+
+    Args:
+        video: the mp4; its JSON files lie beside it.
+        output: folder that gets ``JPEGImages_24fps`` and ``Annotations_6fps``.
+        kinds: ``manual`` and ``auto``: which masks, numbered in this order.
+
+    Returns:
+        what is wrong with it, in a line; empty if nothing.
+    """
+    frames, masks = output / FRAMES / video.stem, output / MASKS / video.stem
+    if frames.is_dir():  # the last to be put in its place
+        return ""
+    for folder in (frames, masks):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=f".{video.stem}-") as aside:
+        try:
+            _write(video, Path(aside), kinds)
+        except DataError as error:
+            return str(error)
+        if masks.is_dir():  # of a process that was killed between the two
+            masks.rename(Path(aside) / "old")
+        (Path(aside) / "masks").rename(masks)
+        (Path(aside) / "frames").rename(frames)
+    return ""
+
+
+def _write(video: Path, folder: Path, kinds: Sequence[str]) -> None:
+    codes = [_read(video.with_name(video.stem + _LISTS[kind])) for kind in kinds]
+    length = min(map(len, codes))
+    (folder / "frames").mkdir()
+    written = 0
+    source = open_source(video, limits=Limits(frames=10**6))
+    for t, (frame, _) in enumerate(source.decode()):
+        if t % EVERY or t // EVERY >= length:
+            continue
+        objects = [code for each in codes for code in each[t // EVERY]]
+        for number, code in enumerate(objects):
+            mask = _decode(code, f"{video}: object {number} of frame {t}")
+            if mask.shape != frame.shape[:2]:
+                sizes = by(mask.shape[::-1]), by(frame.shape[1::-1])
+                raise DataError(f"{video}: masks of {sizes[0]}, frames of {sizes[1]}")
+            (place := folder / f"masks/{number:03d}").mkdir(parents=True, exist_ok=True)
+            write_labels(place / f"{t:05d}.png", mask)
+        name = str(folder / f"frames/{t:05d}.jpg")
+        if not cv2.imwrite(
+            name, np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        ):
+            raise DataError(f"{name}: cannot be written")
+        written += 1
+    if written < length or not (folder / "masks").is_dir():
+        raise DataError(f"{video}: {written} frames for masks of {length}, or no object")
+
+
+def _read(path: Path) -> list[list[Mapping[str, Any]]]:
+    try:
+        found: list[list[Mapping[str, Any]]] = json.loads(path.read_text())["masklet"]
+        if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
+            raise TypeError("masklet is no list of lists")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: missing") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no list of masklets of SA-V ({error})") from error
+    return found
+
+
+def _decode(code: Mapping[str, Any], what: str) -> NDArray[np.uint8]:
+    try:
+        return decode_rle(code)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{what}: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    words = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m ivos.data.sav_train", description=words)
+    parser.add_argument("videos", type=Path, help="folder with *.mp4 and *_manual.json, at any depth")
+    parser.add_argument("output", type=Path, help="gets a folder sav_train")
+    parser.add_argument("--kinds", nargs="+", choices=list(_LISTS), default=["manual"], help="of masklets")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args(arguments)
+    try:
+        return _unpack_all(options.videos, options.output / "sav_train", options.kinds, options.processes)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _unpack_all(folder: Path, output: Path, kinds: Sequence[str], processes: int) -> int:
+    videos = sorted(folder.rglob("*.mp4"))
+    if not videos:
+        raise DataError(f"{folder}: no videos (*.mp4)")
+    if processes < 1:
+        raise UserError(f"--processes: at least 1, got {processes}")
+    faults = [f"{path}: {fault}" for path in videos if (fault := name_fault(path.stem))]
+    if faults:
+        raise DataError(f"{folder}: unusable names", faults)
+    one: Callable[[Path], str] = partial(unpack, output=output, kinds=kinds)
+    with ProcessPoolExecutor(min(processes, len(videos))) as pool:
+        told = [line for line in pool.map(one, videos) if line]
+    names = [path.stem for path in videos if (output / FRAMES / path.stem).is_dir()]
+    write_text(output / "sav_train.txt", "".join(f"{name}\n" for name in names))
+    print(f"{len(names)} of {len(videos)} videos: {output}")
+    if told:
+        raise DataError(f"{folder}: left out", told)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Folders of stills: pictures with masks beside them, as sets of salient objects unpack (Cutie's ``static``).
+
+::
+
+    ROOT/DUTS-TR/ILSVRC2012_test_00000004.jpg, .png    a picture and its mask, of the same name
+    ROOT/fss/ab_wheel/1.jpg, 1.png                     folders within folders are looked into
+
+A mask is either of labels (with a palette, 255 is void) or a picture, white on black, of one object.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.data.places import folder_of
+from ivos.video.files import DataError, FileInfo, listing, read_cutout
+from ivos.video.index import Index, inspect_files
+from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+
+
+@dataclass(frozen=True)
+class Still(Video):
+    """A picture with its mask, as a video of one frame."""
+
+    def _read_file(self, path: Path) -> NDArray[np.uint8]:
+        return read_cutout(path)
+
+
+class Stills(VideoSet):
+    """The pictures with masks in some folders, each a video of a single frame: an immutable list.
+
+    A picture is called by its path without the suffix, with ``-`` for ``/``. Training makes clips of them by
+    a smooth motion, see :mod:`ivos.data.synthetic.stills`.
+
+    Args:
+        root: a folder; None: the default place, ``data/static``.
+        folders: of the root, to be looked into; None for all.
+        subset: how the set is called in messages.
+        index: see :func:`ivos.video.index.inspect_files`.
+        skip_faulty: leave pictures with faults out (without a mask, or with one that shows nothing), with a
+            word, instead of refusing the set.
+
+    Raises:
+        DataError: all that is wrong with the set, every offending file named.
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        folders: Sequence[str] | None = None,
+        subset: str = "all",
+        index: Index = True,
+        skip_faulty: bool = False,
+    ) -> None:
+        self.root, self.subset = folder_of("static", root, "data.stills_root"), subset
+        wanted = [self.root / name for name in folders] if folders is not None else [self.root]
+        missing = [str(folder) for folder in wanted if not folder.is_dir()]
+        if missing or not wanted:
+            raise DataError(f"stills: no such folder: {listing(missing) or 'none is chosen (data.folders)'}")
+        pairs = {
+            path: path.with_suffix(".png")
+            for folder in wanted
+            for path in sorted(folder.rglob("*.jpg"))
+            if path.is_file() and not path.name.startswith(".")
+        }
+        if not pairs:
+            raise DataError(f"{listing(map(str, wanted))}: no pictures (*.jpg, each with a mask *.png)")
+        there = [path for pair in pairs.items() for path in pair if path.is_file()]
+        inspected = inspect_files(there, self.root, index, cutouts=True)
+        found = (self._check(*pair, inspected) for pair in pairs.items())
+        self._videos = usable(found, self.root, subset, skip_faulty)
+
+    def _check(self, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
+        """The picture, or its problems, each led by a path."""
+        if mask not in inspected:
+            return [f"{mask}: missing"]
+        size, problems = check_files([image], [mask], inspected)
+        labels = tuple(sorted(inspected[mask].objects))
+        if not problems and not labels:
+            problems.append(f"{mask}: shows no object")
+        if problems:
+            return problems
+        name = "-".join(image.relative_to(self.root).with_suffix("").parts)
+        areas = areas_of([mask], inspected, labels)
+        return Still(name, (image,), (mask,), (), size, len(labels), areas, file_labels=labels)

@@ -1,0 +1,147 @@
+"""Sets of synthetic clips, kept under a name that holds all of their parameters and opened as DAVIS is."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ivos.data.davis import DavisFolder
+from ivos.data.synthetic.spec import SyntheticSpec
+from ivos.data.synthetic.sprites import picture_files, sprite_files
+from ivos.data.synthetic.writing import write_davis
+from ivos.runtime.options import NULL, whole
+from ivos.video.files import DataError
+from ivos.video.index import Index, user_cache
+
+VERSION = 3  # of the generator; a new one whenever the same parameters give other clips
+SUBSETS = ("train", "val")
+_LOCKS = ".locks"  # the folder of the locks of those who make a set
+
+
+def open_synthetic(
+    subset: str = "val",
+    sequences: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    num_workers: int | None = None,
+    index: Index = True,
+    **spec: Any,
+) -> DavisFolder:
+    """Synthetic clips, made unless they have been made before.
+
+    Args:
+        subset: ``train`` or ``val``, which share no clip.
+        sequences: see :class:`ivos.data.davis.DavisFolder`.
+        cache_dir: see :func:`synthetic_davis`.
+        num_workers: see :func:`write_davis`.
+        index: see :class:`ivos.data.davis.DavisFolder`.
+        spec: values of :class:`SyntheticSpec`.
+
+    Raises:
+        DataError: what is wrong with a parameter, or with the folder they are kept in.
+    """
+    if subset not in SUBSETS:
+        raise DataError(f"synthetic video has no subset {subset!r}; it has: {', '.join(SUBSETS)}")
+    if not (whole(1) | NULL).holds(num_workers):
+        raise DataError(
+            f"synthetic video: num_workers: must be {(whole(1) | NULL).words}, got {num_workers!r}"
+        )
+    try:
+        clips = SyntheticSpec(**spec, stream=subset)
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from error
+    return DavisFolder(
+        synthetic_davis(cache_dir, {subset: clips}, num_workers), subset, sequences, index=index
+    )
+
+
+def synthetic_davis(
+    cache_dir: str | Path | None, specs: Mapping[str, SyntheticSpec], num_workers: int | None = None
+) -> Path:
+    """A folder in DAVIS layout with these subsets, made unless it has been made before.
+
+    It is made aside and renamed when it is complete, so that a run that is killed leaves no half set behind
+    for one. Of several that ask for the same set one makes it and the others wait; what killed ones have left
+    behind is taken away.
+
+    Args:
+        cache_dir: where such folders are kept; None for ``ivos`` in the user's cache folder.
+        specs: by subset.
+        num_workers: see :func:`write_davis`.
+
+    Returns:
+        the folder, with ``parameters.json`` in it.
+
+    Raises:
+        DataError: the folder of sprites or backgrounds cannot be used, or ``cache_dir`` cannot.
+    """
+    text = json.dumps(_parameters(specs), indent=2, sort_keys=True)
+    home = Path(cache_dir) if cache_dir is not None else user_cache()
+    root = home / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if root.is_dir():
+        return root
+    try:
+        (home / _LOCKS).mkdir(parents=True, exist_ok=True)
+        with FileLock(_lock_of(root)):
+            if not root.is_dir():
+                _make(root, specs, text, num_workers)
+        _sweep(home)
+    except OSError as error:
+        raise DataError(
+            f"{home}: synthetic clips cannot be kept here ({error.strerror or error}); "
+            "name another folder by data.cache_dir=FOLDER"
+        ) from error
+    return root
+
+
+def _make(root: Path, specs: Mapping[str, SyntheticSpec], text: str, num_workers: int | None) -> None:
+    """Make a set; for the one who holds its lock."""
+    with _aside(root) as aside:
+        for subset, spec in specs.items():
+            write_davis(spec, aside, subset, num_workers)
+        (aside / "parameters.json").write_text(text + "\n")
+        aside.rename(root)
+
+
+@contextlib.contextmanager
+def _aside(root: Path) -> Iterator[Path]:
+    """An empty folder beside a set's to make it in; gone in the end, whatever happens meanwhile."""
+    aside = root.with_name(f".{root.name}.making")
+    shutil.rmtree(aside, ignore_errors=True)  # of one who was killed: the lock is ours
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(home: Path) -> None:
+    """Take away the half-made sets of makers who were killed: those whose lock nobody holds."""
+    for aside in home.glob(".synthetic-*"):
+        with contextlib.suppress(Timeout), FileLock(_lock_of(aside), timeout=0):
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    """The lock of those who make a set, of its folder or the one that it is made in."""
+    name = folder.name.removeprefix(".").removesuffix(".making")
+    return folder.with_name(_LOCKS) / f"{name}.lock"
+
+
+def _parameters(specs: Mapping[str, SyntheticSpec]) -> dict[str, Any]:
+    """All that the clips depend on; of the user's own pictures their names, sizes and times of change."""
+    found: dict[str, Any] = {"version": VERSION}
+    for subset, spec in specs.items():
+        found[subset] = dataclasses.asdict(spec)
+        files: list[Path] = []
+        if spec.backgrounds is not None:
+            files += picture_files(Path(spec.backgrounds))
+        if spec.sprites is not None:
+            files += [path for pair in sprite_files(spec.sprites) for path in pair]
+        found[f"{subset} pictures"] = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    return found

@@ -1,0 +1,77 @@
+"""Batches of mini-sequences by number."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from ivos.data.batches import Batch, MiniSequence, collate
+
+
+class NumberedLoader(DataLoader[MiniSequence]):
+    """Batches by number: goes on where it was when a checkpoint was written, within an epoch too.
+
+    Args:
+        mini_sequences: by number.
+        batch_size: mini-sequences of a batch.
+        num_batches: of an epoch.
+        rank: which of several processes this is.
+        world_size: how many there are; they take turns.
+        options: see :class:`torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        mini_sequences: Dataset[MiniSequence],
+        batch_size: int,
+        num_batches: int,
+        rank: int = 0,
+        world_size: int = 1,
+        **options: Any,
+    ) -> None:
+        numbers = _Numbers(batch_size, num_batches, rank, world_size)
+        super().__init__(mini_sequences, batch_sampler=numbers, collate_fn=collate, **options)  # type: ignore[arg-type]
+        self.numbers = numbers
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.numbers.done += 1
+            yield batch  # type: ignore[misc]
+
+    def state_dict(self) -> dict[str, int]:
+        """How far it is."""
+        return {"batches_done": self.numbers.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.numbers.done = state["batches_done"]
+
+
+class _Numbers:
+    """The numbers of the mini-sequences of each batch that is left of an epoch."""
+
+    def __init__(self, batch_size: int, num_batches: int, rank: int, world_size: int) -> None:
+        self.batch_size, self.num_batches = batch_size, num_batches
+        self.rank, self.world_size = rank, world_size
+        self.done = 0  # batches handed out in all epochs
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.done
+        for batch in range(start, (start // self.num_batches + 1) * self.num_batches):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+
+
+def workers_for(on_gpu: bool, processes: int) -> int:
+    """Loader processes for each of the training processes of a machine, by the cores that it grants them.
+
+    Beside a GPU they get all cores but one for each training process, up to 16 each; on a CPU, where training
+    itself needs the cores, a quarter of them. There is always one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // max(processes, 1)
+    return max(1, min(16, share - 1) if on_gpu else share // 4)

@@ -1,0 +1,222 @@
+"""Mini-sequences cut out of videos, with the strokes of a simulated user."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ivos.data.batches import MiniSequence
+from ivos.data.synthetic.stills import StillMotion
+from ivos.interaction.simulate import SimulatedUser
+from ivos.video.clip import Clip
+from ivos.video.files import DataError
+from ivos.video.labels import VOID
+from ivos.video.video import Video
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for newer versions
+
+import albumentations as A
+
+log = logging.getLogger(__name__)
+_ATTEMPTS = 8
+
+
+class MiniSequences(Dataset[MiniSequence]):
+    """Mini-sequences by number, without end: a function of (seed, number), whoever asks in whatever order.
+
+    A mini-sequence is an annotated frame that shows an object and some of the frames that follow it, forward
+    or backward; of a video that has masks on some frames alone, these are its frames. A square around a pixel
+    of an object is cut out of all of them and enlarged or reduced; where it reaches beyond the frame the
+    image is black and the mask void (255). Objects that are not on the annotated frame are left out; one that
+    vanishes later has empty masks from there on; frames on which nothing is known of an object
+    (``Video.known``) are void for it.
+
+    Args:
+        videos: what they are cut out of; only the frames that one needs are read.
+        num_frames: T, frames of a mini-sequence (1: single frames, for A-Net).
+        window: the frames that follow are drawn from this many after the annotated one; a shorter video
+            offers what it has. At least T - 1.
+        crop: side of its frames, in pixels, a multiple of 32.
+        zoom: smallest and largest enlargement.
+        short_side: the enlargement is that of frames whose shorter side is so many pixels, so that sets of
+            different sizes show objects alike; None: of the frames as they are.
+        max_objects: of a mini-sequence; which ones is drawn.
+        min_area: pixels of an object that can be annotated.
+        user: draws the strokes.
+        augment: albumentations that leave the size as it is, applied alike to all frames and masks.
+        stills: makes clips out of videos of a single frame where T is larger; None: they are left out.
+        seed: see above.
+
+    Raises:
+        DataError: no video can be used, or an argument cannot.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video | Clip],
+        num_frames: int = 5,
+        window: int = 7,
+        crop: int = 384,
+        zoom: tuple[float, float] = (1.0, 1.0),
+        short_side: int | None = None,
+        max_objects: int = 1,
+        min_area: int = 32,
+        user: SimulatedUser | None = None,
+        augment: Sequence[A.BasicTransform] = (),
+        stills: StillMotion | None = None,
+        seed: int = 0,
+    ) -> None:
+        if crop % 32 or crop <= 0:
+            raise DataError(f"crop: a multiple of 32 is needed, got {crop}")
+        if not 1 <= num_frames <= window + 1:
+            raise DataError(f"num_frames={num_frames}: with window={window}, 1 to {window + 1} are possible")
+        if not 0 < zoom[0] <= zoom[1]:
+            raise DataError(f"zoom: above 0 and in order, got {list(zoom)}")
+        self.num_frames, self.window, self.crop, self.zoom = num_frames, window, crop, zoom
+        self.short_side, self.max_objects, self.min_area = short_side, max_objects, min_area
+        self.stills, self.seed = stills, seed
+        self.user = user or SimulatedUser()
+        self.resize = A.Resize(crop, crop)
+        self.reduce = A.Resize(crop, crop, cv2.INTER_AREA)  # linear, it would pass over pixels
+        self.augment = A.Compose(list(augment))
+        found = [(video, self._starts(video)) for video in videos]
+        self.videos = [video for video, starts in found if len(starts)]
+        self.starts = [starts for _, starts in found if len(starts)]
+        self._report([video for video, starts in found if not len(starts)])
+
+    def _report(self, left_out: list[Video | Clip]) -> None:
+        """Name the videos that cannot be used; refuse to go on without any that can."""
+        total = len(self.videos) + len(left_out)
+        if not self.videos and self.num_frames > 1 and {len(video.areas) for video in left_out} == {1}:
+            raise DataError(
+                f"no clip to train on: all {total} are single images, where {self.num_frames} frames are "
+                "asked for; they can feed A-Net, and T-Net if they are made to move (data.samples.stills)"
+            )
+        if not self.videos:
+            raise DataError(
+                f"no clip to train on: of {total}, none has {self.num_frames} frames in a row that begin "
+                f"with an object of at least {self.min_area} pixels (num_frames, min_area)"
+            )
+        if left_out:
+            log.warning(
+                "%d of %d clips are left out, being shorter than %d frames or without objects: %s",
+                len(left_out), total, self.num_frames, ", ".join(video.name for video in left_out[:5]),
+            )  # fmt: skip
+
+    def _starts(self, video: Video | Clip) -> NDArray[np.int64]:
+        """What a mini-sequence can begin with: rows (frame, 1 forward or -1 backward)."""
+        last = len(video.areas) - 1
+        shown = np.flatnonzero((video.areas >= self.min_area).any(1)).tolist()
+        if last == 0 and self.stills:
+            return np.array([(t, 1) for t in shown], np.int64).reshape(-1, 2)
+        rows = [
+            (t, direction)
+            for t in shown
+            for direction, room in ((1, last - t), (-1, t))
+            if room >= self.num_frames - 1 and (self.num_frames > 1 or direction == 1)
+        ]
+        return np.array(rows, np.int64).reshape(-1, 2)
+
+    def __getitem__(self, number: int) -> MiniSequence:
+        """The mini-sequence of this number; see the class."""
+        rng = np.random.default_rng([self.seed, number])
+        index = int(rng.integers(len(self.videos)))
+        video = self.videos[index]
+        start, direction = self.starts[index][rng.integers(len(self.starts[index]))].tolist()
+        chosen = self._frames(start, direction, len(video.areas), rng)
+        visible = 1 + np.flatnonzero(video.areas[start] >= self.min_area)
+        whole = video.read(chosen)
+        visible = visible[np.isin(visible, whole[1][0])]  # what overlapping ones hide is not
+        for _ in range(_ATTEMPTS):  # the augmentation may push the objects out of the picture
+            objects = rng.permutation(visible)[: self.max_objects]
+            frames, labels = self._view(*whole, int(objects[0]), rng)
+            left = [label for label in objects if (labels[0] == label).any()]
+            if left:
+                break
+        objects = np.array(left or objects[:1])
+        masks = np.stack([np.where(labels == VOID, VOID, labels == label) for label in objects])
+        masks = masks.astype(np.uint8)
+        known = video.known[chosen][:, objects - 1].T  # of a still image that moves, on its one frame
+        masks[~np.broadcast_to(known, masks.shape[:2])] = VOID
+        return {
+            "name": f"{video.name}, frames {chosen}, objects {objects.tolist()}",
+            "frames": frames,
+            "masks": masks,
+            "interaction": np.stack([self.user(mask[0], rng) for mask in masks]),
+        }
+
+    def _frames(self, start: int, direction: int, length: int, rng: np.random.Generator) -> list[int]:
+        if length == 1:
+            return [start]
+        room = length - 1 - start if direction > 0 else start
+        steps = rng.permutation(min(self.window, room))[: self.num_frames - 1] + 1
+        return [start, *(start + direction * step for step in sorted(steps.tolist()))]
+
+    def _view(
+        self, frames: NDArray[np.uint8], labels: NDArray[np.uint8], label: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Frames [T, S, S, 3] and labels [T, S, S] around an object of the first one, augmented."""
+        size = labels.shape[1:]
+        zoom = float(np.exp(rng.uniform(*np.log(self.zoom))))
+        if self.short_side:
+            zoom *= self.short_side / min(size)
+        side = max(1, round(self.crop / zoom))
+        pixels = np.argwhere(labels[0] == label)
+        corner = [
+            _corner(int(pixel), side, length, rng)
+            for pixel, length in zip(pixels[rng.integers(len(pixels))], size, strict=True)
+        ]
+        frames, labels = _cut(frames, corner, side, 0), _cut(labels, corner, side, VOID)
+        resize = self.reduce if side >= 2 * self.crop else self.resize
+        resized = resize(images=frames, masks=labels)
+        frames, labels = resized["images"], resized["masks"]
+        if len(frames) < self.num_frames and self.stills:
+            frames, labels = self.stills(frames[0], labels[0], self.num_frames, rng)
+        self.augment.set_random_seed(int(rng.integers(2**31)))
+        result = self.augment(images=frames, masks=labels)
+        return np.ascontiguousarray(result["images"]), np.ascontiguousarray(result["masks"])
+
+
+class MixedMiniSequences(Dataset[MiniSequence]):
+    """Mini-sequences by number from several sets, each as often as its weight says.
+
+    Each is a function of (seed, number).
+
+    Args:
+        parts: those of each set, by name.
+        weights: of each set; they need not sum to 1.
+        seed: see above.
+    """
+
+    def __init__(self, parts: Mapping[str, MiniSequences], weights: Mapping[str, float], seed: int) -> None:
+        self.parts, self.seed = dict(parts), seed
+        self.shares = np.array([weights[name] for name in parts]) / sum(weights[name] for name in parts)
+
+    def __getitem__(self, number: int) -> MiniSequence:
+        """The mini-sequence of this number."""
+        # One number more than in MiniSequences: this draw says nothing about those.
+        rng = np.random.default_rng([self.seed, number, 1])
+        name = list(self.parts)[int(rng.choice(len(self.shares), p=self.shares))]
+        drawn = self.parts[name][number]
+        drawn["name"] = f"{name}: {drawn['name']}"
+        return drawn
+
+
+def _corner(pixel: int, side: int, size: int, rng: np.random.Generator) -> int:
+    """Where a square that holds a pixel begins: inside the frame if it fits, around all of it if not."""
+    if side >= size:
+        return int(rng.integers(size - side, 1))
+    return int(rng.integers(max(0, pixel - side + 1), min(pixel, size - side) + 1))
+
+
+def _cut(stack: NDArray[np.uint8], corner: Sequence[int], side: int, fill: int) -> NDArray[np.uint8]:
+    """[T, h, w, ...] -> [T, side, side, ...] from corner (row, column), which may lie outside."""
+    result = np.full((len(stack), side, side, *stack.shape[3:]), fill, np.uint8)
+    top, left = max(-corner[0], 0), max(-corner[1], 0)
+    part = stack[:, max(corner[0], 0) : corner[0] + side, max(corner[1], 0) : corner[1] + side]
+    result[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+    return result

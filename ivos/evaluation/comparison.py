@@ -1,0 +1,101 @@
+"""Several segmenters in the same DAVIS session, side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+from rich.table import Table
+
+from ivos.engine import Segmenter
+from ivos.evaluation.module import run_samples
+from ivos.evaluation.report import round_rows
+from ivos.runtime.files import write_text
+from ivos.session import Round, Sample, SessionSettings, all_samples, davis, mean_over
+from ivos.video.video import Video
+
+
+def compare(
+    segmenters: Mapping[str, Segmenter],
+    videos: Sequence[Video],
+    settings: SessionSettings,
+    folder: str | Path,
+    make_trainer: Callable[[], pl.Trainer],
+) -> pd.DataFrame:
+    """Run a session for each segmenter, on J and without a limit of time, so that no machine is too slow.
+
+    Args:
+        segmenters: by what they are called.
+        videos: of the session.
+        settings: of the session; its metric and its limit of time are left aside.
+        folder: each segmenter's ``report.csv`` goes into a folder of its own in here.
+        make_trainer: makes the trainer that runs a session.
+
+    Returns:
+        a row for each segmenter; mean J over objects and frames after each round (``round 1``, ...), and,
+        after the first and after the last one, over the frames not annotated so far (``propagated 1``, ...).
+    """
+    settings, rows = replace(settings, metric="J", max_time=None), {}
+    samples = all_samples(videos)
+    for name, segmenter in segmenters.items():
+        results = run_samples(
+            segmenter,
+            samples,
+            lambda sample: davis(sample, settings, "J"),
+            make_trainer(),
+            metric="J",
+            total=len(samples),
+        )
+        _write_report(Path(folder, name.replace(" ", "_").replace(",", "")), samples, results, settings)
+        rows[name] = _metrics(results)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _write_report(
+    folder: Path, samples: Sequence[Sample], results: Sequence[Sequence[Round]], settings: SessionSettings
+) -> None:
+    report = pd.concat(
+        [
+            round_rows(sample, scored, f"seed-{settings.seed}")
+            for sample, rounds in zip(samples, results, strict=True)
+            for scored in rounds
+        ],
+        ignore_index=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "report.csv", report.to_csv())
+
+
+def _metrics(results: Sequence[Sequence[Round]]) -> dict[str, float]:
+    """Means over all pairs of an object and a frame of all samples."""
+    last = len(results[0])
+
+    def mean(number: int, propagated: bool) -> float:
+        values = [rounds[number - 1].jaccard.copy() for rounds in results]
+        if propagated:
+            for quality, rounds in zip(values, results, strict=True):
+                quality[[each.frame for each in rounds[:number]]] = np.nan
+        return float(mean_over(np.concatenate([quality.ravel() for quality in values])))
+
+    found = {f"round {number}": mean(number, False) for number in range(1, last + 1)}
+    return found | {f"propagated {number}": mean(number, True) for number in sorted({1, last})}
+
+
+def comparison_table(scores: pd.DataFrame) -> Table:
+    """The scores for a terminal: a column for each segmenter, so that any number of rounds fits."""
+    table = Table(
+        title="Mean J after each round; propagated: on frames not annotated so far", title_style="bold"
+    )
+    table.add_column("", no_wrap=True)
+    for name in scores.index:
+        table.add_column(str(name), justify="right", min_width=5)
+    for column in scores.columns:
+        values = [f"{value:.3f}" for value in scores[column]]
+        table.add_row(column, *values, end_section=str(column) == f"round {_rounds(scores)}")
+    return table
+
+
+def _rounds(scores: pd.DataFrame) -> int:
+    return sum(str(column).startswith("round ") for column in scores.columns)

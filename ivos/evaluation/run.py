@@ -1,0 +1,138 @@
+"""An evaluation from its configuration: check, run, show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ivos.engine import Segmenter, takes_network
+from ivos.evaluation.evaluation import evaluate
+from ivos.evaluation.report import summary_table
+from ivos.evaluation.run_folder import RunFolder, report_folders
+from ivos.evaluation.watchers import MasksLayout
+from ivos.networks import load
+from ivos.networks.shipped import UNTRAINED, weights_file
+from ivos.runtime import loggers
+from ivos.runtime.command_line import is_first_process, sha256
+from ivos.runtime.composed import check_resume, check_values, make_trainer, resolved
+from ivos.runtime.errors import UserError
+from ivos.runtime.options import NULL, SEED, SWITCH, one_of, whole
+from ivos.session import ProtocolSettings, SessionSettings
+from ivos.video.video import Video
+
+RULES = {
+    "resume": SWITCH,
+    "save_masks": SWITCH,
+    "masks_layout": one_of(*get_args(MasksLayout)),
+    "save_overlays": SWITCH,
+    "session.seed": SEED,
+    "threads": whole(1),
+    "data.seed": SEED,
+    "data.num_workers": NULL | whole(1),
+}
+"""What options may be, beyond what those that take them check."""
+
+
+def run(cfg: DictConfig) -> None:
+    """Evaluate, as a Hydra job.
+
+    Raises:
+        UserError: (or another one from it) what is wrong with the configuration, the data or the checkpoint.
+    """
+    console = Console(highlight=False, markup=False, quiet=not is_first_process())
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    check_values(cfg, RULES)
+    settings = instantiate(cfg.session, _convert_="all")
+    check_resume(cfg.resume, "hydra.run.dir")
+    if is_first_process():  # before anything is loaded; the others would find what this one began
+        report_folders(folder, settings, cfg.resume)
+    pl.seed_everything(settings.seed, verbose=False)
+    segmenter = make_segmenter(cfg, console)
+    protocol: ProtocolSettings = instantiate(cfg.protocol)
+    videos = instantiate(cfg.data)
+    console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences", soft_wrap=True)
+    logged = [instantiate(options) for options in cfg.logger.values() if options]
+    trainer = make_trainer(cfg.trainer, logger=logged)
+    if cfg.resume:
+        say_what_is_done(folder, settings, protocol.videos(videos), console)
+    options = {
+        name: cfg[name] for name in ("save_masks", "masks_layout", "save_overlays", "resume", "threads")
+    }
+    origin = provenance(cfg, videos.root)
+    with loggers.closing():
+        loggers.log_configuration(logged, resolved(cfg))
+        summaries = evaluate(
+            segmenter, videos, settings, folder, trainer, provenance=origin, protocol=protocol, **options
+        )
+    console.print(summary_table(summaries))
+    console.print(f"Report, summary, rounds and curve: {folder}", soft_wrap=True)
+
+
+def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
+    """The segmenter; where it has a network, on that of the checkpoint or an untrained one."""
+    try:
+        make = get_object(cfg.segmenter._target_)
+    except ImportError as error:
+        raise UserError(
+            f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); the folder of a "
+            "module of your own has to be on PYTHONPATH (docs/protocols.md)"
+        ) from error
+    if not takes_network(make):
+        if any(override.startswith("checkpoint=") for override in HydraConfig.get().overrides.task):
+            raise UserError(
+                f"checkpoint={cfg.checkpoint}: this segmenter has no network of ours to load it into"
+            )
+        other: Segmenter = instantiate(cfg.segmenter)
+        return other
+    if not isinstance(cfg.checkpoint, str) or not cfg.checkpoint.strip():
+        raise UserError(
+            f"checkpoint={cfg.checkpoint or ''}: names nothing (an unset variable?); name a file, or "
+            f"checkpoint={UNTRAINED}"
+        )
+    if cfg.checkpoint == UNTRAINED:
+        network = instantiate(cfg.model)
+        console.print("Network: UNTRAINED (checkpoint=FILE); expect scores near zero.", soft_wrap=True)
+    else:
+        network = load(cfg.checkpoint)
+        console.print(f"Network: {cfg.checkpoint}", soft_wrap=True)
+    segmenter: Segmenter = instantiate(cfg.segmenter, network)
+    return segmenter
+
+
+def _last_cause(error: BaseException) -> str:
+    """What an import failed of, in one line: Hydra wraps it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def say_what_is_done(
+    folder: Path, settings: SessionSettings, videos: Sequence[Video], console: Console
+) -> None:
+    """A line for each run in which nothing is left to do."""
+    for place in report_folders(folder, settings, resume=True).values():
+        run = RunFolder(place, videos)
+        if not run.remaining():
+            console.print(
+                f"All {len(run.all)} samples are done; writing the reports again: {place}", soft_wrap=True
+            )
+
+
+def provenance(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
+    """What the numbers depend on besides the session's settings; see :func:`ivos.evaluation.evaluate`."""
+    with_network = takes_network(get_object(cfg.segmenter._target_))
+    found = dict[str, Any](checkpoint=None)
+    ours = with_network and cfg.checkpoint == UNTRAINED
+    if with_network and not ours:
+        found["checkpoint"] = f"sha256 {sha256(weights_file(cfg.checkpoint))}"
+    for group in ("segmenter", "model") if ours else ("segmenter",):
+        options = resolved(cfg[group])
+        found |= {f"{group}.{name}": value for name, value in options.items() if "memory" not in name}
+    found |= {f"data.{name}": cfg.data[name] for name in ("subset", "year", "resolution") if name in cfg.data}
+    found["data.root"] = str(Path(root).resolve())
+    return found

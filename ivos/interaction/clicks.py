@@ -1,0 +1,278 @@
+"""Clicks: what they are, the rules that simulated users click by, and the way between clicks and strokes.
+
+A point has the convention of a stroke's path: the pixel (x, y) of a frame of w x h is ``[x / w, y / h]``.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.interaction.strokes import Stroke
+from ivos.runtime.errors import UserError
+from ivos.video.labels import VOID
+
+ClickRule = Literal["S1", "S2"]
+PromptKind = Literal["strokes", "clicks"]
+
+
+class Click(TypedDict):
+    """A point that is on an object, or that is not.
+
+    ``point``: [x, y], each a share of the frame's width or height in [0, 1].
+    ``positive``: whether the object is there. A negative click says nothing about which other object is.
+    ``object_id``: 1..N.
+    """
+
+    point: list[float]
+    positive: bool
+    object_id: int
+
+
+Prompt = Stroke | Click
+
+
+class ErrorCentre(NamedTuple):
+    """Where a prediction of one object is most wrong: a pixel, and whether the object is missing there."""
+
+    x: int
+    y: int
+    missing: bool
+
+
+class ClickError(UserError):
+    """Clicks that cannot be used; the message says where and why."""
+
+
+def is_click(prompt: Any) -> TypeGuard[Click]:
+    """Whether a prompt is a click, else it is a stroke."""
+    return isinstance(prompt, dict) and "point" in prompt
+
+
+def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
+    """Raise :class:`ClickError` at the first click that is malformed.
+
+    Args:
+        clicks: what should be a list of :class:`Click`.
+        num_objects: the highest ``object_id`` allowed; None for any.
+    """
+    for index, click in enumerate(clicks):
+        if not isinstance(click, dict) or not {"point", "positive", "object_id"} <= set(click):
+            raise ClickError(f"click {index} is not an object with 'point', 'positive' and 'object_id'")
+        number = click["object_id"]
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ClickError(f"click {index} has object_id {number!r}; it must be 1, 2, ...")
+        if num_objects is not None and number > num_objects:
+            raise ClickError(f"click {index} is for object {number} of {num_objects}")
+        if not isinstance(click["positive"], bool):
+            raise ClickError(f"click {index} has positive {click['positive']!r}; it must be true or false")
+        try:
+            x, y = (float(value) for value in click["point"])
+        except (TypeError, ValueError) as error:
+            raise ClickError(f"click {index} has a point {click['point']!r}; it must be [x, y]") from error
+        if not (math.isfinite(x) and math.isfinite(y) and 0 <= x <= 1 and 0 <= y <= 1):
+            raise ClickError(f"click {index} has a point {[x, y]} outside [0, 1]")
+
+
+def error_centre(ground_truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> ErrorCentre | None:
+    """SAM 2's rule for the next click on an object (RITM's): the pixel deepest inside what is wrong.
+
+    The depth of a wrong pixel is its exact Euclidean distance to the nearest pixel that is not wrong in the
+    same way; outside the frame nothing is wrong. The deepest missing pixel is clicked where it is deeper than
+    the deepest superfluous one, else that one; among equals the first, row by row. Without a prediction
+    that is the centre of the object.
+
+    Args:
+        ground_truth: the object's mask [h, w].
+        prediction: of it [h, w].
+
+    Returns:
+        None where nothing is wrong (SAM 2's own function clicks the pixel (0, 0) away then).
+    """
+    missing, superfluous = ground_truth & ~prediction, prediction & ~ground_truth
+    depth_missing, y_missing, x_missing = _deepest(missing)
+    depth_superfluous, y_superfluous, x_superfluous = _deepest(superfluous)
+    if depth_missing > depth_superfluous:
+        return ErrorCentre(x_missing, y_missing, True)
+    if depth_superfluous:
+        return ErrorCentre(x_superfluous, y_superfluous, False)
+    return None
+
+
+def _deepest(region: NDArray[np.bool_]) -> tuple[float, int, int]:
+    """Depth, row and column of a region's deepest pixel; depth 0 for an empty region."""
+    x, y, width, height = cv2.boundingRect(region.view(np.uint8))
+    if not width:
+        return 0.0, 0, 0
+    inside = np.pad(region[y : y + height, x : x + width].view(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(depth[row, column]), int(row) - 1 + y, int(column) - 1 + x
+
+
+def click_on_error(
+    ground_truth: NDArray[np.integer], prediction: NDArray[np.integer], object_id: int
+) -> Click | None:
+    """The next click on an object by SAM 2's rule, see :func:`error_centre`; void pixels are never wrong.
+
+    Args:
+        ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
+        prediction: labels [h, w].
+        object_id: 1..N.
+    """
+    predicted = (prediction == object_id) & (ground_truth != VOID)
+    centre = error_centre(ground_truth == object_id, predicted)
+    return None if centre is None else _click(centre.x, centre.y, centre.missing, object_id, prediction.shape)
+
+
+def clicks_on_errors(
+    ground_truth: NDArray[np.integer],
+    prediction: NDArray[np.integer],
+    num_objects: int,
+    limit: int = 3,
+    min_area: int = 100,
+) -> list[Click]:
+    """CiVOS' rule S3: clicks at the centres of what survives of an error when it is eroded again and again.
+
+    Of each object's missing pixels (positive) and superfluous ones (negative) those that outlast all others
+    under erosion by a cross of five pixels fall into connected pieces; each of the first ``limit`` pieces,
+    row by row, is clicked at its pixel nearest to its mean, where the connected region of the error
+    around it has at least ``min_area`` pixels.
+
+    Args:
+        ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
+        prediction: labels [h, w]; all zeros asks for clicks on the objects themselves.
+        num_objects: N.
+        limit: positive clicks of an object at most, and as many negative ones.
+        min_area: regions of an error with fewer pixels are passed over.
+    """
+    clicks: list[Click] = []
+    for object_id in range(1, num_objects + 1):
+        true = ground_truth == object_id
+        predicted = (prediction == object_id) & (ground_truth != VOID)
+        for positive, error in ((True, true & ~predicted), (False, predicted & ~true)):
+            for x, y in _eroded_centres(error, limit, min_area):
+                clicks.append(_click(x, y, positive, object_id, error.shape))
+    return clicks
+
+
+def _eroded_centres(error: NDArray[np.bool_], limit: int, min_area: int) -> list[tuple[int, int]]:
+    """Pixels (x, y) at the centres of what survives the most erosions by a cross; see clicks_on_errors."""
+    if not error.any():
+        return []
+    padded = np.pad(error.view(np.uint8), 1)
+    erosions = cv2.distanceTransform(padded, cv2.DIST_L1, 3)[1:-1, 1:-1]  # city blocks: a cross' erosions
+    survivors = (erosions == erosions.max()).astype(np.uint8)
+    regions, sizes = _components(error.view(np.uint8))
+    pieces, _ = _components(survivors)
+    first = np.unique(pieces, return_index=True)
+    order = [label for _, label in sorted(zip(first[1], first[0], strict=True)) if label]
+    centres = []
+    for label in order[:limit]:
+        rows, columns = np.nonzero(pieces == label)
+        nearest = ((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin()
+        y, x = int(rows[nearest]), int(columns[nearest])
+        if sizes[regions[y, x]] >= min_area:
+            centres.append((x, y))
+    return centres
+
+
+def _components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Connected pieces [h, w] (neighbours at corners count), and the pixels of each."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    return np.asarray(pieces, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
+
+
+def clicks_from_strokes(strokes: Sequence[Stroke], rule: ClickRule = "S2", limit: int = 3) -> list[Click]:
+    """CiVOS' rules S1 and S2: the point of a scribble that is nearest to the mean of its points.
+
+    Every object is clicked there, positively, and the points of all others (the background among them) are
+    negative clicks of it: by S1 only where the background has been drawn on, by S2 always.
+
+    Args:
+        strokes: of one frame and round.
+        rule: S1 for one point an object, from all of its strokes together, or S2 for one of every stroke.
+        limit: of S2, points of an object at most.
+    """
+    points: dict[int, list[NDArray[np.float64]]] = {}
+    for stroke in strokes:
+        points.setdefault(stroke["object_id"], []).append(np.asarray(stroke["path"], np.float64))
+    chosen = {
+        label: [_middle(path) for path in (paths[:limit] if rule == "S2" else [np.concatenate(paths)])]
+        for label, paths in sorted(points.items())
+    }
+    with_negatives = rule == "S2" or 0 in chosen
+    clicks: list[Click] = []
+    for object_id in filter(None, chosen):
+        for label, middles in chosen.items():
+            if label == object_id or with_negatives:
+                own = label == object_id
+                clicks += [{"point": point, "positive": own, "object_id": object_id} for point in middles]
+    return clicks
+
+
+def _middle(path: NDArray[np.float64]) -> list[float]:
+    nearest: list[float] = path[((path - path.mean(axis=0)) ** 2).sum(axis=1).argmin()].tolist()
+    return nearest
+
+
+def strokes_from_clicks(clicks: Iterable[Click]) -> list[Stroke]:
+    """Clicks as strokes of one point each, which the brush makes a disc of a stroke's width.
+
+    A positive click is a stroke of its object. A negative one is a stroke of the background, unless another
+    object is clicked at the very point: then that one's stroke says it all.
+    """
+    clicks = list(clicks)
+    taken = {tuple(click["point"]) for click in clicks if click["positive"]}
+    strokes: list[Stroke] = []
+    for click in clicks:
+        if click["positive"]:
+            strokes.append({"path": [list(click["point"])], "object_id": click["object_id"]})
+        elif tuple(click["point"]) not in taken:
+            taken.add(tuple(click["point"]))
+            strokes.append({"path": [list(click["point"])], "object_id": 0})
+    return strokes
+
+
+def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
+    """What a segmenter takes: its attribute ``prompts`` (one kind or several), or strokes without one.
+
+    Raises:
+        UserError: the attribute names something else.
+    """
+    named = getattr(segmenter, "prompts", "strokes")
+    kinds = frozenset([named] if isinstance(named, str) else named)
+    if not kinds or not kinds <= {"strokes", "clicks"}:
+        raise UserError(
+            f"{type(segmenter).__name__}.prompts: strokes, clicks or both are possible, got {named!r}"
+        )
+    return kinds
+
+
+def translate(
+    prompts: Sequence[Prompt], kinds: Iterable[PromptKind], rule: ClickRule = "S2", limit: int = 3
+) -> list[Any]:
+    """Prompts in a kind that a segmenter understands.
+
+    Args:
+        prompts: of one frame and round.
+        kinds: what is understood; prompts of these kinds stay as they are.
+        rule: by which strokes become clicks, see :func:`clicks_from_strokes`.
+        limit: see there.
+    """
+    kinds = frozenset(kinds)
+    clicks = [prompt for prompt in prompts if is_click(prompt)]
+    strokes: list[Stroke] = [prompt for prompt in prompts if not is_click(prompt)]  # type: ignore[misc]
+    if "clicks" not in kinds:
+        return strokes + strokes_from_clicks(clicks)
+    if "strokes" not in kinds:
+        return clicks_from_strokes(strokes, rule, limit) + clicks
+    return list(prompts)
+
+
+def _click(x: int, y: int, positive: bool, object_id: int, shape: tuple[int, ...]) -> Click:
+    point = [x / shape[1], y / shape[0]]
+    return {"point": point, "positive": positive, "object_id": object_id}

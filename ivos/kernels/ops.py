@@ -1,0 +1,239 @@
+"""Registration with torch.library: which implementation runs, shapes for tracing, gradients, autocast.
+
+The ops are `ivos::correlation`, `ivos::local_transfer` and their gradients. They are opaque to
+torch.compile and torch.export, so that what runs is chosen when they run: the same exported program works
+with and without a GPU. The naive formulation is not behind them: it is ordinary PyTorch, differentiable by
+itself.
+"""
+
+import functools
+import logging
+import os
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ivos.kernels import cpu, cuda
+
+log = logging.getLogger("ivos.kernels")
+IMPLEMENTATIONS = ("naive", "torch", "cuda")
+NAMES = {
+    "naive": "one shifted product per displacement (the naive formulation)",
+    "torch": "matrix products in PyTorch",
+    "cuda": "the CUDA kernels",
+}
+
+
+def requested(implementation: str | None) -> str:
+    """The implementation asked for: the argument, else the environment variable IVOS_KERNEL, else "auto".
+
+    Raises:
+        ValueError: for a name that is none.
+    """
+    source, name = "implementation", implementation
+    if name is None:
+        source, name = "IVOS_KERNEL", os.environ.get("IVOS_KERNEL") or "auto"
+    if name not in ("auto", *IMPLEMENTATIONS):
+        raise ValueError(f"{source}: must be auto, {', '.join(IMPLEMENTATIONS)}, got {name!r}")
+    return name
+
+
+@functools.cache
+def _toolchain_missing() -> bool:
+    """Is a GPU machine without its compiler? Then say so, once."""
+    try:
+        cuda.toolchain()
+    except cuda.ToolchainMissing as error:
+        log.warning("The CUDA kernels cannot be compiled, a slower PyTorch path runs instead: %s", error)
+        return True
+    return False
+
+
+@functools.cache
+def say(implementation: str, device: str, dtype: torch.dtype) -> None:
+    """Log what runs, once for each device and type."""
+    log.info("Correlation on %s in %s: %s", device, str(dtype).removeprefix("torch."), NAMES[implementation])
+
+
+def choose(implementation: str, tensor: Tensor) -> ModuleType:
+    """The module that runs for `tensor`: for "auto" the kernels on an NVIDIA GPU, and PyTorch elsewhere.
+
+    Raises:
+        ValueError: for "cuda" where the tensor is not on an NVIDIA GPU, or is of another type than
+            the kernels take.
+        ToolchainMissing: for "cuda" where cuda-core or NVRTC is missing.
+    """
+    compiled = tensor.is_cuda and torch.version.hip is None and tensor.dtype in cuda.SCALARS
+    if implementation == "cuda" and not compiled:
+        raise ValueError(
+            "implementation: the CUDA kernels take float32, float16 and bfloat16 on an NVIDIA GPU, "
+            f"got {tensor.dtype} on {tensor.device}"
+        )
+    if implementation == "cuda":
+        cuda.toolchain()
+    elif implementation == "auto":
+        implementation = "cuda" if compiled and not _toolchain_missing() else "torch"
+    say(implementation, str(tensor.device), tensor.dtype)
+    return cuda if implementation == "cuda" else cpu
+
+
+@torch.library.custom_op("ivos::correlation", mutates_args=())
+def correlation(target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str) -> Tensor:
+    """The volume [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
+    return choose(implementation, target).correlation(target, reference, radius, dilation)
+
+
+@correlation.register_fake
+def _(target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str) -> Tensor:
+    batch, _, height, width = target.shape
+    return target.new_empty((batch, (2 * radius + 1) ** 2, height, width))
+
+
+@torch.library.custom_op("ivos::correlation_gradient", mutates_args=())
+def correlation_gradient(
+    grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int, implementation: str
+) -> Tensor:
+    """Gradient of the target (`displaced`: the reference) or, `transposed`, of the reference (the target)."""
+    chosen = choose(implementation, displaced)
+    return chosen.correlation_gradient(grad, displaced, transposed, radius, dilation)
+
+
+@correlation_gradient.register_fake
+def _(
+    grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int, implementation: str
+) -> Tensor:
+    return torch.empty_like(displaced, memory_format=torch.contiguous_format)
+
+
+def _keep_correlation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    target, reference, *ctx.options = inputs
+    ctx.save_for_backward(target, reference)
+
+
+def _correlation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    target, reference = ctx.saved_tensors
+    of_target = (
+        correlation_gradient(grad, reference, False, *ctx.options) if ctx.needs_input_grad[0] else None
+    )
+    of_reference = correlation_gradient(grad, target, True, *ctx.options) if ctx.needs_input_grad[1] else None
+    return of_target, of_reference, None, None, None
+
+
+correlation.register_autograd(_correlation_backward, setup_context=_keep_correlation)
+
+
+@torch.library.custom_op("ivos::local_transfer", mutates_args=())
+def local_transfer(
+    target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The moved masks, contiguous, and what the gradient needs again: see `cpu.local_transfer`.
+
+    Returns:
+        The moved masks [B, N, h, w] in the type of `mask`, the same in the type that sums are kept in
+        (empty where that is the same type), and the logarithm of the softmax's denominator [B, h, w].
+    """
+    moved, log_sum = choose(implementation, target).local_transfer(target, reference, mask, radius, dilation)
+    if moved.dtype == mask.dtype:
+        return moved, moved.new_empty(0), log_sum
+    return moved.to(mask.dtype), moved, log_sum
+
+
+@local_transfer.register_fake
+def _(
+    target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, _, height, width = mask.shape
+    wide = cpu.accumulation_type(mask.dtype)
+    exact = mask.new_empty(0 if wide == mask.dtype else mask.shape, dtype=wide)
+    moved = torch.empty_like(mask, memory_format=torch.contiguous_format)
+    return moved, exact, mask.new_empty((batch, height, width), dtype=wide)
+
+
+@torch.library.custom_op("ivos::local_transfer_gradient", mutates_args=())
+def local_transfer_gradient(
+    grad: Tensor,
+    target: Tensor,
+    reference: Tensor,
+    mask: Tensor,
+    moved: Tensor,
+    log_sum: Tensor,
+    of_features: bool,
+    of_mask: bool,
+    radius: int,
+    dilation: int,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of target, reference and mask, contiguous; empty where not asked for."""
+    chosen = choose(implementation, target)
+    grads = chosen.local_transfer_gradient(
+        grad, target, reference, mask, moved, log_sum, (of_features, of_mask), radius, dilation
+    )
+    a, b, c = (target.new_empty(0) if one is None else one for one in grads)
+    return a, b, c
+
+
+@local_transfer_gradient.register_fake
+def _(
+    grad: Tensor,
+    target: Tensor,
+    reference: Tensor,
+    mask: Tensor,
+    moved: Tensor,
+    log_sum: Tensor,
+    of_features: bool,
+    of_mask: bool,
+    radius: int,
+    dilation: int,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    wanted = ((target, of_features), (reference, of_features), (mask, of_mask))
+    a, b, c = (
+        torch.empty_like(x, memory_format=torch.contiguous_format) if want else x.new_empty(0)
+        for x, want in wanted
+    )
+    return a, b, c
+
+
+def _keep_local_transfer(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    target, reference, mask, *ctx.options = inputs
+    moved, exact, log_sum = output
+    ctx.mark_non_differentiable(exact, log_sum)
+    ctx.exact = moved.dtype != log_sum.dtype
+    ctx.save_for_backward(target, reference, mask, exact if ctx.exact else moved, log_sum)
+
+
+def _local_transfer_backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad
+    of_features = needs[0] or needs[1]
+    grads = local_transfer_gradient(grad, *ctx.saved_tensors, of_features, needs[2], *ctx.options)
+    return *(one if need else None for one, need in zip(grads, needs, strict=False)), None, None, None
+
+
+local_transfer.register_autograd(_local_transfer_backward, setup_context=_keep_local_transfer)
+
+
+def _cast(op: Any, device_type: str) -> Any:
+    """The op under autocast: tensors in autocast's type (float64 stays), as for PyTorch's products."""
+
+    def run(*args: Any) -> Any:
+        with torch.autocast(device_type, enabled=False):
+            return op(*args)
+
+    def cast_and_run(*args: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device_type)
+        return run(*(cast(x, dtype) if isinstance(x, Tensor) else x for x in args))
+
+    return cast_and_run
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Autocast's own rule: any floating type but float64."""
+    return tensor if tensor.dtype == torch.float64 or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+_library = torch.library.Library("ivos", "FRAGMENT")
+for _op in (correlation, local_transfer):
+    for _device_type, _key in (("cuda", "AutocastCUDA"), ("cpu", "AutocastCPU")):
+        _library.impl(_op._opoverload, _cast(_op, _device_type), _key)

@@ -1,0 +1,37 @@
+"""The weights that come with ivos, by name; each has a card beside it, NAME.md."""
+
+from pathlib import Path
+
+from ivos.networks.checkpoint import CheckpointError
+
+FOLDER = Path(__file__).parent / "weights"
+UNTRAINED = "untrained"
+
+
+def shipped_names() -> list[str]:
+    """Names of the weights that come with ivos."""
+    return sorted(path.stem for path in FOLDER.glob("*.pt"))
+
+
+def weights_file(path_or_name: str | Path) -> Path:
+    """The file of a checkpoint, or of shipped weights by their name; a file of that name comes first.
+
+    Raises:
+        CheckpointError: there is neither; where it may have been meant for a name, the names are listed.
+    """
+    path = Path(path_or_name)
+    shipped = FOLDER / f"{path_or_name}.pt"
+    if path.is_file() or not _is_name(path_or_name):
+        return path
+    if not shipped.is_file():
+        names = ", ".join([*shipped_names(), UNTRAINED])
+        raise CheckpointError(
+            f"{path_or_name}: no such file, and no such weights come with ivos, but: {names}"
+        )
+    return shipped
+
+
+def _is_name(path_or_name: str | Path) -> bool:
+    return (
+        isinstance(path_or_name, str) and Path(path_or_name).name == path_or_name and "." not in path_or_name
+    )

@@ -1,0 +1,1 @@
+"""What the programs share: errors, the command line, files, loggers, sweeps."""

@@ -1,0 +1,395 @@
+"""A segmenter without weights: GrabCut from the strokes, optical flow from frame to frame. OpenCV alone."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
+from ivos.runtime.errors import UserError
+from ivos.segmenters.baselines import copy_nearest
+
+Image = NDArray[np.uint8]  # RGB [h, w, 3]
+Labels = NDArray[np.uint8]  # [h, w]
+Floats = NDArray[np.float32]
+
+_FLOWS_KEPT = 2000  # of 0.8 MB at 432x240
+_REACH, _CORRECTS, _MARGIN = 1 / 5, 1 / 12, 1.6  # of a point, see cut_out
+
+
+@dataclass
+class _State:
+    """A video between rounds (h, w: the size that the work is done at)."""
+
+    full_size: tuple[int, int]  # (height, width) of the frames as they came
+    images: list[Image]
+    colours: list[Floats]  # [h, w, 3] CIE Lab
+    grey: list[NDArray[np.uint8]]
+    num_objects: int
+    probabilities: NDArray[np.float16]  # [T, h, w, N]
+    strokes: dict[int, list[Stroke]] = field(default_factory=dict)
+    passes: dict[tuple[int, int], dict[int, Floats]] = field(default_factory=dict)  # see _interval
+    flows: OrderedDict[tuple[int, int], Floats] = field(default_factory=OrderedDict)
+
+
+class CopySegmenter:
+    """No propagation: every frame has the mask of the nearest annotated one.
+
+    Follows :class:`ivos.engine.Segmenter`.
+
+    Annotated frames are cut out by :func:`cut_out`; of two as near as each other, the earlier one counts.
+    """
+
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes",)
+
+    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+        """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        self._frames, self._num_objects = frames, num_objects
+        self._masks = np.zeros(frames.shape[:3], np.uint8)
+        self._strokes: dict[int, list[Stroke]] = {}
+
+    def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
+        """Cut out the frame, copy; see :meth:`ivos.engine.Segmenter.interact`."""
+        mask = self.preview(frame, strokes)
+        self._strokes.setdefault(frame, []).extend(strokes)
+        self._masks[frame] = mask
+        copy_nearest(self._masks, self._strokes)
+        return self._masks.copy()
+
+    def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
+        """The frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        check_strokes(strokes, self._num_objects)
+        previous = self._masks[frame] if self._strokes else None
+        drawn = [*self._strokes.get(frame, []), *strokes]
+        return cut_out(self._frames[frame], drawn, self._num_objects, previous)
+
+
+class FlowSegmenter:
+    """Segments interactively without any network (follows :class:`ivos.engine.Segmenter`).
+
+    The annotated frame is cut out by :func:`cut_out`. From there its objects go from frame to frame in both
+    directions, to the next annotated frame on either side: each pixel takes the mean of what it is in the
+    frame before, in the one before that and in the annotated frame itself, along DIS optical flow, each
+    weighted by how alike the colours are at the flow's two ends and how well the flow back agrees. In a band
+    along the outline the result is drawn to the image's edges by a guided filter (He et al., 2010). Between
+    two annotated frames the two passes are blended by the distances.
+
+    Args:
+        short_side: frames are worked on at this size of their shorter side, if they are larger.
+        flow: quality of the flow: ``fine`` (to single pixels) or ``fast`` (DIS' preset).
+        colour_scale: mean difference of colour (Lab) at which a reference's weight has fallen to 1/e.
+        flow_scale: the same for the flow there and back, in pixels.
+        band: half the width of the band that is refined, in pixels; 0 for no refinement.
+        softness: of the guided filter, as a variance of colours in [0, 1].
+    """
+
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes",)
+
+    def __init__(
+        self,
+        short_side: int | None = 240,
+        flow: str = "fine",
+        colour_scale: float = 6.0,
+        flow_scale: float = 2.0,
+        band: int = 4,
+        softness: float = 1e-3,
+    ) -> None:
+        if short_side is not None and short_side < 16:
+            raise UserError(f"segmenter.short_side: at least 16 pixels, or null, got {short_side}")
+        if flow not in ("fine", "fast"):
+            raise UserError(f"segmenter.flow: {flow!r} is neither fine nor fast")
+        for name, value, low in (
+            ("colour_scale", colour_scale, 1e-6),
+            ("flow_scale", flow_scale, 1e-6),
+            ("band", band, 0),
+            ("softness", softness, 1e-12),
+        ):
+            if value < low:
+                raise UserError(f"segmenter.{name}: at least {low:g}, got {value}")
+        self.short_side, self.flow = short_side, flow
+        self.colour_scale, self.flow_scale = colour_scale, flow_scale
+        self.band, self.softness = band, softness
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        if flow == "fine":
+            self._dis.setFinestScale(0)
+            self._dis.setPatchStride(3)
+            self._dis.setGradientDescentIterations(25)
+            self._dis.setVariationalRefinementIterations(5)
+
+    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+        """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        height, width = frames.shape[1:3]
+        scale = min(1.0, (self.short_side or height) / min(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        images = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) if scale < 1 else f for f in frames]
+        self._video = _State(
+            full_size=(height, width),
+            images=[np.asarray(image, np.uint8) for image in images],
+            colours=[_lab(image) for image in images],
+            grey=[np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images],
+            num_objects=num_objects,
+            probabilities=np.zeros((len(frames), size[1], size[0], num_objects), np.float16),
+        )
+
+    def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
+        """Cut out the frame, propagate; see :meth:`ivos.engine.Segmenter.interact`."""
+        video = self._video
+        mask = self._cut(frame, strokes)
+        video.strokes.setdefault(frame, []).extend(strokes)
+        video.probabilities[frame] = _one_hot(mask, video.num_objects)
+        self._propagate(frame)
+        return np.stack([self._at_full_size(p) for p in video.probabilities])
+
+    def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
+        """The frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        return self._at_full_size(_one_hot(self._cut(frame, strokes), self._video.num_objects))
+
+    def _cut(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
+        """The frame with new strokes, at the size that is worked at."""
+        video = self._video
+        check_strokes(strokes, video.num_objects)
+        previous = _most_probable(video.probabilities[frame]) if video.strokes else None
+        drawn = [*video.strokes.get(frame, []), *strokes]
+        return cut_out(video.images[frame], drawn, video.num_objects, previous)
+
+    def _at_full_size(self, probabilities: NDArray[np.generic]) -> Labels:
+        height, width = self._video.full_size
+        return _most_probable(_layers(cv2.resize(np.asarray(probabilities, np.float32), (width, height))))
+
+    def _propagate(self, frame: int) -> None:
+        """Do the intervals beside a newly annotated frame again; those further away stay as they are."""
+        video = self._video
+        annotated, last = sorted(video.strokes), len(video.images) - 1
+        before = max((a for a in annotated if a < frame), default=None)
+        after = min((a for a in annotated if a > frame), default=None)
+        self._interval(before, frame, range(0 if before is None else before + 1, frame))
+        self._interval(frame, after, range(frame + 1, last + 1 if after is None else after))
+
+    def _interval(self, left: int | None, right: int | None, inside: range) -> None:
+        """Frames between two annotated ones, or beyond the first or last of them."""
+        forward = {} if left is None else self._pass(left, inside)
+        backward = {} if right is None else self._pass(right, inside[::-1])
+        for t in inside:
+            if left is None or right is None:
+                self._video.probabilities[t] = forward[t] if right is None else backward[t]
+            else:
+                share = (t - left) / (right - left)
+                self._video.probabilities[t] = (1 - share) * forward[t] + share * backward[t]
+
+    def _pass(self, source: int, targets: Iterable[int]) -> dict[int, Floats]:
+        """Probabilities [h, w, N] of the targets, each from those before it and from the source."""
+        video = self._video
+        done = {source: np.asarray(video.probabilities[source], np.float32)}
+        order = [source]
+        for t in targets:
+            done[t] = self._refine(t, self._carry(t, {r: done[r] for r in {source, *order[-2:]}}))
+            order.append(t)
+        return done
+
+    def _carry(self, target: int, references: dict[int, Floats]) -> Floats:
+        """The mean of the references along the flow, weighted by how far it can be trusted."""
+        video = self._video
+        total: Floats = np.zeros_like(next(iter(references.values())))
+        weights: Floats = np.full(total.shape[:2], 1e-9, np.float32)
+        for reference, probabilities in references.items():
+            there, back = self._flow(target, reference), self._flow(reference, target)
+            mismatch = np.linalg.norm(there + _warp(back, there), axis=2)
+            colour = np.abs(_warp(video.colours[reference], there) - video.colours[target]).sum(axis=2)
+            doubt = cv2.blur(colour / self.colour_scale + mismatch / self.flow_scale, (7, 7))
+            weight = np.exp(-doubt) + 1e-6 / abs(target - reference)
+            total += weight[..., None] * _layers(_warp(probabilities, there))
+            weights += weight
+        return np.asarray(total / weights[..., None], np.float32)
+
+    def _flow(self, start: int, end: int) -> Floats:
+        """Where each pixel of one frame is on another: [h, w, 2] (x, y), in pixels."""
+        flows = self._video.flows
+        if (start, end) not in flows:
+            nothing = np.zeros((*self._video.grey[0].shape, 2), np.float32)
+            grey = self._video.grey
+            flows[start, end] = np.asarray(self._dis.calc(grey[start], grey[end], nothing), np.float32)
+            if len(flows) > _FLOWS_KEPT:
+                flows.popitem(last=False)
+        flows.move_to_end((start, end))
+        return flows[start, end]
+
+    def _refine(self, target: int, probabilities: Floats) -> Floats:
+        """Draw the outlines to the edges of the image, in a band along them."""
+        if not self.band:
+            return probabilities
+        guide = _Guide(np.asarray(self._video.colours[target] / 100, np.float32), self.band, self.softness)
+        refined = np.empty_like(probabilities)
+        for index in range(probabilities.shape[2]):
+            refined[..., index] = guide.filter(probabilities[..., index])
+        return refined.clip(0, 1)
+
+
+def cut_out(
+    image: Image, strokes: Sequence[Stroke], num_objects: int, previous: Labels | None = None
+) -> Labels:
+    """Cut the objects out of one frame by GrabCut (Rother et al., 2004), each against all else.
+
+    A stroke of a single point, which is what a click becomes, does not tell the object's size. Around it a
+    fifth of the frame's shorter side is probable or, where the object has a mask that lacks the point, a
+    twelfth; 1.6 times as far is possible, and what is cut out hangs together with a stroke or that mask.
+
+    Args:
+        image: RGB [h, w, 3].
+        strokes: all that were drawn on the frame.
+        num_objects: N.
+        previous: what the frame's labels were before these strokes; None for a first look.
+
+    Returns:
+        labels [h, w]; where two objects claim a pixel, the one whose strokes are nearer has it.
+    """
+    height, width = image.shape[:2]
+    drawn, points = np.full((height, width), -1, np.int16), np.zeros((height, width), bool)
+    for stroke in strokes:
+        pixels = rasterise([stroke], height, width) > 0.3
+        drawn[pixels], points[pixels] = stroke["object_id"], len(stroke["path"]) == 1
+    labels, nearest = np.zeros((height, width), np.uint8), np.full((height, width), np.inf, np.float32)
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    for label in range(1, num_objects + 1):
+        own, before = drawn == label, None if previous is None else previous == label
+        if not own.any() and (before is None or not before.any()):
+            continue
+        inside = _grab_cut(bgr, own, own & points, (drawn >= 0) & ~own, before)
+        anchor = own if own.any() else inside
+        distance = _distance(anchor)
+        taken = inside & (distance < nearest)
+        labels[taken], nearest[taken] = label, distance[taken]
+    for label in range(num_objects + 1):
+        labels[drawn == label] = label
+    return labels
+
+
+def _grab_cut(
+    bgr: Image,
+    own: NDArray[np.bool_],
+    points: NDArray[np.bool_],
+    others: NDArray[np.bool_],
+    previous: NDArray[np.bool_] | None,
+) -> NDArray[np.bool_]:
+    """One object: its strokes, which of them are points, all other strokes, what it was before.
+
+    Far from all of its own is background.
+    """
+    near, probable, context = _surroundings(own, points, previous)
+    marks = np.full(own.shape, cv2.GC_BGD, np.uint8)
+    marks[near] = cv2.GC_PR_BGD
+    if previous is not None:
+        marks[previous] = cv2.GC_PR_FGD
+    marks[probable & (marks == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
+    marks[others], marks[own] = cv2.GC_BGD, cv2.GC_FGD
+    foreground = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
+    inside = np.count_nonzero(foreground[context])
+    if min(inside, foreground[context].size - inside) < 10:  # too few for five Gaussians
+        return np.asarray(foreground)
+    cut = np.ascontiguousarray(marks[context])
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)  # of the k-means that its Gaussians start from
+    cv2.grabCut(np.ascontiguousarray(bgr[context]), cut, (0, 0, 1, 1), *models, 5, cv2.GC_INIT_WITH_MASK)
+    foreground[:] = False
+    foreground[context] = (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
+    if points.any():
+        _, pieces = cv2.connectedComponents(foreground.view(np.uint8))
+        foreground &= np.isin(pieces, pieces[own if previous is None else own | previous])
+    return np.asarray(foreground)
+
+
+def _surroundings(
+    own: NDArray[np.bool_], points: NDArray[np.bool_], previous: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[slice, slice]]:
+    """Where an object may be [h, w], where it probably is [h, w], and what part of the frame to look at."""
+    near, probable, lines = np.zeros_like(own), np.zeros_like(own), own & ~points
+    support = lines if previous is None else lines | previous
+    if support.any():
+        near[_grown(support, 0.2)] = True
+    if lines.any():
+        longer = max(cv2.boundingRect(lines.view(np.uint8))[2:])
+        probable |= _distance(lines) < 0.12 * longer
+    fresh = points if previous is None else points & ~previous
+    if fresh.any():
+        reach = (_REACH if previous is None else _CORRECTS) * min(own.shape)
+        distance = _distance(fresh)
+        near |= distance < _MARGIN * reach
+        probable |= distance < reach
+    return near, probable, _grown(near, 0.3) if points.any() else _grown(support, 0.55)
+
+
+def _distance(mask: NDArray[np.bool_]) -> Floats:
+    """Of every pixel to the nearest of the mask."""
+    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5), np.float32)
+
+
+def _grown(mask: NDArray[np.bool_], share: float) -> tuple[slice, slice]:
+    """A mask's bounding box, larger on each side by a share of its longer side."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    margin = int(share * max(width, height)) + 8
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
+
+
+def _most_probable(probabilities: NDArray[np.floating]) -> Labels:
+    """Give each pixel [..., N] to its most probable object, if that is more probable than not."""
+    best = probabilities.argmax(axis=-1)
+    return np.where(probabilities.max(axis=-1) > 0.5, best + 1, 0).astype(np.uint8)
+
+
+def _one_hot(labels: Labels, num_objects: int) -> NDArray[np.bool_]:
+    return np.asarray(labels[..., None] == np.arange(1, num_objects + 1))
+
+
+def _lab(image: Image) -> Floats:
+    return np.asarray(cv2.cvtColor(np.asarray(image / 255, np.float32), cv2.COLOR_RGB2LAB), np.float32)
+
+
+def _layers(image: NDArray[np.generic]) -> Floats:
+    """[h, w] as [h, w, 1]: OpenCV drops a last axis of one."""
+    return np.asarray(image if image.ndim == 3 else image[..., None], np.float32)
+
+
+def _warp(image: Floats, flow: Floats) -> Floats:
+    """What is at the flow's end, [h, w, ...]."""
+    height, width = flow.shape[:2]
+    columns = np.asarray(flow[..., 0] + np.arange(width), np.float32)
+    rows = np.asarray(flow[..., 1] + np.arange(height)[:, None], np.float32)
+    layers = _layers(image)
+    four = [layers[..., i : i + 4] for i in range(0, layers.shape[2], 4)]  # OpenCV takes four at a time
+    parts = [
+        _layers(cv2.remap(part, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        for part in four
+    ]
+    warped = np.concatenate(parts, axis=2)
+    return warped if image.ndim == 3 else np.asarray(warped[..., 0])
+
+
+class _Guide:
+    """He's guided filter with a colour image as its guide: near each pixel the output is linear in it."""
+
+    def __init__(self, guide: Floats, radius: int, softness: float) -> None:
+        self.guide, self.side = guide, 2 * radius + 1
+        self.mean = self._box(guide)
+        pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+        products = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[:3]], -1))
+        rest = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[3:]], -1))
+        covariance = np.empty((*guide.shape, 3), np.float32)
+        for (i, j), product in zip(
+            pairs, np.moveaxis(np.concatenate([products, rest], -1), -1, 0), strict=True
+        ):
+            covariance[..., i, j] = covariance[..., j, i] = product - self.mean[..., i] * self.mean[..., j]
+        self.inverse = np.linalg.inv(covariance + softness * np.eye(3, dtype=np.float32))
+
+    def _box(self, image: Floats) -> Floats:
+        return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
+
+    def filter(self, target: Floats) -> Floats:
+        """The target [h, w], drawn to the guide's edges."""
+        mean = self._box(target)
+        covariance = self._box(self.guide * target[..., None]) - self.mean * mean[..., None]
+        slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)
+        offset = mean - (slope * self.mean).sum(axis=-1)
+        return np.asarray((self._box(slope) * self.guide).sum(axis=-1) + self._box(offset), np.float32)

@@ -1,0 +1,173 @@
+"""SAM 2.1, EdgeTAM and SAM 3's tracker, through transformers (the extra ``sam2``)."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as nnf
+
+from ivos.interaction import Click, PromptKind
+from ivos.interaction.clicks import check_clicks
+from ivos.runtime.errors import UserError
+
+_MODELS = {
+    "sam2_video": "Sam2VideoModel",
+    "edgetam_video": "EdgeTamVideoModel",
+    "sam3_tracker_video": "Sam3TrackerVideoModel",
+}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
+    """A model of transformers from a folder, or by its name on the hub.
+
+    Args:
+        checkpoint: a folder that ``save_pretrained`` wrote, or a name such as facebook/sam2.1-hiera-tiny.
+        download: fetch it from the hub where it is not on this machine yet.
+
+    Raises:
+        UserError: transformers is missing, or there is no such model on this machine.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise UserError(
+            f'segmenter=sam2 needs transformers ({error}); install it: pip install "ivos[sam2]"'
+        ) from error
+    try:
+        config = transformers.AutoConfig.from_pretrained(checkpoint, local_files_only=not download)
+        kind = config.model_type if config.model_type in _MODELS else f"{config.model_type}_video"
+        if kind not in _MODELS:
+            raise UserError(
+                f"segmenter.checkpoint: {checkpoint} is a {config.model_type}, none of {', '.join(_MODELS)}"
+            )
+        model = getattr(transformers, _MODELS[kind])
+        return model.from_pretrained(checkpoint, local_files_only=not download).eval()
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        hint = "" if download else "; segmenter.download=true fetches it from the hub"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"segmenter.checkpoint: {checkpoint} cannot be loaded ({reason}){hint}") from error
+
+
+class Sam2Segmenter:
+    """SAM 2 with clicks (follows :class:`ivos.engine.Segmenter`).
+
+    Every round adds its clicks to the frame's, and the whole video is segmented again from all clicked
+    frames. A clicked frame conditions the others, whether it had been tracked before or not. An object is
+    tracked from its first click on. transformers' processor, which needs torchvision, is not used: frames are
+    resized by an area-preserving bilinear filter, so that masks may differ by single pixels.
+
+    Args:
+        checkpoint: see :func:`load_sam2`; or the model itself.
+        download: likewise.
+        device: where it runs; None for a GPU where there is one.
+    """
+
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("clicks",)
+
+    def __init__(self, checkpoint: Any, download: bool = False, device: str | None = None) -> None:
+        if checkpoint is None:
+            raise UserError("segmenter.checkpoint: name a folder or a model of the hub, for segmenter=sam2")
+        model = load_sam2(checkpoint, download) if isinstance(checkpoint, str | Path) else checkpoint
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).eval()
+        module = import_module(type(model).__module__)
+        self._session_type = next(
+            value for name, value in vars(module).items() if name.endswith("VideoInferenceSession")
+        )
+
+    @torch.inference_mode()
+    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+        """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        self._size, self._num_objects = frames.shape[1:3], num_objects
+        side = self._side = self._image_side()
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        video = torch.empty(len(frames), 3, side, side)
+        for target, frame in zip(video, frames, strict=True):
+            image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None] / 255
+            small = nnf.interpolate(image, (side, side), mode="bilinear", antialias=True)[0]
+            target.copy_((small - mean) / std)
+        self._session = self._session_type(
+            video=video,
+            video_height=frames.shape[1],
+            video_width=frames.shape[2],
+            inference_device=self.device,
+            dtype=next(self.model.parameters()).dtype,
+        )
+        self._masks = np.zeros(frames.shape[:3], np.uint8)
+        self._clicked: set[int] = set()
+
+    def _image_side(self) -> int:
+        size = self.model.config.image_size
+        return int(size if isinstance(size, int) else max(size))
+
+    @torch.inference_mode()
+    def interact(self, frame: int, prompts: Sequence[Click]) -> NDArray[np.uint8]:
+        """Add clicks, segment the video again; see :meth:`ivos.engine.Segmenter.interact`."""
+        check_clicks(prompts, self._num_objects)
+        clicked = self._add(frame, prompts)
+        if not clicked:
+            return self._masks.copy()
+        first = self._condition(frame, clicked)
+        self._masks[frame] = first
+        start = min(self._clicked)
+        for reverse in (False, True):
+            for output in self.model.propagate_in_video_iterator(
+                self._session, start_frame_idx=start, reverse=reverse
+            ):
+                self._masks[output.frame_idx] = self._labels(output)
+        return self._masks.copy()
+
+    def _add(self, frame: int, prompts: Sequence[Click]) -> list[int]:
+        """Give the frame's clicks, old and new, to the session; the objects that have new ones."""
+        session, scale = self._session, torch.tensor([float(self._side), float(self._side)])
+        known = set(session.obj_ids)
+        objects = sorted({click["object_id"] for click in prompts})
+        positive = {click["object_id"] for click in prompts if click["positive"]}
+        objects = [number for number in objects if number in known | positive]  # not by what it is not
+        for number in objects:
+            own = [click for click in prompts if click["object_id"] == number]
+            points = torch.tensor([click["point"] for click in own]) * scale
+            labels = torch.tensor([int(click["positive"]) for click in own], dtype=torch.int32)
+            index = session.obj_id_to_idx(number)
+            before = session.point_inputs_per_obj[index].get(frame)
+            inputs = {"point_coords": points[None, None], "point_labels": labels[None, None]}
+            if before is not None:
+                inputs = {name: torch.cat([before[name].cpu(), inputs[name]], dim=2) for name in inputs}
+            session.add_point_inputs(index, frame, inputs)
+            session.remove_mask_inputs(index, frame)
+        session.obj_with_new_inputs = list(objects)
+        return objects
+
+    def _condition(self, frame: int, clicked: Sequence[int]) -> NDArray[np.uint8]:
+        """Segment the clicked frame, and have it condition the others.
+
+        transformers files a frame that was tracked before as tracked, and propagation then computes it again
+        without its clicks. Where it conditions already, it would get no memory of its new mask.
+        """
+        session = self._session
+        for index in map(session.obj_id_to_idx, clicked):
+            if frame in session.frames_tracked_per_obj[index]:
+                session.output_dict_per_obj[index]["cond_frame_outputs"].pop(frame, None)
+        labels = self._labels(self.model(inference_session=session, frame_idx=frame))
+        for index in map(session.obj_id_to_idx, clicked):
+            outputs = session.output_dict_per_obj[index]
+            if frame in outputs["non_cond_frame_outputs"]:
+                outputs["cond_frame_outputs"][frame] = outputs["non_cond_frame_outputs"].pop(frame)
+        self._clicked.add(frame)
+        return labels
+
+    def _labels(self, output: Any) -> NDArray[np.uint8]:
+        """The object of the highest logit, where that is above zero, at the frames' size."""
+        logits = output.pred_masks.float()
+        logits = nnf.interpolate(logits, self._size, mode="bilinear", align_corners=False)[:, 0]
+        best, index = logits.max(dim=0)
+        numbers = torch.tensor([0, *output.object_ids], dtype=torch.uint8, device=index.device)
+        labels = numbers[torch.where(best > 0, index + 1, 0)]
+        return labels.cpu().numpy()

@@ -1,0 +1,247 @@
+"""Protocols of clicks: CiVOS' in the DAVIS session, and SAM 2's, offline and online."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.interaction.clicks import click_on_error, clicks_on_errors
+from ivos.runtime.options import NULL, Rule, check_options, number, whole
+from ivos.session.davis import DavisProtocol, davis, ground_truth, truth_to_correct, worst_frame
+from ivos.session.metrics import mean_over
+from ivos.session.objects import split_objects
+from ivos.session.rounds import Prompt, Round, Scores
+from ivos.session.rounds import Protocol as SessionProtocol
+from ivos.session.sample import Sample
+from ivos.session.settings import Metric, SessionSettings
+from ivos.video.labels import most_telling_frames
+from ivos.video.video import Video
+
+Masks = NDArray[np.uint8]
+
+
+class ProtocolSettings(Protocol):
+    """A protocol as it is configured."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports."""
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a session may have fewer rounds than the settings say, with time left."""
+
+    def adapt(self, settings: SessionSettings) -> SessionSettings:
+        """The session's settings as far as the protocol has its own."""
+
+    def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
+        """What it is run on."""
+
+    def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
+        """The protocol of one decoded sample."""
+
+    def seconds(self, num_frames: int, prompted: int) -> float | None:
+        """What a user would take by the protocol's own model, for a video; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Davis:
+    """The DAVIS session with the robot's strokes."""
+
+    ends_early: ClassVar[bool] = False
+    name: str = "davis"
+
+    def adapt(self, settings: SessionSettings) -> SessionSettings:
+        """As they are."""
+        return settings
+
+    def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
+        """As they are."""
+        return videos
+
+    def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
+        """See :func:`ivos.session.davis.davis`."""
+        return davis(sample, settings, metric)
+
+    def seconds(self, num_frames: int, prompted: int) -> float | None:
+        """The session's clock counts."""
+        return None
+
+
+class ClickUser:
+    """Clicks on errors by CiVOS' rule S3, see :func:`ivos.interaction.clicks.clicks_on_errors`."""
+
+    def __init__(self, sample: Sample, clicks: int, min_area: int) -> None:
+        self.sample, self.clicks, self.min_area = sample, clicks, min_area
+
+    def first(self) -> Prompt:
+        """Clicks on the objects themselves, on the most telling frame."""
+        clip = self.sample.clip
+        frame = most_telling_frames(clip.labels, clip.num_objects)[0]
+        return self.correct(np.zeros_like(clip.labels), frame, 0)
+
+    def correct(self, masks: Masks, frame: int, number: int) -> Prompt:
+        """Clicks on what is wrong on a frame."""
+        truth, num_objects = truth_to_correct(self.sample.clip, masks, frame), self.sample.clip.num_objects
+        clicks = clicks_on_errors(truth, masks[frame], num_objects, self.clicks, self.min_area)
+        return Prompt(frame, clicks)
+
+
+@dataclass(frozen=True)
+class DavisClicks(Davis):
+    """The DAVIS session with clicks in place of strokes: CiVOS' strategy S3 (Vujasinovic et al., 2022).
+
+    Attributes:
+        clicks: positive clicks of an object and round at most, and as many negative ones.
+        min_area: regions of an error with fewer pixels are passed over.
+    """
+
+    name: str = "davis_clicks"
+    clicks: int = 3
+    min_area: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self, clicks=whole(1), min_area=whole(1))
+
+    def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
+        """Frames are chosen as in the DAVIS session."""
+        user = ClickUser(sample, self.clicks, self.min_area)
+        return DavisProtocol(sample, user, metric, settings.max_interactions, settings.max_time)
+
+
+@dataclass(frozen=True)
+class Sam2Offline:
+    """SAM 2's offline protocol (Ravi et al., 2024, E.1.2), object by object.
+
+    Pass 1 has ``clicks`` clicks on the first frame that shows the object; each later one as many more on the
+    frame of lowest IoU, and the whole video is segmented again from all of them. Each click is on the centre
+    of what is wrong after the clicks before it (:func:`ivos.interaction.clicks.error_centre`).
+
+    Attributes:
+        frames: prompted at most: rounds.
+        clicks: on each.
+        click_seconds, look_seconds, watch_seconds: a user's time for a click, for finding a frame, and for
+            watching 300 frames; an offline user watches the video once for each frame.
+    """
+
+    ends_early: ClassVar[bool] = True  # where no frame is left, or none is bad
+    name: str = "sam2_offline"
+    frames: int = 8
+    clicks: int = 3
+    click_seconds: float = 1.5
+    look_seconds: float = 1.0
+    watch_seconds: float = 30.0
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        times = dict.fromkeys(("click_seconds", "look_seconds", "watch_seconds"), number(0))
+        _check(self, frames=whole(1, 16), clicks=whole(1), threshold=number(0, 1) | NULL, **times)
+
+    def adapt(self, settings: SessionSettings) -> SessionSettings:
+        """A round for each prompted frame, and no clock."""
+        return replace(settings, max_interactions=self.frames, max_time=None)
+
+    def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
+        """One for each object."""
+        return split_objects(videos)
+
+    def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
+        """The protocol of one object."""
+        return Sam2Protocol(sample, self.frames, self.clicks, self.threshold)
+
+    def seconds(self, num_frames: int, prompted: int) -> float:
+        """(watching + looking + clicking) for each prompted frame."""
+        watching = self.watch_seconds * num_frames / 300
+        return (watching + self.look_seconds + self.click_seconds * self.clicks) * prompted
+
+
+@dataclass(frozen=True)
+class Sam2Online(Sam2Offline):
+    """SAM 2's online protocol: one pass forward, with a pause for clicks where the mask is bad.
+
+    As offline, but the next prompted frame is the first one after the last where IoU is below ``threshold``,
+    and prompts count for later frames only. The user watches the video once.
+    """
+
+    name: str = "sam2_online"
+    threshold: float | None = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, threshold=number(0, 1))
+
+    def seconds(self, num_frames: int, prompted: int) -> float:
+        """Watching once, looking and clicking for each prompted frame."""
+        each = self.look_seconds + self.click_seconds * self.clicks
+        return self.watch_seconds * num_frames / 300 + each * prompted
+
+
+class Sam2Protocol:
+    """SAM 2's protocols on one object.
+
+    Args:
+        sample: decoded, of one object.
+        frames: prompted at most.
+        clicks: on each.
+        threshold: None for the offline protocol; the IoU below which the online one pauses.
+    """
+
+    max_seconds = None
+
+    def __init__(self, sample: Sample, frames: int, clicks: int, threshold: float | None) -> None:
+        clip = sample.clip
+        if clip.num_objects != 1:
+            raise ValueError(f"{clip.name}: one object is needed, there are {clip.num_objects}")
+        self.max_rounds, self.clicks, self.threshold = frames, clicks, threshold
+        self._labels, self._known = clip.labels, clip.known
+        self._truth = ground_truth(clip)
+        self._asked: list[int] = []
+        self._kept = np.zeros_like(clip.labels)
+
+    def first(self) -> Prompt:
+        """The first click, on the first frame that shows the object."""
+        frame = int((self._labels == 1).any(axis=(1, 2)).argmax())
+        return self._prompt(frame, self._kept)
+
+    def refine(self, prompt: Prompt, mask: Masks) -> Prompt | None:
+        """One more click on what is wrong with the frame's mask now; None where there have been enough."""
+        click = None if len(prompt.strokes) >= self.clicks else self._click(prompt.frame, mask)
+        return None if click is None else Prompt(prompt.frame, [click])
+
+    def accept(self, masks: Masks, frame: int) -> Masks:
+        """The masks as they count: online, frames before the prompted one stay as they were."""
+        if self.threshold is not None:
+            masks = np.concatenate([self._kept[:frame], masks[frame:]])
+        self._kept = masks
+        return masks
+
+    def score(self, masks: Masks) -> Scores:
+        """J and F; NaN before the object's begin."""
+        measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
+        return Scores(*(np.where(self._known, values, np.nan) for values in measured))
+
+    def next(self, last: Round) -> Prompt | None:
+        """The first click on the next frame; None where no frame needs one."""
+        quality = mean_over(last.jaccard, axis=1)
+        if self.threshold is None:
+            if len(self._asked) == np.count_nonzero(~np.isnan(quality)):
+                return None
+            return self._prompt(worst_frame(quality, self._asked), last.masks)
+        later = range(self._asked[-1] + 1, len(quality))
+        bad = next((t for t in later if quality[t] < self.threshold), None)
+        return None if bad is None else self._prompt(bad, last.masks)
+
+    def _prompt(self, frame: int, masks: Masks) -> Prompt:
+        self._asked.append(frame)
+        click = self._click(frame, masks[frame])
+        return Prompt(frame, [] if click is None else [click])
+
+    def _click(self, frame: int, mask: Masks) -> Any:
+        return click_on_error(self._labels[frame], mask, 1)
+
+
+def _check(settings: Any, **rules: Rule) -> None:
+    options = {"protocol": {name: getattr(settings, name) for name in rules}}
+    check_options(options, {f"protocol.{name}": rule for name, rule in rules.items()})

@@ -1,0 +1,97 @@
+"""What can be seen to be wrong with a run before it begins to work."""
+
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from ivos.networks import load
+from ivos.runtime.composed import check_resume, make_trainer
+from ivos.runtime.errors import UserError
+from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, above, number, whole
+from ivos.training.checkpoints import LAST, check_last
+
+RULES = {
+    "resume": SWITCH,
+    "score": SWITCH,
+    "checkpoint_artifacts": SWITCH,
+    "seed": SEED,
+    "weights": NULL | TEXT,
+    "trainer.gradient_clip_val": NULL | above(0),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.log_every_n_steps": whole(1),
+    "stages.*.trainer.max_epochs": whole(1),
+    "stages.*.data.batch_size": whole(1),
+    "stages.*.data.num_batches": whole(1),
+    "stages.*.data.num_workers": NULL | whole(0),
+    "stages.*.data.val_clips": NULL | whole(1),
+    "stages.*.data.val_frames": NULL | whole(1),
+    "stages.*.module.validation_rounds": whole(1, 16),
+    "stages.*.module.seed": SEED,
+    "stages.*.module.optimizer.lr": above(0),
+    "stages.*.module.optimizer.weight_decay": number(0),
+    "stages.*.module.scheduler.max_lr": above(0),
+}
+"""What options may be, beyond what those that take them check."""
+
+
+def check_folder(cfg: DictConfig, folder: Path) -> None:
+    """A folder that was trained in is not trained in again by mistake.
+
+    Args:
+        cfg: of the run.
+        folder: of the run.
+
+    Raises:
+        UserError: it is, or there is nothing to do in it.
+    """
+    check_resume(cfg.resume, "hydra.run.dir", "hydra.sweep.dir")
+    if cfg.checkpoint_artifacts and "wandb" not in cfg.logger:
+        raise UserError("checkpoint_artifacts=true: only W&B takes artifacts; add it: logger=[csv,wandb]")
+    if not cfg.stages:
+        raise UserError("no stage to train: choose an experiment, or add one: +stage@stages.anet=anet")
+    if not cfg.resume and any((folder / str(name)).exists() for name in cfg.stages):
+        raise UserError(f"{folder} holds a run already; go on with resume=true, or choose another folder")
+    for name in map(str, cfg.stages):
+        if (final := folder / name / "final.ckpt").exists():
+            load(final)
+        elif (last := folder / name / LAST).exists():
+            check_last(last)
+
+
+def check_data(cfg: DictConfig) -> None:
+    """The data of any stage, what it begins with and the session's settings are opened, and so checked.
+
+    Raises:
+        InstantiationException: from the :class:`UserError` that says what is wrong.
+    """
+    for stage in cfg.stages.values():
+        instantiate(stage.init)
+        instantiate(stage.data)
+    if cfg.score:
+        instantiate(cfg.data.test)
+        instantiate(cfg.session, _convert_="all")
+
+
+def check_trainer(cfg: DictConfig, in_sweep: bool = False) -> tuple[int, int]:
+    """Make a trainer once to see that it can be made.
+
+    Args:
+        cfg: of the run.
+        in_sweep: whether the run is one of a sweep.
+
+    Returns:
+        the number of this process, and how many there are to be.
+
+    Raises:
+        UserError: the trainer's options do not go together, or not with this machine.
+    """
+    trainer = make_trainer(cfg.trainer, logger=False, enable_checkpointing=False)
+    if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
+    if trainer.strategy.launcher and trainer.world_size > 1 and in_sweep:
+        raise UserError(
+            f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with "
+            "hydra/launcher=slurm, or give each run one device"
+        )
+    return trainer.global_rank, trainer.world_size

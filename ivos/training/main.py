@@ -1,0 +1,40 @@
+"""The command ``ivos-train``, which train.py is, too: compose the configuration, train, show.
+
+Nothing heavy is imported before Hydra has composed: help and a misspelt option come at once.
+"""
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ivos.runtime import signals
+from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
+
+
+@hydra.main(version_base="1.3", config_path=configs(), config_name="train")
+def train(cfg: DictConfig) -> float | None:
+    """A run, or one of a sweep (-m), in which a failure leaves the others their turn.
+
+    Returns:
+        the metric that a sweep is about, if the run has it.
+    """
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        with signals.ending_well(job.sweep.dir, "hydra.sweep.dir"):
+            from ivos.runtime import sweeps
+            from ivos.training import pipeline
+
+            quiet_libraries()
+            return sweeps.one_run(pipeline.run, cfg)
+    with signals.ending_well(job.runtime.output_dir), reported():
+        from ivos.training import pipeline
+
+        quiet_libraries()
+        return pipeline.run(cfg)
+
+
+def main() -> None:
+    """The command line."""
+    agree_on_start_time()
+    train()

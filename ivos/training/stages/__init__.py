@@ -1,0 +1,9 @@
+"""The stages of training as LightningModules: A-Net, then T-Net with A-Net frozen, then both together."""
+
+from ivos.training.finiteness import NotFiniteError
+from ivos.training.stages.anet import ANetStage
+from ivos.training.stages.base import Stage
+from ivos.training.stages.joint import JointStage
+from ivos.training.stages.tnet import TNetStage
+
+__all__ = ["ANetStage", "JointStage", "NotFiniteError", "Stage", "TNetStage"]

@@ -1,0 +1,78 @@
+"""A-Net on single frames."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ivos.data.batches import Batch
+from ivos.engine.masks import THRESHOLD
+from ivos.interaction.simulate import SimulatedUser
+from ivos.networks import ATNet
+from ivos.training.corrections import correct
+from ivos.training.losses import iou
+from ivos.training.propagation import run
+from ivos.training.stages.base import Stage
+from ivos.video.clip import Clip
+
+
+class ANetStage(Stage):
+    """A-Net alone, on single frames: strokes to mask.
+
+    The converter is left out: what it computes goes to T-Net alone, so it learns in T-Net's stage. Its batch
+    norms' statistics settle here.
+
+    Args:
+        network: see :class:`Stage`.
+        loop_rounds: times that the network predicts and a simulated user corrects it before the prediction
+            that is learned from; 0 leaves corrections to the data's deformed masks.
+        loop_share: share of the batches that this happens to.
+        user: the simulated user in the loop.
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        loop_rounds: int = 0,
+        loop_share: float = 1.0,
+        user: SimulatedUser | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, ("anet.encoder.", "anet.decoder."), **options)
+        self.loop_rounds, self.loop_share = loop_rounds, loop_share
+        self.user = user or SimulatedUser()
+
+    def train(self, mode: bool = True) -> "ANetStage":
+        """The converter's batch norms take statistics, though nothing in it learns yet."""
+        super().train(mode)
+        self.network.anet.converter.train(mode and not self.freeze_batch_norm)
+        return self
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy on the annotated frame."""
+        images = self.network.normalise(batch["frames"][:, 0])[batch["image"]]
+        masks, interaction = batch["masks"][:, 0], batch["interaction"]
+        chance = np.random.default_rng([self.seed, self.number]).random()  # the same in all processes
+        if self.loop_rounds and chance < self.loop_share:
+            rngs = self.randomness(batch)
+            for _ in range(self.loop_rounds):
+                interaction = self._corrected(images, masks, interaction, rngs)
+        options = {"network": self.network, "checkpointing": self.checkpointing}
+        logits, _ = run(self.network.anet, images, interaction, **options)  # type: ignore[arg-type]
+        return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
+
+    @torch.no_grad()
+    def _corrected(
+        self, images: Tensor, masks: Tensor, interaction: Tensor, rngs: list[np.random.Generator]
+    ) -> Tensor:
+        """The channels after the network has predicted and the user has answered."""
+        self.network.anet.eval()
+        logits, _ = self.network.anet(images, interaction)
+        self.train()
+        return correct(self.user, logits.sigmoid() > THRESHOLD, masks, interaction, rngs)
+
+    def validation_clip(self, clip: Clip) -> Clip:
+        """The frame that is annotated first."""
+        return clip.only(clip.first_frame)

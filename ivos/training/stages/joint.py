@@ -1,0 +1,94 @@
+"""Both networks together, over the rounds of a session."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ivos.data.batches import Batch
+from ivos.engine import plan_round
+from ivos.engine.masks import THRESHOLD
+from ivos.interaction.simulate import SimulatedUser
+from ivos.networks import ATNet
+from ivos.training import distributed
+from ivos.training.corrections import correct
+from ivos.training.losses import iou, local_transfer_loss, mean
+from ivos.training.propagation import Propagation
+from ivos.training.stages.base import Stage
+
+
+class JointStage(Stage):
+    """Both networks together through the rounds of a session on a mini-sequence (beyond the paper).
+
+    In each round the frame that is worst so far in the batch of all processes is corrected by a simulated
+    user, A-Net answers, and T-Net carries the answer in both directions with the memory of all rounds, as the
+    engine does. The gradient does not pass from round to round through masks, but does through the memory.
+
+    Args:
+        network: see :class:`Stage`.
+        rounds: of a mini-sequence.
+        local_weight: weight of the local transfer's mean squared error.
+        mask_gradient: let the gradient through the mask that goes from frame to frame.
+        user: the simulated user of the later rounds.
+        global_weight: see :class:`ivos.training.stages.TNetStage`.
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        rounds: int = 3,
+        local_weight: float = 0.1,
+        mask_gradient: bool = True,
+        user: SimulatedUser | None = None,
+        global_weight: float = 0.0,
+        **options: Any,
+    ) -> None:
+        converter = ("anet.converter.",) if network.tnet.use_global else ()  # else nobody asks for it
+        super().__init__(network, ("anet.encoder.", "anet.decoder.", *converter, "tnet."), **options)
+        self.rounds, self.user = rounds, user or SimulatedUser()
+        self.local_weight, self.mask_gradient = local_weight, mask_gradient
+        self.global_weight = global_weight
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of both networks and the local transfer's error, means over frames and rounds."""
+        sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
+        masks, interaction, frame = batch["masks"], batch["interaction"], 0
+        rngs = self.randomness(batch)
+        state = torch.zeros(masks.shape, device=masks.device)  # blended probabilities [M, T, 1, H, W]
+        annotated: list[int] = []
+        objects: list[Tensor] = []
+        annotation, propagation, error, similarity, metrics = [], [], [], [], {}
+        for number in range(1, min(self.rounds, sequences.num_frames) + 1):
+            if annotated:
+                frame = self._worst_frame(state > THRESHOLD, masks, annotated)
+                channels = torch.zeros_like(interaction)  # the frame is new: no strokes on it yet
+                faulty = state[:, frame] > THRESHOLD
+                interaction = correct(self.user, faulty, masks[:, frame], channels, rngs)
+            plan = plan_round(frame, annotated, sequences.num_frames)
+            logits, converted = sequences.annotate(frame, interaction)
+            annotated.append(frame)
+            objects.append(converted)
+            annotation.append(self.loss(logits, masks[:, frame]))
+            state[:, frame] = mask = logits.detach().float().sigmoid()
+            for targets in (plan.backward, plan.forward):
+                for target, logits, local in sequences.propagate(frame, mask, targets, annotated, objects):
+                    propagation.append(self.loss(logits, masks[:, target]))
+                    error.append(local_transfer_loss(local, masks[:, target]))
+                    if self.global_weight:
+                        similarity.append(sequences.global_error(target, annotated))
+                    new = logits.detach().float().sigmoid()
+                    plan.blend(target, state[:, target], new)
+            metrics[f"iou_round_{number}"] = iou(state.flatten(0, 1) > 0.5, masks.flatten(0, 1)).mean()
+        metrics |= {"cross_entropy": mean(annotation + propagation), "local_error": mean(error)}
+        if self.global_weight:
+            metrics["global_error"] = mean(similarity)
+        loss = mean(annotation) + mean(propagation) + self.local_weight * mean(error)
+        return loss + self.global_weight * mean(similarity), metrics
+
+    def _worst_frame(self, predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
+        """The frame [0, T) not yet annotated whose mean IoU over all processes' [M, T, 1, H, W] is lowest."""
+        quality = iou(predicted.flatten(0, 1), masks.flatten(0, 1))
+        total = distributed.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)
+        total[annotated] = torch.inf
+        return int(total.argmin())

@@ -1,0 +1,65 @@
+"""T-Net on mini-sequences, A-Net frozen."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ivos.data.batches import Batch
+from ivos.networks import ATNet
+from ivos.training.losses import iou, local_transfer_loss, mean
+from ivos.training.propagation import Propagation
+from ivos.training.stages.base import Stage
+
+
+class TNetStage(Stage):
+    """T-Net on mini-sequences, A-Net frozen: the first frame's mask goes from frame to frame.
+
+    Args:
+        network: see :class:`Stage`.
+        local_weight: weight of the local transfer's mean squared error.
+        mask_gradient: let the gradient through the mask that goes from frame to frame.
+        train_converter: train the converter, the part of A-Net that works for T-Net alone (no other stage but
+            the joint one does); its batch norms keep their statistics like all of A-Net's.
+        global_weight: weight of :func:`ivos.training.losses.global_transfer_loss` (0 in the paper).
+        options: see :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        local_weight: float = 0.1,
+        mask_gradient: bool = True,
+        train_converter: bool = True,
+        global_weight: float = 0.0,
+        **options: Any,
+    ) -> None:
+        converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
+        super().__init__(network, ("tnet.", *converter), **options)
+        self.local_weight, self.mask_gradient = local_weight, mask_gradient
+        self.global_weight = global_weight
+
+    def train(self, mode: bool = True) -> "TNetStage":
+        """A-Net stays in eval mode as a whole."""
+        super().train(mode)
+        self.network.anet.train(False)
+        return self
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy and the local transfer's error, means over the frames that follow."""
+        sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
+        logits, objects = sequences.annotate(0, batch["interaction"])
+        mask = logits.sigmoid().detach()
+        targets = range(1, sequences.num_frames)
+        entropy, error, quality, similarity = [], [], [], []
+        for target, logits, local in sequences.propagate(0, mask, targets, [0], [objects]):
+            truth = batch["masks"][:, target]
+            entropy.append(self.loss(logits, truth))
+            error.append(local_transfer_loss(local, truth))
+            quality.append(iou(logits > 0, truth).mean())
+            if self.global_weight:
+                similarity.append(sequences.global_error(target, [0]))
+        metrics = {"iou": mean(quality), "cross_entropy": mean(entropy), "local_error": mean(error)}
+        if self.global_weight:
+            metrics["global_error"] = mean(similarity)
+        loss = mean(entropy) + self.local_weight * mean(error) + self.global_weight * mean(similarity)
+        return loss, metrics

@@ -1,0 +1,1 @@
+"""What a video is: on disk (:class:`Video`), in memory (:class:`Clip`), its labels and its pictures."""

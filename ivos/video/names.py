@@ -1,0 +1,82 @@
+"""Names of videos, which become folders and files of runs, and the lists of them that data sets come with."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ivos.video.files import DataError, listing, reason
+
+MAX_BYTES = 200  # of a name; file systems take 255, and what is made of a name is longer than it
+_RULE = f"a name is one part of a path, of printable characters, at most {MAX_BYTES} bytes"
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with the name of a video; None if it can be used.
+
+    A name is a single component of a path (no slash of either kind, no dot in front), of printable
+    characters, and short enough to become the name of a file with something before and after it.
+    """
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:  # lone surrogates, of a JSON file
+        return "holds what is no character"
+    if length > MAX_BYTES:
+        return f"{length} bytes long; {_RULE}"
+    if not name or name != name.strip() or name[0] == "." or set(name) & set("/\\") or not name.isprintable():
+        return f"{name!r} is no name of a video; {_RULE}"
+    return None
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a list, one a line, in UTF-8 (a byte-order mark may lead); empty lines are passed over.
+
+    Raises:
+        DataError: unreadable, or a line that is no name, with its number.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not in UTF-8 ({error.reason} at byte {error.start}); save it anew"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: unreadable ({reason(error)})") from error
+    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
+    named = [(number, line) for number, line in lines if line]
+    faults = [f"line {number}: {fault}" for number, name in named if (fault := name_fault(name))]
+    if faults:
+        more = f" (and {len(faults) - 1} more lines)" if len(faults) > 1 else ""
+        raise DataError(f"{path}, {faults[0]}{more}")
+    return [name for _, name in named]
+
+
+def select(lists: Path, subset: str, what: str = "video") -> list[str]:
+    """The names in ``SUBSET.txt`` of a folder; "trainval" is train and val where it has no list of its own.
+
+    Raises:
+        DataError: there is no such list, it is empty, or it cannot be used.
+    """
+    subsets = {path.stem: [path] for path in sorted(lists.glob("*.txt")) if path.is_file()}
+    if "train" in subsets and "val" in subsets:
+        subsets.setdefault("trainval", subsets["train"] + subsets["val"])
+    if subset not in subsets:
+        raise DataError(f"{lists} has no subset {subset!r}; it has: {listing(subsets) or 'no lists (*.txt)'}")
+    names = {name for path in subsets[subset] for name in read_list(path)}
+    if not names:
+        raise DataError(f"{lists}: subset {subset!r} lists no {what}")
+    return sorted(names)
+
+
+def keep(names: Sequence[str], wanted: Iterable[object] | str | None, where: str) -> list[str]:
+    """Those of the names that are wanted (None: all).
+
+    Raises:
+        DataError: one that is wanted is not among them, or none is wanted.
+    """
+    if wanted is None:
+        return list(names)
+    chosen = {wanted} if isinstance(wanted, str) else set(map(str, wanted))
+    unknown = sorted(chosen - set(names))
+    if unknown or not chosen:
+        what = f"no video {listing(unknown)}" if unknown else "no video selected"
+        raise DataError(f"{where}: {what}; it has: {listing(names)}")
+    return sorted(chosen)

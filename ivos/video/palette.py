@@ -1,0 +1,34 @@
+"""Mask files in DAVIS colours."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def _davis_palette() -> NDArray[np.uint8]:
+    """PASCAL VOC's colour map: the bits of a label, three at a time, become the high bits of R, G and B."""
+    labels = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return palette
+
+
+PALETTE = _davis_palette()
+"""uint8 [256, 3] RGB, the colour of each label."""
+
+
+def bright(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """A colour (RGB) at full brightness, so that it stands out from an area that it tints."""
+    red, green, blue = (colour.astype(float) * 255 / max(int(colour.max()), 1)).astype(int).tolist()
+    return red, green, blue
+
+
+def write_labels(path: str | Path, labels: NDArray[np.uint8]) -> None:
+    """Write labels uint8 [h, w] as a PNG whose pixels are the labels and whose palette is DAVIS'."""
+    image = Image.fromarray(labels)
+    image.putpalette(PALETTE.tobytes())
+    image.save(path)
