@@ -1,0 +1,138 @@
+"""Who may talk to the server: those who know its token, from a page that it has served itself."""
+
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ivos.runtime.errors import UserError
+
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
+
+def token_of(root: Path) -> str:
+    """The token of the workspaces in a folder; it stays the same, so that pages come back after a restart.
+
+    Raises:
+        UserError: the file that holds it can neither be read nor made.
+    """
+    path = root / ".token"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(handle, "w") as file:
+                file.write(secrets.token_urlsafe(24))
+        token = path.read_text().strip()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; name a folder that can be written by workspace=FOLDER"
+        ) from error
+    if len(token) < 16:
+        raise UserError(f"{path}: holds no token; delete it, a new one is made")
+    return token
+
+
+class Access:
+    """ASGI middleware: host, origin, token; and the headers that keep a page to itself.
+
+    A token in the address becomes a cookie, and the address is visited again without it. The cookie's name
+    holds the server's port, for cookies do not tell ports apart.
+
+    Args:
+        app: what is guarded.
+        token: what has to be known.
+        port: that the server listens on; behind a tunnel the browser sees another.
+        hosts: names that the server may be called by, besides those of this machine itself.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, port: int, hosts: Iterable[str] = ()) -> None:
+        self.app, self.token, self.cookie = app, token, f"ivos-{port}"
+        self.hosts = {*LOCAL, *(host.lower() for host in hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what may pass."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        host = headers.get("host", "")
+        refusal = self._refusal(scope, headers, host)
+        if refusal is not None:
+            await self._answer(refusal, scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_headers(host)]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str], host: str) -> Response | None:
+        if _without_port(host) not in self.hosts:
+            return _say(
+                f"the host {host[:80]!r} is not one of this server's; open the address that the server has "
+                "printed, or start it with allowed_hosts=[NAME]"
+            )
+        origin = headers.get("origin")
+        unsafe = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
+        if unsafe and (origin is None or urlsplit(origin).netloc.lower() != host.lower()):
+            return _say(f"a request from another page ({(origin or 'none')[:80]}) is not answered")
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        given = query.pop("token", [""])[-1]
+        if given and scope["type"] == "http":
+            if not self._knows(given):
+                return _say("wrong token; open the address that the server has printed")
+            target = scope["path"] + (f"?{urlencode(query, doseq=True)}" if query else "")
+            answer = RedirectResponse(target if not target.startswith("//") else "/", 303)
+            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", max_age=90 * 86400)
+            return answer
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            morsel = None
+        if morsel is None or not self._knows(morsel.value):
+            return _say("no token; open the address that the server has printed, with ?token= in it")
+        return None
+
+    def _knows(self, token: str) -> bool:
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    async def _answer(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
+            return
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        await response(scope, receive, send)
+
+
+def _say(text: str) -> Response:
+    return PlainTextResponse(f"error: {text}\n", 403)
+
+
+def _without_port(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return (name if port.isdigit() else host).lower()
+
+
+def _headers(host: str) -> list[tuple[bytes, bytes]]:
+    """Of every answer; nothing from elsewhere, nowhere inside another page."""
+    policy = (
+        f"default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws://{host} wss://{host}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,0 +1,252 @@
+"""What leaves a workspace: DAVIS layout, COCO's run lengths, a video to look at, the strokes."""
+
+import json
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.app.session import Object, Round, Session
+from ivos.app.workspace import Workspace
+from ivos.runtime.files import replacing, write_text
+from ivos.video.files import read_frame
+from ivos.video.overlay import overlay
+from ivos.video.palette import write_labels
+from ivos.video.writer import write_video
+
+Labels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+YEAR, SUBSET, RESOLUTION = "2017", "val", "480p"  # where tools of DAVIS look
+
+
+@dataclass(frozen=True)
+class Export:
+    """A session as it stood when the export was asked for; files of masks never change, so it stays that."""
+
+    workspace: Workspace
+    shown: tuple[int, ...]
+    objects: tuple[Object, ...]  # without those that were removed
+    rounds: tuple[Round, ...]
+    strokes: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, workspace: Workspace, session: Session) -> "Export":
+        """A snapshot."""
+        kept = tuple(one for one in session.objects.values() if not one.removed)
+        return cls(workspace, tuple(session.shown()), kept, tuple(session.active), dict(session.strokes))
+
+    def labels(self) -> Iterator[Labels]:
+        """The labels [h, w] of every frame, removed objects as background."""
+        numbers = np.zeros(256, np.uint8)
+        for one in self.objects:
+            numbers[one.number] = one.number
+        for frame, number in enumerate(self.shown):
+            yield numbers[self.workspace.read_mask(number, frame)]
+
+    def drawn(self, one: Round) -> list[dict[str, Any]]:
+        """The strokes of a round in the form of DAVIS, those of removed objects left out."""
+        known = {0, *(each.number for each in self.objects)}
+        strokes = (self.strokes[key] for key in one.strokes)
+        names = ("path", "object_id", "start_time", "end_time")
+        return [{name: stroke[name] for name in names} for stroke in strokes if stroke["object_id"] in known]
+
+
+def davis(job: Export, progress: Progress) -> tuple[Path, str]:
+    """A folder in DAVIS layout, which ``evaluate.py data.root=`` takes as it is, and the same as a ZIP file.
+
+    Objects are numbered 1..N without gaps. The strokes are those of the first round.
+    """
+    workspace, name = job.workspace, job.workspace.name
+    target = workspace.folder / "exports" / "davis"
+    aside = target.with_name(f".davis-{secrets.token_hex(4)}.tmp")
+    numbers = np.zeros(256, np.uint8)
+    for index, one in enumerate(job.objects, start=1):
+        numbers[one.number] = index
+    frames, masks = (aside / part / RESOLUTION / name for part in ("JPEGImages", "Annotations"))
+    try:
+        for folder in (frames, masks, aside / "ImageSets" / YEAR, aside / "Scribbles" / name):
+            folder.mkdir(parents=True)
+        first: set[int] = set()
+        for t, labels in enumerate(job.labels()):
+            shutil.copyfile(workspace.frame_file(t), frames / f"{t:05d}.jpg")
+            write_labels(masks / f"{t:05d}.png", numbers[labels])
+            if t == 0:
+                first = set(np.unique(numbers[labels]).tolist()) - {0}
+            progress(t + 1, len(job.shown))
+        (aside / "ImageSets" / YEAR / f"{SUBSET}.txt").write_text(f"{name}\n")
+        if job.rounds:
+            strokes = [
+                {**stroke, "object_id": int(numbers[stroke["object_id"]])}
+                for stroke in job.drawn(job.rounds[0])
+            ]
+            by_frame: list[list[dict[str, Any]]] = [[] for _ in job.shown]
+            by_frame[job.rounds[0].frame] = strokes
+            content = {"sequence": name, "scribbles": by_frame}
+            (aside / "Scribbles" / name / "001.json").write_text(json.dumps(content))
+        packed = workspace.folder / "exports" / f"{name}-davis.zip"
+        with replacing(packed) as beside, zipfile.ZipFile(beside, "w") as archive:
+            for path in sorted(aside.rglob("*")):
+                archive.write(path, path.relative_to(aside))
+        old = target.with_name(f".davis-{secrets.token_hex(4)}.old")
+        if target.exists():
+            os.rename(target, old)
+        os.rename(aside, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    missing = [one.name for index, one in enumerate(job.objects, start=1) if index not in first]
+    warning = ""
+    if missing:
+        warning = (
+            f"{', '.join(missing)}: not on the first frame, where tools of DAVIS expect every object; "
+            "evaluate.py will say so, too"
+        )
+    return packed, warning
+
+
+def coco(job: Export, progress: Progress) -> tuple[Path, str]:
+    """COCO's JSON: an image a frame, an annotation for each object on it, masks as compressed run lengths."""
+    workspace = job.workspace
+    width, height = workspace.size
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for t, labels in enumerate(job.labels()):
+        images.append({"id": t, "file_name": f"{t:05d}.jpg", "width": width, "height": height})
+        for one in job.objects:
+            mask = labels == one.number
+            if not mask.any():
+                continue
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            left, top = int(columns[0]), int(rows[0])
+            box = [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": t,
+                    "category_id": one.number,
+                    "track_id": one.number,
+                    "segmentation": {"size": [height, width], "counts": encode_runs(mask)},
+                    "area": int(mask.sum()),
+                    "bbox": box,
+                    "iscrowd": 0,
+                }
+            )
+        progress(t + 1, len(job.shown))
+    content = {
+        "info": {"description": f"{workspace.name}, annotated with ivos"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": one.number, "name": one.name} for one in job.objects],
+    }
+    path = workspace.folder / "exports" / f"{workspace.name}-coco.json"
+    write_text(path, json.dumps(content, separators=(",", ":")))
+    return path, ""
+
+
+def encode_runs(mask: NDArray[np.bool_]) -> str:
+    """A mask [h, w] as COCO's compressed run lengths (column by column, zeros first).
+
+    A run is written as its difference to the run two before (from the fourth on), five bits a letter, lowest
+    first, with a sixth that says whether another follows; 48 is added to make it printable.
+
+    >>> encode_runs(np.array([[0, 1], [1, 1]], bool))
+    '13'
+    """
+    flat = np.concatenate([[False], mask.ravel(order="F"), [not mask[-1, -1]]])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    runs = np.diff(changes, prepend=0).tolist()
+    letters = []
+    for index, run in enumerate(runs):
+        value = run - runs[index - 2] if index > 2 else run
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            letters.append(chr((bits | (32 if more else 0)) + 48))
+            if not more:
+                break
+    return "".join(letters)
+
+
+def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask [h, w] of COCO's compressed run lengths; size is (height, width)."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(size, order="F")
+
+
+def video(job: Export, progress: Progress) -> tuple[Path, str]:
+    """The frames with their masks in the objects' colours: as many as in the source, at its times.
+
+    H.264 in MP4 where PyAV has its encoder, VP8 in WebM elsewhere.
+    """
+    workspace = job.workspace
+    palette = np.zeros((256, 3), np.uint8)
+    for one in job.objects:
+        palette[one.number] = [int(one.colour[i : i + 2], 16) for i in (1, 3, 5)]
+    hidden = [one.number for one in job.objects if one.hidden]
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for t, labels in enumerate(job.labels()):
+            labels[np.isin(labels, hidden)] = 0
+            yield overlay(read_frame(workspace.frame_file(t)), labels, palette=palette)
+            progress(t + 1, len(job.shown))
+
+    import av
+
+    suffix = ".mp4" if "libx264" in av.codecs_available else ".webm"
+    path = workspace.folder / "exports" / f"{workspace.name}-overlay{suffix}"
+    write_video(path, pictures(), workspace.facts.rate, workspace.facts.times)
+    return path, ""
+
+
+def strokes(job: Export, progress: Progress) -> tuple[Path, str]:
+    """All strokes, in the form of DAVIS; besides, by rounds, with the objects' names."""
+    by_frame: list[list[dict[str, Any]]] = [[] for _ in job.shown]
+    rounds = []
+    for one in job.rounds:
+        drawn = job.drawn(one)
+        by_frame[one.frame] += drawn
+        rounds.append({"frame": one.frame, "reach": one.reach, "status": one.status, "strokes": drawn})
+    content = {
+        "sequence": job.workspace.name,
+        "scribbles": by_frame,
+        "rounds": rounds,
+        "objects": [{"number": one.number, "name": one.name, "colour": one.colour} for one in job.objects],
+    }
+    path = job.workspace.folder / "exports" / f"{job.workspace.name}-scribbles.json"
+    write_text(path, json.dumps(content))
+    progress(1, 1)
+    return path, ""
+
+
+FORMATS = {"davis": davis, "coco": coco, "video": video, "scribbles": strokes}
+"""By name: what writes a file and says what is to be said about it."""
+
+
+def export(kind: str, job: Export, progress: Progress) -> tuple[Path, str]:
+    """Write an export; the file is whole or not there.
+
+    Returns:
+        the file, and a warning or nothing.
+    """
+    for leftover in (job.workspace.folder / "exports").glob(".*"):  # of a server that was killed
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return FORMATS[kind](job, progress)

@@ -1,0 +1,172 @@
+"""What ``annotate.py`` and the command ``ivos-annotate`` run. PyTorch is imported once the page is there."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ivos.app.access import token_of
+from ivos.app.server import Server, Settings
+from ivos.app.workspace import Workspace
+from ivos.runtime.command_line import configs, reported
+from ivos.runtime.errors import UserError
+from ivos.video.files import read_mask
+from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
+
+if TYPE_CHECKING:
+    from ivos.engine import Segmenter
+
+
+def main() -> None:
+    """Run what the command line asks for; study=FOLDER is short for study.folder=FOLDER."""
+    sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
+    run()
+
+
+@hydra.main(version_base="1.3", config_path=configs(), config_name="annotate")
+def run(cfg: DictConfig) -> None:
+    """Open the videos, serve the page."""
+    with reported():
+        limits: Limits = instantiate(cfg.limits)
+        check(cfg)
+        root = Path(cfg.workspace)
+        settings = Settings(
+            token=token_of(root),
+            host=cfg.host,
+            port=cfg.port,
+            allowed_hosts=list(cfg.allowed_hosts),
+            open_browser=has_screen() if cfg.open_browser is None else cfg.open_browser,
+        )
+        if cfg.study.folder is not None:
+            workspaces = open_study(cfg, root, limits, settings)
+        else:
+            sources = find_videos(cfg, limits)
+            workspaces = [Workspace(root / name, one) for name, one in named(sources).items()]
+        for one in workspaces:
+            settings.num_objects.setdefault(one.name, cfg.objects or count_objects(one.source))
+        Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.live).run()
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what cannot work before any work."""
+    if cfg.video is None and cfg.study.folder is None:
+        raise UserError("video=FILE: name a video file, a folder of pictures or a folder in DAVIS layout")
+    for name, low, high in (("port", 0, 65535), ("live", 1, 100), ("objects", 1, 254)):
+        value = cfg[name]
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            raise UserError(f"{name}={value}: a whole number from {low} to {high} is needed")
+    checkpoint = str(cfg.checkpoint)
+    if {"/", "."} & set(checkpoint) and not Path(checkpoint).is_file():  # else a name
+        raise UserError(f"checkpoint={checkpoint}: no such file")
+    if type(cfg.rate) not in (int, float) or not 0 < cfg.rate <= 1000:
+        raise UserError(f"rate={cfg.rate}: frames a second, above 0")
+
+
+def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
+    """The videos that were named."""
+    paths = list(cfg.video) if isinstance(cfg.video, ListConfig) else [cfg.video]
+    wanted = cfg.data.sequences
+    sequences = [wanted] if isinstance(wanted, str) else list(wanted or [])
+    found = []
+    for path in map(str, paths):
+        if sequences and not is_davis(path):
+            raise UserError(f"data.sequences: {path} is not a folder in DAVIS layout (no JPEGImages)")
+        for sequence in sequences or [None]:
+            found.append(open_source(path, sequence, limits, cfg.rate))
+    return found
+
+
+def named(sources: list[Source]) -> dict[str, Source]:
+    """The videos by the names of their workspaces."""
+    names: dict[str, Source] = {}
+    for one in sources:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", one.name).strip(".-") or "video"
+        if name in names:
+            raise UserError(f"{one.path} and {names[name].path} are both called {name}; rename one of them")
+        names[name] = one
+    return names
+
+
+def count_objects(source: Source) -> int:
+    """As many as the first mask shows, where there is one."""
+    first = next((path for path in source.masks if path is not None), None)
+    if first is None:
+        return 1
+    labels = read_mask(first)
+    return max(1, int(labels[labels < 255].max(initial=0)))
+
+
+def has_screen() -> bool:
+    """Whether a browser can be opened here."""
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def open_study(cfg: DictConfig, root: Path, limits: Limits, settings: Settings) -> list[Workspace]:
+    """A workspace for each participant and sequence."""
+    from ivos.app.study import prepare
+
+    options = cast(dict[str, Any], OmegaConf.to_container(cfg.study, resolve=True))
+    folder = Path(options["folder"])
+    if not is_davis(folder):
+        raise UserError(f"study.folder={folder}: not a folder in DAVIS layout (no JPEGImages)")
+    names = options["sequences"] or davis_sequences(folder)
+    sources = [open_source(folder, name, limits, cfg.rate) for name in names]
+    return prepare(root, sources, options, settings)
+
+
+def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[], Segmenter]":
+    """What makes a segmenter, in the thread that owns PyTorch; the network is loaded once."""
+    kept: list[Any] = []
+
+    def make() -> "Segmenter":
+        from hydra.utils import get_object
+
+        from ivos.engine import takes_network
+
+        if not kept:
+            kept.append(_load(cfg) if takes_network(get_object(cfg.segmenter._target_)) else None)
+            options = cast(dict[str, Any], OmegaConf.to_container(cfg.segmenter, resolve=True))
+            facts = {
+                "checkpoint": str(cfg.checkpoint),
+                "sha256": None if kept[0] is None else _digest(str(cfg.checkpoint)),
+                "segmenter": options,
+            }
+            for one in workspaces:
+                one.remember_network(facts)
+        network = [] if kept[0] is None else kept
+        undo = {"undo_gib": cfg.undo_gib} if cfg.segmenter.get("undo_gib") == 0 else {}
+        return cast("Segmenter", instantiate(cfg.segmenter, *network, **undo))
+
+    return make
+
+
+def _load(cfg: DictConfig) -> Any:
+    import torch
+
+    from ivos.networks import load
+
+    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    network = load(cfg.checkpoint)
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={device}: not there ({str(error).splitlines()[0]})") from error
+
+
+def _digest(checkpoint: str) -> str | None:
+    from ivos.networks.shipped import UNTRAINED, weights_file
+    from ivos.runtime.command_line import sha256
+
+    return None if checkpoint == UNTRAINED else sha256(weights_file(checkpoint))
+
+
+if __name__ == "__main__":
+    main()

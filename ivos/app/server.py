@@ -1,0 +1,406 @@
+"""The server: routes, connections, and the order in which things begin."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import threading
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ivos.app import messages
+from ivos.app.access import Access
+from ivos.app.export import FORMATS, Export, export
+from ivos.app.room import Page, Payload, Room
+from ivos.app.worker import Worker, one_line
+from ivos.app.workspace import Workspace
+from ivos.runtime.errors import UserError
+from ivos.video.files import DataError, read_mask
+
+if TYPE_CHECKING:
+    from ivos.engine import Segmenter
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PATIENCE = 3.0  # seconds after which PyTorch is imported even where no page has come
+
+
+@dataclass
+class Settings:
+    """How the server is reached, and what it holds.
+
+    Attributes:
+        host: the address that is listened on.
+        port: 0 for any free one.
+        token: see :mod:`ivos.app.access`.
+        allowed_hosts: names that the server may be called by.
+        open_browser: whether to open the page here.
+        num_objects: that a new session begins with, by the workspace's name; 1 where it is not named.
+        study: what a page has to know of a user study, by the workspace's name.
+        after_study: called when a participant is satisfied with a video, in a thread.
+        order: the workspaces in the order of a study; of none, as they are.
+    """
+
+    token: str
+    host: str = "127.0.0.1"
+    port: int = 8765
+    allowed_hosts: Sequence[str] = ()
+    open_browser: bool = False
+    num_objects: dict[str, int] = field(default_factory=dict)
+    study: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after_study: Callable[[Workspace], None] | None = None
+
+
+class Server:
+    """Serves workspaces.
+
+    Args:
+        workspaces: opened already.
+        make_segmenter: see :class:`ivos.app.worker.Worker`.
+        settings: see there.
+        live: segmenters alive at once.
+    """
+
+    def __init__(
+        self,
+        workspaces: Sequence[Workspace],
+        make_segmenter: "Callable[[], Segmenter]",
+        settings: Settings,
+        live: int = 2,
+    ) -> None:
+        self.settings = settings
+        self.worker = Worker(make_segmenter, self._post, live)
+        self.rooms: dict[str, Room] = {}
+        for one in workspaces:
+            count = settings.num_objects.get(one.name, 1)
+            self.rooms[one.name] = Room(one, self.worker, count, settings.study.get(one.name))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._came = asyncio.Event()
+        self._static = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in _TYPES}
+
+    # Running
+
+    def run(self) -> None:
+        """Serve until interrupted.
+
+        Raises:
+            UserError: the port is taken, or the address is not this machine's.
+        """
+        settings = self.settings
+        sock = listen(settings.host, settings.port)
+        port = sock.getsockname()[1]
+        config = uvicorn.Config(
+            self.app(port),
+            log_level="warning",
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=messages.MAX_MESSAGE,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=2,
+            lifespan="on",
+        )
+        server = uvicorn.Server(config)
+        try:
+            server.run(sockets=[sock])
+        finally:
+            self.worker.end()
+            for room in self.rooms.values():
+                room.close()
+
+    def app(self, port: int) -> Starlette:
+        """The application, guarded."""
+        where = "/w/{name}"
+        routes = [
+            Route("/", self._home),
+            Route("/static/{file}", self._file),
+            Route("/sessions", self._sessions),
+            Route(where + "/", self._page),
+            Route(where + "/frames/{id}/{frame:int}.jpg", self._frame),
+            Route(where + "/masks/{id}/{round:int}/{frame:int}", self._mask),
+            Route(where + "/truth", self._truth),
+            Route(where + "/export", self._export, methods=["POST"]),
+            Route(where + "/exports/{file}", self._exported),
+            WebSocketRoute(where + "/ws", self._connect),
+        ]
+        guard = Middleware(Access, token=self.settings.token, port=port, hosts=self.settings.allowed_hosts)
+        self._port = port
+        return Starlette(
+            routes=routes,
+            middleware=[guard],
+            lifespan=self._lifespan,
+            exception_handlers={HTTPException: _plain},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        self._keep(self._open_rooms())
+        self._keep(self._begin_work())
+        self._announce()
+        yield
+        for task in self._tasks:
+            task.cancel()
+        for room in self.rooms.values():
+            for page in room.pages:
+                page.leave()
+
+    def _announce(self) -> None:
+        host = self.settings.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{self._port}/?token={self.settings.token}"
+        print(f"Annotate at {address}", flush=True)
+        if self.settings.open_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+    async def _open_rooms(self) -> None:
+        for room in self.rooms.values():
+            await room.open()
+
+    async def _begin_work(self) -> None:
+        """Import PyTorch once a page has been served, or when none comes: that takes seconds."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._came.wait(), _PATIENCE)
+            await asyncio.sleep(0.5)
+        self.worker.start()
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_complain)
+
+    def _post(self, name: str, report: dict[str, Any]) -> None:
+        """From the worker's threads."""
+        if self._loop is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop ends
+                self._loop.call_soon_threadsafe(self._report, name, report)
+
+    def _report(self, name: str, report: dict[str, Any]) -> None:
+        self.rooms[name].report(report)
+
+    # Pages and files
+
+    def _room(self, request: Request | WebSocket) -> Room:
+        room = self.rooms.get(request.path_params["name"])
+        if room is None:
+            raise HTTPException(404, "there is no such session")
+        return room
+
+    async def _home(self, request: Request) -> Response:
+        if len(self.rooms) == 1:
+            return RedirectResponse(f"/w/{next(iter(self.rooms))}/", 303)
+        return self._static_file("home.html")
+
+    async def _sessions(self, request: Request) -> Response:
+        listed = [
+            {
+                "name": room.name,
+                "frames_id": room.workspace.facts.source["fingerprint"][:16],
+                "num_frames": room.session.num_frames or room.workspace.source.num_frames,
+                "rounds": len(room.session.active),
+                "done": any(event["event"] == "satisfied" for event in room.session.study),
+                "study": room.study,
+            }
+            for room in self.rooms.values()
+        ]
+        return JSONResponse(listed, headers={"Cache-Control": "no-store"})
+
+    async def _page(self, request: Request) -> Response:
+        self._room(request)
+        return self._static_file("index.html")
+
+    async def _file(self, request: Request) -> Response:
+        return self._static_file(request.path_params["file"])
+
+    def _static_file(self, name: str) -> Response:
+        if name not in self._static:
+            raise HTTPException(404, "there is no such file")
+        headers = {"Cache-Control": "no-cache"}
+        return Response(self._static[name], media_type=_TYPES[Path(name).suffix], headers=headers)
+
+    async def _frame(self, request: Request) -> Response:
+        room, frame = self._room(request), request.path_params["frame"]
+        facts = room.workspace.facts
+        count = facts.num_frames or room.workspace.source.num_frames or frame + 1
+        if request.path_params["id"] != facts.source["fingerprint"][:16] or not 0 <= frame < count:
+            raise HTTPException(404, "there is no such frame")
+        path = room.workspace.frame_file(frame)
+        if not path.exists():
+            raise HTTPException(404, "this frame is not there yet")
+        forever = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return FileResponse(path, media_type="image/jpeg", headers=forever)
+
+    async def _mask(self, request: Request) -> Response:
+        room, params = self._room(request), request.path_params
+        rounds = room.session.rounds
+        if params["id"] != room.workspace.facts.id or not 1 <= params["round"] <= len(rounds):
+            raise HTTPException(404, "there is no such round")
+        try:
+            data = room.mask(params["round"], params["frame"])
+        except DataError as error:
+            raise HTTPException(404, "there is no such mask") from error
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        return Response(data, media_type="application/octet-stream", headers=headers)
+
+    async def _truth(self, request: Request) -> Response:
+        """The true mask of the first frame, where a study shows it."""
+        room = self._room(request)
+        path = room.workspace.source.masks[0] if room.study and room.study["show_truth"] else None
+        if path is None:
+            raise HTTPException(404, "the true masks are not shown")
+        data = messages.pack_labels(read_mask(path))
+        return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
+
+    # Export
+
+    async def _export(self, request: Request) -> Response:
+        room = self._room(request)
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > 4096:
+                raise HTTPException(413, "the request is too long")
+        try:
+            kind = json.loads(body)["format"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise HTTPException(400, 'a request is {"format": NAME}') from error
+        if kind not in FORMATS:
+            raise HTTPException(400, f"format: none of {', '.join(FORMATS)}")
+        if room.exporting:
+            raise HTTPException(409, "an export is being written already")
+        if not room.session.loaded:
+            raise HTTPException(409, "the video is still being read")
+        room.exporting = kind
+        room.tell_state()
+        self._keep(self._write_export(room, kind))
+        return JSONResponse({"format": kind}, 202)
+
+    async def _write_export(self, room: Room, kind: str) -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(done: int, total: int) -> None:
+            content = {"type": "exporting", "format": kind, "done": done, "total": total}
+            loop.call_soon_threadsafe(room.tell_all, content, "exporting")
+
+        try:
+            job = Export.of(room.workspace, room.session)
+            path, warning = await asyncio.to_thread(export, kind, job, progress)
+            told = {"file": path.name, "folder": str(path.parent), "warning": warning}
+            room.tell_all({"type": "exported", "format": kind, **told})
+        except Exception as error:  # the page says it; the server lives on
+            if not isinstance(error, (UserError, OSError)):
+                log.exception("export of %s failed", room.name)
+            room.tell_all({"type": "error", "seq": -1, "message": f"export: {one_line(error)}"})
+        finally:
+            room.exporting = ""
+            room.tell_state()
+
+    async def _exported(self, request: Request) -> Response:
+        room, name = self._room(request), request.path_params["file"]
+        there = {p.name: p for p in (room.workspace.folder / "exports").iterdir() if p.is_file()}
+        if name not in there or name.startswith("."):
+            raise HTTPException(404, "there is no such export")
+        return FileResponse(there[name], filename=name, headers={"Cache-Control": "no-store"})
+
+    # Connections
+
+    async def _connect(self, socket: WebSocket) -> None:
+        room = self.rooms.get(socket.path_params["name"])
+        if room is None:
+            await socket.close(1008)
+            return
+        await socket.accept()
+        page = Page()
+        pump = asyncio.ensure_future(self._pump(socket, page))
+        try:
+            while True:
+                received = await socket.receive()
+                if received["type"] == "websocket.disconnect":
+                    break
+                text = received.get("text")
+                self._hear(room, page, text if text is not None else received.get("bytes") or b"")
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by the pump
+            pass
+        finally:
+            room.part(page)
+            pump.cancel()
+
+    def _hear(self, room: Room, page: Page, text: str | bytes) -> None:
+        try:
+            message = messages.parse(text)
+            if isinstance(message, messages.Hello) and page not in room.pages:
+                room.join(page, message)
+                self._came.set()
+            elif page not in room.pages:
+                raise messages.MessageError("hello comes first")
+            else:
+                room.take(page, message)
+                if isinstance(message, messages.Study) and message.event == "satisfied":
+                    self._keep(self._score(room))
+            page.tell({"type": "ack", "seq": message.seq})
+        except UserError as error:
+            seq = messages.sequence_number(text) if len(text) <= messages.MAX_MESSAGE else -1
+            page.tell({"type": "error", "seq": seq, "message": str(error)})
+
+    async def _score(self, room: Room) -> None:
+        if self.settings.after_study is not None:
+            await asyncio.to_thread(self.settings.after_study, room.workspace)
+
+    async def _pump(self, socket: WebSocket, page: Page) -> None:
+        async def send(content: Payload) -> None:
+            if isinstance(content, bytes):
+                await socket.send_bytes(content)
+            else:
+                text = content if isinstance(content, str) else json.dumps(content, separators=(",", ":"))
+                await socket.send_text(text)
+
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await page.pump(send)
+            await socket.close(1013)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(128)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"port={port}: {host} cannot be listened on there ({reason}); port=0 takes any free port"
+        ) from error
+    return sock
+
+
+def _plain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return PlainTextResponse(f"error: {error.detail}\n", error.status_code)
+
+
+def _complain(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a task of the server failed", exc_info=task.exception())

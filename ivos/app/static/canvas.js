@@ -1,0 +1,271 @@
+// The stage: the frame with its mask, strokes under the pointer, zoom and pan.
+
+const BRUSH = 5; // pixels of the frame that a stroke is wide for the network
+const CLOSEST = 24;
+
+export class Stage extends EventTarget {
+  constructor(box, view, ink) {
+    super();
+    Object.assign(this, { box, view, ink });
+    this.context = view.getContext("2d");
+    this.inkContext = ink.getContext("2d");
+    this.width = this.height = 1;
+    this.scale = 1; // CSS pixels a pixel of the frame
+    this.x = this.y = 0; // of the frame's corner
+    this.fitted = true;
+    this.bitmap = null;
+    this.overlay = null;
+    this.strokes = [];
+    this.live = null;
+    this.pointers = new Map();
+    this.brush = { colour: "#fff", background: false, ready: false };
+    this.cursor = null;
+    new ResizeObserver(() => this.resize()).observe(box);
+    for (const [type, handler] of Object.entries({
+      pointerdown: this.down, pointermove: this.move, pointerup: this.up, pointercancel: this.up,
+      pointerleave: this.leave, wheel: this.wheel, contextmenu: (event) => event.preventDefault(),
+    })) ink.addEventListener(type, handler.bind(this), { passive: false });
+  }
+
+  open(width, height) {
+    this.width = width;
+    this.height = height;
+    this.resize();
+  }
+
+  resize() {
+    const { width, height } = this.box.getBoundingClientRect();
+    this.ratio = Math.min(window.devicePixelRatio || 1, 2);
+    for (const canvas of [this.view, this.ink]) {
+      canvas.width = Math.max(1, Math.round(width * this.ratio));
+      canvas.height = Math.max(1, Math.round(height * this.ratio));
+    }
+    if (this.fitted) this.fit();
+    else this.redraw();
+  }
+
+  fit() {
+    const { width, height } = this.box.getBoundingClientRect();
+    const margin = 10;
+    this.scale = Math.max(0.02, Math.min((width - 2 * margin) / this.width, (height - 2 * margin) / this.height));
+    this.x = (width - this.width * this.scale) / 2;
+    this.y = (height - this.height * this.scale) / 2;
+    this.fitted = true;
+    this.zoomed();
+  }
+
+  zoom(factor, x, y) {
+    const { width, height } = this.box.getBoundingClientRect();
+    x ??= width / 2;
+    y ??= height / 2;
+    const scale = Math.max(0.05, Math.min(CLOSEST, this.scale * factor));
+    this.x = x - ((x - this.x) * scale) / this.scale;
+    this.y = y - ((y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.fitted = false;
+    this.zoomed();
+  }
+
+  pan(dx, dy) {
+    const { width, height } = this.box.getBoundingClientRect();
+    const keep = 60; // of the frame stays in sight
+    this.x = Math.max(keep - this.width * this.scale, Math.min(width - keep, this.x + dx));
+    this.y = Math.max(keep - this.height * this.scale, Math.min(height - keep, this.y + dy));
+    this.fitted = false;
+    this.zoomed();
+  }
+
+  zoomed() {
+    this.dispatchEvent(new Event("zoom"));
+    this.redraw();
+  }
+
+  // From the window to shares of the frame, as strokes have them.
+  share(event) {
+    const box = this.ink.getBoundingClientRect();
+    const x = (event.clientX - box.left - this.x) / (this.width * this.scale);
+    const y = (event.clientY - box.top - this.y) / (this.height * this.scale);
+    return [x, y];
+  }
+
+  set(bitmap, overlay, strokes) {
+    this.bitmap = bitmap;
+    this.overlay = overlay;
+    this.strokes = strokes;
+    this.redraw();
+  }
+
+  redraw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const { context: c, ratio } = this;
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.clearRect(0, 0, this.view.width, this.view.height);
+    c.setTransform(ratio * this.scale, 0, 0, ratio * this.scale, ratio * this.x, ratio * this.y);
+    if (this.bitmap?.width) { // 0: given up meanwhile, and its successor is on the way
+      c.imageSmoothingEnabled = this.scale < 3;
+      c.drawImage(this.bitmap, 0, 0, this.width, this.height);
+    }
+    if (this.overlay) {
+      c.imageSmoothingEnabled = this.scale < 1;
+      c.drawImage(this.overlay, 0, 0);
+    }
+    for (const stroke of this.strokes) this.line(c, stroke);
+    this.paintInk();
+    this.painted = performance.now();
+  }
+
+  // In the frame's own pixels, as wide as the network sees it.
+  line(c, { path, colour, background, old }) {
+    c.lineCap = c.lineJoin = "round";
+    c.globalAlpha = old ? 0.55 : 1;
+    const rim = Math.max(1, 1.5 / this.scale);
+    for (const [width, style] of [[BRUSH + 2 * rim, background ? "#000" : "#fff"], [BRUSH, background ? "#fff" : colour]]) {
+      c.strokeStyle = style;
+      c.lineWidth = width;
+      c.beginPath();
+      const [[x0, y0]] = path;
+      c.moveTo(x0 * this.width, y0 * this.height);
+      if (path.length === 1) c.lineTo(x0 * this.width + 0.01, y0 * this.height);
+      for (let i = 1; i < path.length; i++) c.lineTo(path[i][0] * this.width, path[i][1] * this.height);
+      c.stroke();
+    }
+    c.globalAlpha = 1;
+  }
+
+  paintInk() {
+    const { inkContext: c, ratio } = this;
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.clearRect(0, 0, this.ink.width, this.ink.height);
+    c.setTransform(ratio * this.scale, 0, 0, ratio * this.scale, ratio * this.x, ratio * this.y);
+    if (this.live) this.line(c, this.live);
+    if (this.cursor && this.brush.ready && !this.panning) {
+      const [x, y] = this.cursor;
+      const radius = Math.max(BRUSH / 2, 3 / this.scale);
+      c.lineWidth = 3 / this.scale;
+      c.strokeStyle = "rgb(0 0 0 / .65)";
+      c.beginPath();
+      c.arc(x * this.width, y * this.height, radius, 0, 7);
+      c.stroke();
+      c.lineWidth = 1.5 / this.scale;
+      c.strokeStyle = this.brush.background ? "#fff" : this.brush.colour;
+      c.stroke();
+      if (this.brush.background) {
+        c.beginPath();
+        c.moveTo(x * this.width - radius, y * this.height);
+        c.lineTo(x * this.width + radius, y * this.height);
+        c.stroke();
+      }
+    }
+  }
+
+  // Pointers: one draws, two or the middle button move.
+
+  down(event) {
+    this.ink.focus({ preventScroll: true });
+    this.ink.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    if (event.pointerType === "touch" && this.pointers.size === 2) {
+      this.live = null; // it was not meant as a stroke
+      this.panning = "pinch";
+      return;
+    }
+    if (event.button === 1 || (event.button === 0 && (event.shiftKey || this.hand))) {
+      event.preventDefault();
+      this.panning = "drag";
+      this.look();
+      return;
+    }
+    const [x, y] = this.share(event);
+    const outside = Math.max(-x, x - 1, -y, y - 1);
+    if (this.live || this.panning || !this.brush.ready || outside > 0.02 || event.button > 2) return;
+    const background = this.brush.background || event.button === 2;
+    this.live = { colour: this.brush.colour, background, path: [clamp(x, y)], pointer: event.pointerId };
+    this.live.start = Date.now();
+    this.dispatchEvent(new CustomEvent("press", { detail: this.live }));
+    this.trace(event);
+  }
+
+  move(event) {
+    const before = this.pointers.get(event.pointerId);
+    const now = { x: event.clientX, y: event.clientY };
+    this.cursor = event.pointerType === "touch" ? null : this.share(event);
+    if (before && this.panning === "drag") this.pan(now.x - before.x, now.y - before.y);
+    if (before && this.panning === "pinch") this.pinch(event.pointerId, before, now);
+    if (before) this.pointers.set(event.pointerId, now);
+    if (this.live && this.live.pointer === event.pointerId) {
+      const fine = event.getCoalescedEvents?.() ?? [];
+      for (const each of fine.length ? fine : [event]) {
+        const point = clamp(...this.share(each));
+        const [x, y] = this.live.path.at(-1);
+        const step = Math.hypot((point[0] - x) * this.width, (point[1] - y) * this.height);
+        if (step >= 0.5) this.live.path.push(point);
+      }
+      this.trace(event);
+      return;
+    }
+    if (!this.panning) this.paintInk();
+  }
+
+  trace(event) {
+    this.paintInk();
+    this.inkDelay = performance.now() - event.timeStamp; // measured by benchmarks/app.py
+  }
+
+  pinch(id, before, now) {
+    const other = [...this.pointers].find(([key]) => key !== id)?.[1];
+    if (!other) return;
+    const box = this.ink.getBoundingClientRect();
+    const ratio = Math.hypot(now.x - other.x, now.y - other.y) / Math.max(1, Math.hypot(before.x - other.x, before.y - other.y));
+    this.pan((now.x - before.x) / 2, (now.y - before.y) / 2);
+    this.zoom(ratio, (now.x + other.x) / 2 - box.left, (now.y + other.y) / 2 - box.top);
+  }
+
+  up(event) {
+    this.pointers.delete(event.pointerId);
+    if (this.panning && !this.pointers.size) {
+      this.panning = null;
+      this.look();
+    }
+    if (!this.live || this.live.pointer !== event.pointerId) return;
+    const stroke = this.live;
+    this.live = null;
+    if (event.type === "pointerup") {
+      const point = clamp(...this.share(event));
+      if (stroke.path.length === 1 || point.some((value, i) => value !== stroke.path.at(-1)[i])) stroke.path.push(point);
+    }
+    stroke.end = Date.now();
+    this.dispatchEvent(new CustomEvent("stroke", { detail: stroke }));
+    this.redraw();
+  }
+
+  leave() {
+    this.cursor = null;
+    this.paintInk();
+  }
+
+  wheel(event) {
+    event.preventDefault();
+    const box = this.ink.getBoundingClientRect();
+    if (event.shiftKey) this.pan(-(event.deltaX || event.deltaY), 0);
+    else this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0022)), event.clientX - box.left, event.clientY - box.top);
+  }
+
+  look() {
+    this.ink.classList.toggle("pan", Boolean(this.hand));
+    this.ink.classList.toggle("panning", Boolean(this.panning));
+    this.ink.classList.toggle("idle", !this.brush.ready);
+    this.paintInk();
+  }
+}
+
+function clamp(x, y) {
+  return [Math.min(1, Math.max(0, x)), Math.min(1, Math.max(0, y))];
+}

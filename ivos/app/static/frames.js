@@ -1,0 +1,73 @@
+// Frames as bitmaps: the newest wish first, few requests at once, as many kept as memory allows.
+
+const ROOM = 480e6; // bytes of bitmaps
+const AT_ONCE = 5;
+
+export class Frames {
+  constructor(base, width, height) {
+    this.base = base;
+    this.most = Math.max(12, Math.min(300, Math.floor(ROOM / (width * height * 4))));
+    this.bitmaps = new Map(); // frame -> ImageBitmap, the latest used last
+    this.asked = new Map(); // frame -> promise
+    this.wishes = []; // frames to have at hand, the most wanted first
+    this.running = 0;
+    this.ready = 0; // frames the server has
+  }
+
+  // What is asked for here is shown next: it is the last to be given up.
+  at(frame) {
+    const there = this.bitmaps.get(frame);
+    if (there) {
+      this.bitmaps.delete(frame);
+      this.bitmaps.set(frame, there);
+    }
+    return there;
+  }
+
+  async get(frame) {
+    const there = this.at(frame);
+    if (there) return there;
+    if (!this.asked.has(frame)) {
+      this.asked.set(frame, this.load(frame).finally(() => this.asked.delete(frame)));
+    }
+    return this.asked.get(frame);
+  }
+
+  async load(frame) {
+    this.running += 1;
+    try {
+      const answer = await fetch(`${this.base}/${frame}.jpg`);
+      if (!answer.ok) throw new Error(await answer.text());
+      const bitmap = await createImageBitmap(await answer.blob());
+      this.bitmaps.set(frame, bitmap);
+      while (this.bitmaps.size > this.most) {
+        const [oldest, old] = this.bitmaps.entries().next().value;
+        this.bitmaps.delete(oldest);
+        old.close();
+      }
+      return bitmap;
+    } finally {
+      this.running -= 1;
+      this.pump();
+    }
+  }
+
+  // Have the frames around one at hand, more of them in the direction of play.
+  around(frame, count, ahead = 1) {
+    const reach = Math.min(this.most - AT_ONCE - 2, 52); // what is shown stays, whatever is still coming
+    const wishes = [];
+    for (let i = 1; wishes.length < reach; i++) {
+      wishes.push(frame + i * ahead);
+      if (i % 3 === 0) wishes.push(frame - (i / 3) * ahead);
+    }
+    this.wishes = wishes.filter((t) => t >= 0 && t < count && t < this.ready);
+    this.pump();
+  }
+
+  pump() {
+    while (this.running < AT_ONCE && this.wishes.length) {
+      const frame = this.wishes.shift();
+      if (!this.bitmaps.has(frame) && !this.asked.has(frame)) this.get(frame).catch(() => {});
+    }
+  }
+}

@@ -1,0 +1,67 @@
+// The keyboard: one table that the keys and the help are both made of.
+
+export const KEYS = [
+  { keys: ["Enter", "p"], show: "Enter", what: "propagate; go on with a stopped round", run: (a) => a.run() },
+  { keys: ["Escape"], show: "Esc", what: "stop the propagation", run: (a) => a.stop() },
+  { keys: [" "], show: "Space", what: "play or pause", run: (a) => a.space() },
+  { keys: ["ArrowLeft", ","], show: "← →", what: "a frame back, on (Shift: ten)", run: (a, e) => a.step(e.shiftKey ? -10 : -1) },
+  { keys: ["ArrowRight", "."], run: (a, e) => a.step(e.shiftKey ? 10 : 1) },
+  { keys: ["Home"], show: "Home, End", what: "first, last frame", run: (a) => a.go(0) },
+  { keys: ["End"], run: (a) => a.go(a.count - 1) },
+  { keys: ["ArrowUp", "["], show: "↑ ↓", what: "the annotated frame before, after", run: (a) => a.annotated(-1) },
+  { keys: ["ArrowDown", "]"], run: (a) => a.annotated(1) },
+  { keys: ["n"], show: "N", what: "the frame the network is least sure of, then the next", run: (a) => a.doubtful() },
+  { keys: ["z"], ctrl: true, show: "Ctrl Z", what: "undo a stroke, then a round", run: (a, e) => (e.shiftKey ? a.redo() : a.undo()) },
+  { keys: ["y"], ctrl: true, show: "Ctrl Shift Z", what: "redo", run: (a) => a.redo() },
+  { keys: ["1", "2", "3", "4", "5", "6", "7", "8", "9"], show: "1 … 9", what: "draw for this object", run: (a, e) => a.choose(Number(e.key)) },
+  { keys: ["0", "b"], show: "0 or B", what: "draw background", run: (a) => a.choose(0) },
+  { keys: ["x"], show: "X", what: "swap between object and background", run: (a) => a.swap() },
+  { show: "right button", what: "draw background once" },
+  { keys: ["a"], show: "A", what: "add an object", run: (a) => a.addObject() },
+  { keys: ["h"], show: "H", what: "hide or show the object", run: (a) => a.hide() },
+  { keys: ["m"], show: "M", what: "next style of the masks", run: (a) => a.nextStyle() },
+  { keys: ["+", "="], show: "+ − F", what: "zoom in, out, fit", run: (a) => a.stage.zoom(1.25) },
+  { keys: ["-"], run: (a) => a.stage.zoom(0.8) },
+  { keys: ["f"], run: (a) => a.stage.fit() },
+  { show: "wheel", what: "zoom at the pointer" },
+  { show: "Shift drag, middle", what: "move the picture (touch: two fingers)" },
+  { keys: ["?"], show: "?", what: "this help", run: (a) => a.help() },
+];
+
+export function listen(app) {
+  // What was clicked by a pointer does not keep the keys: Space plays, wherever one has clicked before.
+  document.addEventListener("click", (event) => {
+    if (event.detail) event.target.closest("button, input:not([type=text])")?.blur();
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches("input");
+    if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]") || !app.state) return;
+    if (typing) {
+      if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+      return;
+    }
+    const ctrl = event.ctrlKey || event.metaKey;
+    const presses = event.key === "Enter" || event.key === " ";
+    const gone = event.target.closest("dialog"); // it has just closed and still has the focus, until the next painting
+    const onButton = presses && !gone && event.target.matches("button, a, [role=menuitem]");
+    if (onButton || event.altKey) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const found = KEYS.find((one) => one.keys?.includes(key) && Boolean(one.ctrl) === ctrl);
+    if (!found) return;
+    event.preventDefault();
+    found.run(app, event);
+  });
+}
+
+export function table(list) {
+  for (const one of KEYS) {
+    if (!one.show) continue;
+    const row = document.createElement("div");
+    const term = document.createElement("dt");
+    const text = document.createElement("dd");
+    term.textContent = one.show;
+    text.textContent = one.what;
+    row.append(term, text);
+    list.append(row);
+  }
+}

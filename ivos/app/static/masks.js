@@ -1,0 +1,150 @@
+// Masks as labels: kept deflated, inflated when they are shown, coloured here.
+
+const HEADER = 24;
+const DECODED = 64e6; // bytes of labels kept inflated
+
+export function unpack(buffer) {
+  const view = new DataView(buffer);
+  if (view.getUint8(0) !== 1) throw new Error("the page is older than the server; reload it");
+  return {
+    preview: view.getUint8(1) === 1,
+    round: view.getUint32(4, true),
+    frame: view.getUint32(8, true),
+    done: view.getUint32(12, true),
+    total: view.getUint32(16, true),
+    packed: buffer.slice(HEADER),
+  };
+}
+
+async function inflate(packed, length) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  const labels = new Uint8Array(await new Response(stream).arrayBuffer());
+  if (labels.length !== length) throw new Error("a mask of another size");
+  return labels;
+}
+
+export class Masks {
+  constructor(base, width, height) {
+    this.base = base;
+    this.width = width;
+    this.height = height;
+    this.packed = new Map(); // "round/frame" -> ArrayBuffer
+    this.labels = new Map(); // the same -> Uint8Array, the latest used last
+    this.asked = new Map();
+    this.none = new Uint8Array(width * height);
+  }
+
+  put(round, frame, packed) {
+    this.packed.set(`${round}/${frame}`, packed);
+  }
+
+  at(round, frame) {
+    return round ? this.labels.get(`${round}/${frame}`) : this.none;
+  }
+
+  async get(round, frame) {
+    if (!round) return this.none;
+    const key = `${round}/${frame}`;
+    const there = this.labels.get(key);
+    if (there) {
+      this.labels.delete(key);
+      this.labels.set(key, there);
+      return there;
+    }
+    if (!this.asked.has(key)) {
+      this.asked.set(key, this.load(key).finally(() => this.asked.delete(key)));
+    }
+    return this.asked.get(key);
+  }
+
+  async load(key) {
+    let packed = this.packed.get(key);
+    if (!packed) {
+      const answer = await fetch(`${this.base}/${key}`);
+      if (!answer.ok) throw new Error(await answer.text());
+      packed = await answer.arrayBuffer();
+      this.packed.set(key, packed);
+    }
+    const labels = await inflate(packed, this.width * this.height);
+    this.labels.set(key, labels);
+    while (this.labels.size * this.width * this.height > DECODED && this.labels.size > 4) {
+      this.labels.delete(this.labels.keys().next().value);
+    }
+    return labels;
+  }
+
+  inflate(packed) {
+    return inflate(packed, this.width * this.height);
+  }
+}
+
+export function rgb(colour) {
+  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+}
+
+// Colours labels into a canvas of the frame's size.
+export class Paint {
+  constructor(width, height) {
+    this.canvas = new OffscreenCanvas(width, height);
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.image = this.context.createImageData(width, height);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    this.width = width;
+  }
+
+  draw(labels, { objects, style, opacity, thick }) {
+    const fill = new Uint32Array(256);
+    const edge = new Uint32Array(256);
+    const shown = new Uint8Array(256);
+    for (const one of objects) {
+      if (one.removed || one.hidden) continue;
+      const [r, g, b] = rgb(one.colour);
+      const colour = (b << 16) | (g << 8) | r;
+      fill[one.number] = style === "fill" ? ((Math.round(opacity * 2.55) << 24) | colour) >>> 0 : 0;
+      edge[one.number] = style === "spot" ? 0 : (0xff000000 | colour) >>> 0;
+      shown[one.number] = 1;
+    }
+    if (style === "spot") {
+      const dark = (Math.round(Math.max(opacity, 30) * 2.3) << 24) >>> 0;
+      for (let i = 0; i < 256; i++) fill[i] = shown[i] ? 0 : dark;
+    }
+    const { pixels, width } = this;
+    const length = pixels.length;
+    let last = 0;
+    let any = false;
+    for (let i = 0; i < length; i++) {
+      const label = labels[i];
+      pixels[i] = fill[label];
+      if (label !== last && i % width) {
+        if (shown[label]) { pixels[i] = edge[label] || fill[label]; any = true; }
+        else if (shown[last]) { pixels[i - 1] = edge[last] || fill[last]; any = true; }
+      }
+      last = label;
+    }
+    if (style !== "spot") this.vertical(labels, shown, edge, thick);
+    this.context.putImageData(this.image, 0, 0);
+    return any;
+  }
+
+  vertical(labels, shown, edge, thick) {
+    const { pixels, width } = this;
+    for (let i = width; i < pixels.length; i++) {
+      const here = labels[i];
+      const above = labels[i - width];
+      if (here !== above) {
+        if (shown[here]) {
+          pixels[i] = edge[here];
+          if (thick && i + width < pixels.length && labels[i + width] === here) pixels[i + width] = edge[here];
+        }
+        if (shown[above]) {
+          pixels[i - width] = edge[above];
+          if (thick && i >= 2 * width && labels[i - 2 * width] === above) pixels[i - 2 * width] = edge[above];
+        }
+      }
+      if (thick && i % width > 1 && here !== labels[i - 1]) {
+        if (shown[here] && labels[i + 1] === here) pixels[i + 1] = edge[here];
+        if (shown[labels[i - 1]] && labels[i - 2] === labels[i - 1]) pixels[i - 2] = edge[labels[i - 1]];
+      }
+    }
+  }
+}

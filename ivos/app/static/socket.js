@@ -1,0 +1,137 @@
+// The connection: comes back by itself, and sends again what was never acknowledged.
+
+const FORGET = { 1009: "too long for the server" };
+const AGAIN = 3000; // milliseconds until a stroke that could not be saved is sent once more
+
+export class Connection extends EventTarget {
+  constructor(path) {
+    super();
+    this.path = path;
+    this.page = "";
+    this.seq = 0;
+    this.asked = new Map(); // seq -> {resolve, reject}
+    this.unsaved = new Map(); // id -> stroke, until the server has it on disk
+    this.key = "";
+    this.tries = 0;
+    this.open();
+  }
+
+  open() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}${this.path}`);
+    this.socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.tries = 0;
+      this.ask("hello", { page: this.page }).catch(() => {});
+    };
+    socket.onmessage = (event) => this.hear(event.data);
+    socket.onclose = (event) => this.lost(event);
+  }
+
+  get ready() {
+    return this.socket.readyState === WebSocket.OPEN;
+  }
+
+  hear(data) {
+    if (typeof data !== "string") {
+      this.tell("binary", data);
+      return;
+    }
+    const message = JSON.parse(data);
+    if (message.type === "ack" || (message.type === "error" && message.seq >= 0)) {
+      const asked = this.asked.get(message.seq);
+      this.asked.delete(message.seq);
+      if (asked) message.type === "ack" ? asked.resolve() : asked.reject(new Error(message.message));
+      return;
+    }
+    if (message.type === "welcome") {
+      this.page = message.page;
+      this.key = `ivos:${message.id}`;
+      this.recall();
+    }
+    if (message.type === "state" && message.role === "writer" && message.phase !== "loading") this.resend();
+    this.tell(message.type, message);
+  }
+
+  lost(event) {
+    for (const { reject } of this.asked.values()) reject(new Error("the connection was lost"));
+    this.asked.clear();
+    if (FORGET[event.code] && this.last) { // it would be refused for ever
+      this.unsaved.delete(this.last);
+      this.keep();
+      this.tell("error", { message: `a message was ${FORGET[event.code]}` });
+    }
+    this.resent = false;
+    this.tries += 1;
+    this.tell("lost", { tries: this.tries });
+    setTimeout(() => this.open(), Math.min(3000, 200 * 1.6 ** this.tries));
+  }
+
+  // A promise that is kept when the server has acknowledged the message.
+  ask(type, content = {}) {
+    if (!this.ready) return Promise.reject(new Error("not connected; try again in a moment"));
+    const seq = ++this.seq;
+    return new Promise((resolve, reject) => {
+      this.asked.set(seq, { resolve, reject });
+      this.socket.send(JSON.stringify({ type, seq, ...content }));
+    });
+  }
+
+  // Strokes are kept here until they are on the server's disk, whatever happens to page or server.
+  stroke(stroke) {
+    this.unsaved.set(stroke.id, stroke);
+    this.keep();
+    return this.send(stroke);
+  }
+
+  async send(stroke) {
+    this.last = stroke.id;
+    try {
+      await this.ask("stroke", stroke);
+      this.done(stroke.id);
+    } catch (error) {
+      if (!this.ready) return; // it is sent again
+      if (/take over|being read/i.test(error.message)) { // sent again with the snapshot that allows it
+        this.resent = false;
+        this.tell("error", { message: error.message });
+        return;
+      }
+      if (/journal/i.test(error.message)) { // a disk that is full or read-only
+        this.tell("error", { message: error.message });
+        setTimeout(() => { if (this.ready && this.unsaved.has(stroke.id)) this.send(stroke); }, AGAIN);
+        return;
+      }
+      this.done(stroke.id);
+      this.tell("refused", { id: stroke.id, message: error.message });
+    }
+  }
+
+  done(id) {
+    this.unsaved.delete(id);
+    this.keep();
+  }
+
+  resend() {
+    if (this.resent) return;
+    this.resent = true;
+    for (const stroke of this.unsaved.values()) this.send(stroke);
+  }
+
+  keep() {
+    try {
+      if (this.unsaved.size) localStorage.setItem(this.key, JSON.stringify([...this.unsaved.values()]));
+      else localStorage.removeItem(this.key);
+    } catch { /* private windows keep nothing; the strokes stay in memory */ }
+  }
+
+  recall() {
+    try {
+      for (const stroke of JSON.parse(localStorage.getItem(this.key) || "[]")) this.unsaved.set(stroke.id, stroke);
+    } catch { /* nothing that can be read */ }
+  }
+
+  tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

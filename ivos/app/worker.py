@@ -1,0 +1,335 @@
+"""The one thread that owns PyTorch: it runs the jobs of all sessions, first come, first served."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.app.messages import pack_labels
+from ivos.app.workspace import Workspace
+from ivos.interaction import Stroke
+from ivos.runtime.errors import UserError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from ivos.engine import Segmenter  # imports PyTorch, which this module must not
+
+log = logging.getLogger(__name__)
+
+Labels = NDArray[np.uint8]
+Post = Callable[[str, dict[str, Any]], None]
+_NO_MORE: tuple[int, Labels | None] = (-1, None)
+_UNWRITTEN = 16  # masks that may wait for the disk before the network does
+
+
+@dataclass(frozen=True)
+class Past:
+    """A round as the engine has to have it behind it."""
+
+    number: int
+    frame: int
+    strokes: tuple[Stroke, ...]
+    num_objects: int
+    reach: tuple[int, int] | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """Something to do for a workspace.
+
+    ``restore``: have the rounds of `history` in the engine. ``preview``: then show what the strokes make of
+    their frame. ``propagate``: then run them as the round `number`.
+    """
+
+    kind: Literal["restore", "preview", "propagate"]
+    workspace: Workspace
+    history: tuple[Past, ...]
+    num_objects: int
+    frame: int = 0
+    strokes: tuple[Stroke, ...] = ()
+    number: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Live:
+    """A segmenter at work on a video."""
+
+    segmenter: Any
+    num_objects: int
+    applied: list[Past] = field(default_factory=list)
+
+
+class Worker:
+    """Runs jobs on segmenters, of which it keeps few alive.
+
+    It reports by `post(workspace's name, report)`, from its own threads; a report is a dictionary with a
+    `type`: ``restored``, ``preview``, ``planned``, ``mask``, ``end``, ``failed``.
+
+    Args:
+        make: gives a segmenter; called in the worker's thread, so that it may import PyTorch.
+        post: takes reports.
+        live: segmenters that may be alive at once. Each keeps the features of its video; one that was given
+            up is made again by replaying its rounds.
+    """
+
+    def __init__(self, make: "Callable[[], Segmenter]", post: Post, live: int = 2) -> None:
+        self._make, self._post, self._most = make, post, live
+        self._jobs: deque[Job] = deque()
+        self._wake = threading.Condition()
+        self._ending = False
+        self._live: OrderedDict[str, _Live] = OrderedDict()
+        self._running: Job | None = None
+        self._writers = ThreadPoolExecutor(4, "masks")  # they wait for the disk, all at once
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._started = False
+
+    def start(self) -> None:
+        """Begin to work; before it jobs only queue."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. A newer preview of a workspace takes the place of an older one that waits."""
+        with self._wake:
+            if job.kind == "preview":
+                self._drop(job.workspace.name, "preview")
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def cancel_preview(self, name: str) -> None:
+        """Forget a preview that waits."""
+        with self._wake:
+            self._drop(name, "preview")
+
+    def stop(self, name: str) -> None:
+        """Stop the round of a workspace after the frame at work, or before it has begun."""
+        with self._wake:
+            for job in [self._running, *self._jobs]:
+                if job is not None and job.workspace.name == name and job.kind == "propagate":
+                    job.stop.set()
+
+    def end(self, timeout: float = 5) -> None:
+        """Stop all and end the thread."""
+        with self._wake:
+            self._ending = True
+            self._jobs.clear()
+            if self._running is not None:
+                self._running.stop.set()
+            self._wake.notify()
+        if self._started:
+            self._thread.join(timeout)
+
+    def _drop(self, name: str, kind: str) -> None:
+        self._jobs = deque(job for job in self._jobs if not (job.kind == kind and job.workspace.name == name))
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._running = None
+                self._wake.wait_for(lambda: self._jobs or self._ending)
+                if self._ending:
+                    return
+                job = self._running = self._jobs.popleft()
+            try:
+                getattr(self, f"_{job.kind}")(job)
+            except Exception as error:  # whatever it is, the page says it and the worker lives on
+                self._live.pop(job.workspace.name, None)  # its state is unknown now; it is replayed
+                if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
+                    log.exception("%s of %s failed", job.kind, job.workspace.name)
+                self._report(job, "failed", failed=job.kind, message=one_line(error))
+                _free()
+
+    def _report(self, job: Job, kind: str, **content: Any) -> None:
+        self._post(job.workspace.name, {"type": kind, "round": job.number, **content})
+
+    # Jobs
+
+    def _restore(self, job: Job) -> None:
+        begin = time.perf_counter()
+        differing = self._bring_up(job)
+        seconds = time.perf_counter() - begin
+        can_preview = hasattr(self._live[job.workspace.name].segmenter, "preview")
+        self._report(job, "restored", differing=differing, seconds=seconds, can_preview=can_preview)
+
+    def _preview(self, job: Job) -> None:
+        self._bring_up(job)
+        segmenter = self._live[job.workspace.name].segmenter
+        data, seconds = b"", 0.0
+        if hasattr(segmenter, "preview") and job.strokes:
+            begin = time.perf_counter()
+            data = pack_labels(np.asarray(segmenter.preview(job.frame, list(job.strokes))))
+            seconds = time.perf_counter() - begin
+        self._report(job, "preview", frame=job.frame, data=data, seconds=seconds)
+
+    def _propagate(self, job: Job) -> None:
+        self._bring_up(job)
+        live = self._live[job.workspace.name]
+        begin = time.perf_counter()
+        planned = 0, job.workspace.facts.num_frames - 1
+        if hasattr(live.segmenter, "planned"):
+            planned = live.segmenter.planned(job.frame)
+        steps = _steps(live.segmenter, job.frame, job.strokes)
+        self._report(job, "planned", planned=planned)
+        writing: deque[Future[None]] = deque()
+        reached: set[int] = set()
+        complete = True
+        network = 0.0
+        try:
+            while True:
+                asked = time.perf_counter()
+                frame, labels = next(steps, _NO_MORE)
+                network += time.perf_counter() - asked
+                if labels is None:
+                    break
+                reached.add(frame)
+                before = writing[-1] if writing else None
+                writing.append(self._writers.submit(self._keep, job, frame, labels.copy(), before))
+                while len(writing) > _UNWRITTEN or (writing and writing[0].done()):
+                    writing.popleft().result()
+                if job.stop.is_set() and len(reached) < planned[1] - planned[0] + 1:
+                    complete = False
+                    break
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+            wait(writing)  # what was reached is told of before how it ended
+        for future in writing:
+            future.result()
+        reach = min(reached), max(reached)
+        past = Past(job.number, job.frame, job.strokes, job.num_objects, None if complete else reach)
+        live.applied.append(past)
+        seconds = time.perf_counter() - begin
+        sure = _confidence(live.segmenter, reach)
+        report = {"lo": reach[0], "hi": reach[1], "complete": complete, "confidence": sure}
+        self._report(job, "end", **report, seconds=seconds, network_seconds=network)
+
+    def _keep(self, job: Job, frame: int, labels: Labels, before: "Future[None] | None") -> None:
+        """Have a mask on disk, then tell of it, in the order in which the network made them."""
+        path = job.workspace.mask_file(job.number, frame)
+        if not path.exists():  # of a round that is gone on with, some are there
+            job.workspace.write_mask(job.number, frame, labels)
+        data = pack_labels(labels)
+        if before is not None:
+            before.result()
+        self._report(job, "mask", frame=frame, data=data)
+
+    # Engines
+
+    def _bring_up(self, job: Job) -> int:
+        """Have a live segmenter with the job's history behind it.
+
+        Returns:
+            pixels of replayed masks that differ from those on disk.
+        """
+        live = self._open(job)
+        common = 0
+        while common < min(len(live.applied), len(job.history)) and (
+            live.applied[common] == job.history[common]
+        ):
+            common += 1
+        extra = len(live.applied) - common
+        if extra and hasattr(live.segmenter, "undo"):
+            for _ in range(extra):
+                live.segmenter.undo()
+                live.applied.pop()
+        elif extra:
+            live = self._begin(job, live.segmenter)
+            common = 0
+        differing = sum(self._replay(job, live, past) for past in job.history[common:])
+        self._grow(job, live, job.num_objects)
+        return differing
+
+    def _open(self, job: Job) -> _Live:
+        name = job.workspace.name
+        if name in self._live:
+            self._live.move_to_end(name)
+            return self._live[name]
+        while len(self._live) >= self._most:
+            self._live.popitem(last=False)
+            _free()
+        return self._begin(job, self._make())
+
+    def _begin(self, job: Job, segmenter: "Segmenter") -> _Live:
+        """Start a video; an engine that can take objects later begins with those of the first round."""
+        first = job.history[0].num_objects if job.history else job.num_objects
+        count = first if hasattr(segmenter, "add_object") else job.num_objects
+        segmenter.start(job.workspace.read_frames(), max(count, 1))
+        live = self._live[job.workspace.name] = _Live(segmenter, max(count, 1))
+        return live
+
+    def _grow(self, job: Job, live: _Live, num_objects: int) -> None:
+        """Have as many objects."""
+        if num_objects <= live.num_objects:
+            return
+        if not hasattr(live.segmenter, "add_object"):
+            live.segmenter.start(job.workspace.read_frames(), num_objects)
+            behind, live.applied, live.num_objects = live.applied, [], num_objects
+            for past in behind:
+                self._replay(job, live, past)
+            return
+        while live.num_objects < num_objects:
+            live.segmenter.add_object()
+            live.num_objects += 1
+
+    def _replay(self, job: Job, live: _Live, past: Past) -> int:
+        """Run a round again, as far as it went; pixels that differ from its masks on disk."""
+        self._grow(job, live, past.num_objects)
+        differing = 0
+        for frame, labels in _steps(live.segmenter, past.frame, past.strokes, past.reach):
+            differing += job.workspace.differing(labels, past.number, frame)
+        live.applied.append(past)
+        return differing
+
+
+def _steps(
+    segmenter: Any, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
+) -> Iterator[tuple[int, Labels]]:
+    """A round frame by frame; of a segmenter that cannot, all frames once they are done."""
+    if hasattr(segmenter, "propagate"):
+        return iter(segmenter.propagate(frame, list(strokes), reach))
+    masks = segmenter.interact(frame, list(strokes))
+    low, high = reach or (0, len(masks) - 1)
+    order = sorted(range(low, high + 1), key=lambda t: abs(t - frame))
+    return iter([(t, np.asarray(masks[t], np.uint8)) for t in order])
+
+
+def _confidence(segmenter: Any, reach: tuple[int, int]) -> list[float] | None:
+    """How sure the network is of the frames from one to another, from 0 to 1; None where it does not say."""
+    if not hasattr(segmenter, "confidence"):
+        return None
+    return [round(float(value), 3) for value in segmenter.confidence()[reach[0] : reach[1] + 1]]
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line that a user can do something with."""
+    if is_out_of_memory(error):
+        return (
+            "out of memory; the round stands where it was. Close other programs, or use "
+            "segmenter.memory_gib=1 or smaller frames"
+        )
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'disk'}: {error.strerror}; nothing is lost, mend it and try again"
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}; the server's log has the rest"
+
+
+def _free() -> None:
+    """Give memory back that a segmenter has let go of."""
+    import gc
+    import sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

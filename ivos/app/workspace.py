@@ -1,0 +1,284 @@
+"""A session's folder on disk: what it is about, its frames, its masks, its journal."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.app.journal import Journal
+from ivos.app.session import Event, Session, interrupted
+from ivos.runtime.errors import UserError
+from ivos.runtime.files import replacing, write_text
+from ivos.video.files import DataError, read_frame, read_mask
+from ivos.video.palette import write_labels
+from ivos.video.reader import Source, extract
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two servers on one workspace are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class WorkspaceError(UserError):
+    """A workspace that cannot be used; the message names it and the mend."""
+
+
+@dataclass
+class Facts:
+    """What ``workspace.json`` holds besides its version."""
+
+    id: str  # drawn when the workspace was made: masks of another one are never taken for its own
+    source: dict[str, Any]  # path, kind, fingerprint
+    size: tuple[int, int]
+    rate: float
+    num_frames: int = 0  # 0 until all frames are there
+    times: tuple[float, ...] = ()  # of the frames in seconds; empty where they are evenly spaced
+    files: tuple[str, ...] = ()  # of frames used in place; empty: frames/00000.jpg, ...
+    network: dict[str, Any] | None = None  # the checkpoint's sha256 and the segmenter's options
+
+
+class Workspace:
+    """The folder of one session, held by one server at a time.
+
+    Args:
+        folder: made where there is none; its name has letters, digits, dot, dash and underscore.
+        source: the video.
+
+    Raises:
+        WorkspaceError: it is of another version or video, in use by another server, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder, self.source, self.name = folder, source, folder.name
+        if not NAME.fullmatch(self.name) or set(self.name) == {"."}:
+            raise WorkspaceError(f"{folder}: a workspace's name has letters, digits and ._- only")
+        try:
+            for name in ("frames", "rounds", "exports"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            self._lock = self._take()
+            self.facts = self._open(fingerprint(source))
+            self.journal = Journal(folder / "journal.jsonl")
+        except OSError as error:
+            raise WorkspaceError(
+                f"{folder}: {error.strerror}; name a folder that can be written by workspace=FOLDER"
+            ) from error
+
+    # Opening
+
+    def _take(self) -> int:
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+                os.close(handle)
+                raise WorkspaceError(
+                    f"{self.folder}: in use by another server (process {holder}); end it, or name another "
+                    "folder by workspace=FOLDER"
+                ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        return handle
+
+    def _open(self, print_of_source: str) -> Facts:
+        path = self.folder / "workspace.json"
+        if not path.exists():
+            source = self.source
+            facts = Facts(
+                secrets.token_hex(6),
+                {"path": str(source.path.resolve()), "kind": source.kind, "fingerprint": print_of_source},
+                source.size,
+                float(source.rate),
+            )
+            self._write(facts)
+            return facts
+        facts = _read_facts(path)
+        if facts.source.get("fingerprint") != print_of_source:
+            raise WorkspaceError(
+                f"{self.folder}: belongs to another video ({facts.source.get('path')}, as it was then); name "
+                "another folder by workspace=FOLDER"
+            )
+        return facts
+
+    def _write(self, facts: Facts) -> None:
+        content = {"version": VERSION, "name": self.name, **vars(facts)}
+        write_text(self.folder / "workspace.json", json.dumps(content, indent=1))
+
+    def prepare(self, done: Callable[[int], None] | None = None) -> None:
+        """Have all frames at hand; `done` is called with the number of those that are there.
+
+        Raises:
+            DataError: the video cannot be decoded.
+            OSError: the frames cannot be written.
+        """
+        if self.facts.num_frames:
+            return
+        source = self.source
+        if source.in_place:
+            files = tuple(str(path.resolve()) for path in source.files)
+            facts = {"num_frames": len(files), "files": files}
+        else:
+            written, times = extract(source, self.folder / "frames", done)
+            gaps = np.diff(times)
+            even = not len(gaps) or float(np.ptp(gaps)) < 0.002
+            facts = {
+                "num_frames": len(written),
+                "times": () if even else tuple(round(time, 6) for time in times),
+            }
+        for name, value in facts.items():
+            setattr(self.facts, name, value)
+        self._write(self.facts)
+
+    def remember_network(self, network: dict[str, Any]) -> None:
+        """Keep what the masks were made by."""
+        if self.facts.network != network:
+            self.facts.network = network
+            self._write(self.facts)
+
+    def recover(self) -> Session:
+        """The session as it was, whatever ended the server; rounds left open are closed in the journal."""
+        session = Session(self.facts.num_frames)
+        for number, line in enumerate(self.journal.lines, start=1):
+            try:
+                session.apply(line)
+            except (UserError, KeyError, TypeError, AttributeError) as error:
+                raise WorkspaceError(
+                    f"{self.journal.path}: line {number} does not fit the session ({error}); restore it or "
+                    "move the folder away"
+                ) from error
+        self.record(session, *interrupted(session, self.masks_of))
+        return session
+
+    def record(self, session: Session, *events: Event) -> None:
+        """Take events, on disk before they count."""
+        for event in events:
+            session.check(event)
+            self.journal.append(event)
+            session.apply(event)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self.journal.close()
+        os.close(self._lock)
+
+    # Frames and masks
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.facts.size
+
+    def frame_file(self, frame: int) -> Path:
+        """The JPEG of a frame, which need not be there yet."""
+        if self.facts.files:
+            return Path(self.facts.files[frame])
+        if not self.facts.num_frames and self.source.in_place:
+            return self.source.files[frame]
+        return self.folder / "frames" / f"{frame:05d}.jpg"
+
+    def read_frames(self) -> NDArray[np.uint8]:
+        """All frames, uint8 RGB [T, h, w, 3]."""
+        width, height = self.size
+        stack = np.empty((self.facts.num_frames, height, width, 3), np.uint8)
+        for frame, target in enumerate(stack):
+            picture = read_frame(self.frame_file(frame))
+            if picture.shape != target.shape:
+                raise WorkspaceError(f"{self.frame_file(frame)}: has changed its size")
+            target[:] = picture
+        return stack
+
+    def mask_file(self, round: int, frame: int) -> Path:
+        """The palette PNG of a frame in a round."""
+        return self.folder / "rounds" / f"{round:04d}" / f"{frame:05d}.png"
+
+    def write_mask(self, round: int, frame: int, labels: NDArray[np.uint8]) -> None:
+        """Keep a frame's labels [h, w]; the file is whole or not there."""
+        path = self.mask_file(round, frame)
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as aside:
+            write_labels(aside, labels)
+
+    def read_mask(self, round: int, frame: int) -> NDArray[np.uint8]:
+        """Labels [h, w] of a frame in a round; round 0 is before any."""
+        if not round:
+            return np.zeros(self.size[::-1], np.uint8)
+        return read_mask(self.mask_file(round, frame))
+
+    def masks_of(self, round: int) -> set[int]:
+        """The frames whose masks of a round are on disk."""
+        folder = self.folder / "rounds" / f"{round:04d}"
+        if not folder.is_dir():
+            return set()
+        return {int(path.stem) for path in folder.glob("[0-9]*.png")}
+
+    def labels(self, session: Session, frame: int, shown: list[int] | None = None) -> NDArray[np.uint8]:
+        """What a frame shows, without the objects that were removed."""
+        labels = self.read_mask((shown or session.shown())[frame], frame)
+        return without(labels, session.removed)
+
+    def differing(self, labels: NDArray[np.uint8], round: int, frame: int) -> int:
+        """Pixels in which a mask made again differs from the one on disk; one that is lost is written."""
+        try:
+            return int(np.count_nonzero(self.read_mask(round, frame) != labels))
+        except DataError:
+            self.write_mask(round, frame, labels)
+            return 0
+
+
+def without(labels: NDArray[np.uint8], removed: list[int]) -> NDArray[np.uint8]:
+    """Labels with those of removed objects turned into background."""
+    if not removed:
+        return labels
+    kept = np.arange(256, dtype=np.uint8)
+    kept[removed] = 0
+    return np.asarray(cv2.LUT(labels, kept), np.uint8)
+
+
+def fingerprint(source: Source) -> str:
+    """What tells videos apart: names and sizes of the files, and the first and last part of their bytes."""
+    digest = hashlib.sha256()
+    files = source.files or (source.path,)
+    for path in files:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    for path in (files[0], files[-1]):
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read(1 << 20))
+    return digest.hexdigest()
+
+
+def _read_facts(path: Path) -> Facts:
+    try:
+        content = json.loads(path.read_text())
+        version = content.pop("version")
+        if version != VERSION:
+            raise WorkspaceError(
+                f"{path.parent}: a workspace of version {version}; this ivos reads version {VERSION}: use "
+                "the one that made it, or another folder by workspace=FOLDER"
+            )
+        content.pop("name")
+        facts = Facts(**content)
+        facts.size = (facts.size[0], facts.size[1])
+        facts.times, facts.files = tuple(facts.times), tuple(facts.files)
+        return facts
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, WorkspaceError):
+            raise
+        raise WorkspaceError(
+            f"{path}: not a workspace's description ({error}); name another folder by workspace=FOLDER"
+        ) from error
