@@ -20,7 +20,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-import kernels
+from ivos import kernels
 
 try:
     from rich.console import Console
@@ -110,9 +110,9 @@ def measure_cpu(turns: int) -> None:
     for size in SIZES:
         tensors = inputs(size, "cpu", torch.float32)
         functions: dict[tuple[str, str], Callable[..., Tensor]] = {
-            ("correlation", "shifted"): partial(kernels.correlation, implementation="reference"),
+            ("correlation", "shifted"): partial(kernels.correlation, implementation="naive"),
             ("correlation", "ours"): partial(kernels.correlation, implementation="torch"),
-            ("local transfer", "shifted"): partial(kernels.local_transfer, implementation="reference"),
+            ("local transfer", "shifted"): partial(kernels.local_transfer, implementation="naive"),
             ("local transfer", "ours"): partial(kernels.local_transfer, implementation="torch"),
         }
         if packaged is not None:
@@ -249,7 +249,7 @@ def measure_gpu() -> None:
         sides = {
             "ours": gpu_runs(partial(function, implementation="cuda"), tensors),
             "eager": gpu_runs(partial(function, implementation="torch"), tensors),
-            "compiled": gpu_runs(torch.compile(partial(function, implementation="reference")), tensors),
+            "compiled": gpu_runs(torch.compile(partial(function, implementation="naive")), tensors),
         }
         label = [op, str(list(size)), str(dtype).removeprefix("torch.")]
         for step in ("forward", "forward and backward"):

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from ivos.interaction.samples import Batch
+from ivos.data.batches import Batch
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
@@ -102,8 +102,8 @@ def step(stage: str, overrides: list[str], batch_size: int, checkpointing: bool,
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # an error instead of the system's out of memory
     model, cfg = configured(stage, overrides)
     torch.manual_seed(0)
-    cfg.module.checkpointing = checkpointing
     module = instantiate(cfg.module, instantiate(model))
+    module.checkpointing = checkpointing
     batch = noise(batch_size, cfg.data.samples.num_frames, cfg.data.samples.crop)
     optimizer = module.make_optimizer([p for p in module.parameters() if p.requires_grad])
     module.train()

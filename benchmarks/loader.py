@@ -1,11 +1,11 @@
-"""Training samples per second and core at 384x384, from each data set, and the cores that feed one GPU.
+"""Mini-sequences per second and core at 384x384, from each data set, and the cores that feed one GPU.
 
 uv run benchmarks/loader.py [--seconds 20] [--samples-per-second 60] [--keep FOLDER]
 
 The sets are miniature copies of the real layouts at the real sets' usual sizes (DAVIS 854x480, YouTube-VOS
-1280x720, SBD 500x375), made by the script out of synthetic clips; samples are those of `experiment=anet` and
-`experiment=tnet`, the simulated users' strokes included. Rates are by processor time of one process, so that
-other work on the machine matters little; those by the clock are beside them.
+1280x720, SBD 500x375), made by the script out of synthetic clips; mini-sequences are those of
+`experiment=anet` and `experiment=tnet`, the simulated users' strokes included. Rates are by processor time of
+one process, so that other work on the machine matters little; those by the clock are beside them.
 """
 
 import argparse
@@ -25,14 +25,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data.index import facts_of
-from data.miniature import write_sbd, write_youtube_vos
-from data.scene import SyntheticSpec, render_clip
-from data.synthetic import write_davis
-from data.videos import Sequence
+from ivos.data.miniature import write_sbd, write_youtube_vos
+from ivos.data.synthetic import SyntheticSpec, render_clip, write_davis
+from ivos.video.index import inspect_files
+from ivos.video.video import Video
 
 CONF = Path(__file__).parents[1] / "conf"
-SETS = ("davis2017", "youtube_vos", "sbd")
+SETS = ("davis", "youtube_vos", "sbd")
 
 
 def make_sets(root: Path, clips: int, frames: int) -> list[str]:
@@ -67,7 +66,7 @@ class Clock:
 
 
 def rate(dataset: Any, seconds: float) -> tuple[float, float]:
-    """Samples per second of processor time, and per second by the clock."""
+    """Mini-sequences per second of processor time, and per second by the clock."""
     dataset[0]
     clock, count = Clock(), 0
     while clock.read()[0] < seconds:
@@ -77,8 +76,8 @@ def rate(dataset: Any, seconds: float) -> tuple[float, float]:
     return count / used, count / passed
 
 
-def reading(videos: list[Sequence], num_frames: int, seconds: float) -> float:
-    """Processor time of reading the frames and masks of a sample, in seconds."""
+def reading(videos: list[Video], num_frames: int, seconds: float) -> float:
+    """Processor time of reading the frames and masks of a mini-sequence, in seconds."""
     rng = np.random.default_rng(0)
     clock, count = Clock(), 0
     while clock.read()[0] < seconds:
@@ -89,27 +88,27 @@ def reading(videos: list[Sequence], num_frames: int, seconds: float) -> float:
 
 
 def measure(roots: list[str], seconds: float, wanted: float | None) -> Table:
-    table = Table(title="Samples of 384x384, one process, one thread", box=box.MARKDOWN)
+    table = Table(title="Mini-sequences of 384x384, one process, one thread", box=box.MARKDOWN)
     columns = [
         "set",
         "stage",
         "frames",
-        "samples/s of processor time",
-        "samples/s by the clock",
+        "a second of processor time",
+        "a second by the clock",
         "of it reading",
     ]
-    for column in columns + ([f"cores for {wanted:g} samples/s"] if wanted else []):
+    for column in columns + ([f"cores for {wanted:g} a second"] if wanted else []):
         table.add_column(column, justify="left" if column in ("set", "stage") else "right")
     for stage in ("anet", "tnet"):
         for name in (*SETS, f"{stage}_mixture"):
             cfg = compose("train", overrides=[f"experiment={stage}", f"data@data.train={name}", *roots])
             data = instantiate(cfg.stages[stage].data, memory_mib=0)
             data.setup("fit")
-            samples = data.train_dataloader().dataset
-            by_processor, by_clock = rate(samples, seconds)
+            drawn = data.train_dataloader().dataset
+            by_processor, by_clock = rate(drawn, seconds)
             share = "-"
             if isinstance(data.train, list) or name in SETS:
-                spent = reading(list(data.train), samples.num_frames, seconds / 4)
+                spent = reading(list(data.train), drawn.num_frames, seconds / 4)
                 share = f"{100 * spent * by_processor:.0f} %"
             cells = [name, stage, str(cfg.stages[stage].data.samples.num_frames), f"{by_processor:.1f}"]
             cells += [f"{by_clock:.1f}", share]
@@ -125,7 +124,7 @@ def index_rates(root: Path) -> Table:
     for name in ("DAVIS", "YouTubeVOS", "SBD"):
         files = [path for path in (root / name).rglob("*") if path.suffix in (".jpg", ".png", ".mat")]
         clock = Clock()
-        facts_of(files, root / name, index=False)
+        inspect_files(files, root / name, index=False)
         table.add_row(name, str(len(files)), f"{len(files) / clock.read()[0]:.0f}")
     return table
 

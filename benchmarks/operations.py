@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ivos.engine.fast import fast_copy
-from ivos.networks import ATNet, similarity, spread
+from ivos.networks import ATNet, affinity, readout
 from ivos.networks.decoder import Decoder, scale_up
 
 Part = Callable[[], object]
@@ -35,7 +35,7 @@ def parts(network: ATNet, image: Tensor, interaction: Tensor) -> dict[str, Part]
     refined = torch.randn_like(anet.decoder.refine2.skip(pyramid.r2))
     both = torch.cat([refined, scale_up(context, 4)], 1)
     objects = torch.randn_like(pyramid.r5)
-    weights = similarity(features.r5, features.r5)
+    weights = affinity(features.r5, features.r5)
     mask = logits.sigmoid()
     return {
         "A-Net: encoder": lambda: anet.encoder(drawn),
@@ -45,8 +45,8 @@ def parts(network: ATNet, image: Tensor, interaction: Tensor) -> dict[str, Part]
         "A-Net: head": lambda: anet.decoder.head(refined, context),
         "A-Net: converter": lambda: anet.converter(both, pyramid.r5),
         "T-Net, image: all": lambda: tnet.features(image),
-        "T-Net, annotation: similarity": lambda: similarity(features.r5, features.r5),
-        "T-Net, annotation and object: spread": lambda: spread(objects, weights),
+        "T-Net, annotation: similarity": lambda: affinity(features.r5, features.r5),
+        "T-Net, annotation and object: spread": lambda: readout(objects, weights),
         "T-Net, object: local transfer": lambda: tnet.local(features, features, mask),
         "T-Net, object: reduction, refinements": lambda: refine(tnet.decoder, pyramid.r5),
         "T-Net, object: ASPP": lambda: tnet.decoder.aspp(pyramid.r5),

@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from data.synthetic import open_videos
-from data.training import load_clip
+from ivos.data.synthetic import open_synthetic
 from ivos.engine import ATNetSegmenter
-from ivos.interaction.samples import Clip
+from ivos.interaction.clicks import translate
 from ivos.metrics import jaccard
 from ivos.networks import load
 from ivos.training.validation import SessionResult, simulate_session
+from ivos.video.clip import Clip
 
 PLAIN: dict[str, Any] = {"winograd": False}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -41,7 +41,7 @@ def replay(segmenter: ATNetSegmenter, clip: Clip, session: SessionResult) -> tup
     masks = np.zeros_like(clip.labels)
     for each in session.rounds:
         if each.strokes:
-            masks = segmenter.interact(each.frame, each.strokes)
+            masks = segmenter.interact(each.frame, translate(each.strokes, ["strokes"]))
     return segmenter.probabilities, masks
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     arguments = parser.parse_args()
     network = load(arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    videos = open_videos(num_clips=arguments.clips, num_frames=10, width=128, height=128, max_objects=2)
-    clips = [load_clip(video) for video in videos]
+    videos = open_synthetic(num_clips=arguments.clips, num_frames=10, width=128, height=128, max_objects=2)
+    clips = [video.load() for video in videos]
     plain = ATNetSegmenter(network, **PLAIN)
     sessions = [simulate_session(plain, clip, arguments.rounds, 0) for clip in clips]
     truth = [replay(plain, clip, session) for clip, session in zip(clips, sessions, strict=True)]

@@ -19,10 +19,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data.scene import SyntheticSpec, render_clip
-from data.training import MiniSequences
-from ivos.interaction.samples import Clip
+from ivos.data.synthetic import SyntheticSpec, render_clip
+from ivos.data.training import MiniSequences
 from ivos.interaction.simulate import SimulatedUser
+from ivos.video.clip import Clip
 
 Mask = NDArray[np.uint8]
 
