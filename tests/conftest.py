@@ -52,3 +52,57 @@ def real_data() -> Path:
     if not (root / "davis").is_dir():
         pytest.skip(f"no real frames at {root} (set IVOS_REAL_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def clips():
+    """Two clips of six frames of 64x64 in memory."""
+    from ivos.data.synthetic import SyntheticSpec, render_clip
+    from ivos.video.clip import Clip
+
+    spec = SyntheticSpec(num_clips=2, num_frames=6, width=64, height=64, max_objects=2, min_size=0.35)
+    return [Clip(f"clip{i}", *(pair := render_clip(spec, i)), int(pair[1][0].max())) for i in range(2)]
+
+
+@pytest.fixture
+def network():
+    """A tiny untrained network."""
+    from ivos.networks import ATNet
+
+    torch.manual_seed(0)
+    return ATNet(width=8, depths=[1, 1, 1, 1], decoder_width=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_sam2():
+    """Function that makes a SAM 2 of a small random configuration, always the same one."""
+    import transformers
+
+    backbone = {
+        "model_type": "sam2_hiera_det_model", "hidden_size": 8, "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 1, 1], "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 1, 2, 4], "global_attention_blocks": [],
+        "window_positional_embedding_background_size": [4, 4], "image_size": [128, 128],
+    }  # fmt: skip
+    vision = {
+        "backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 128,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    }  # fmt: skip
+    config = transformers.Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 128, "image_size": 128},
+        mask_decoder_config={
+            "hidden_size": 128, "mlp_dim": 32, "iou_head_hidden_dim": 32, "num_attention_heads": 2,
+        },
+        image_size=128, memory_attention_hidden_size=128, memory_attention_num_layers=1,
+        memory_attention_num_attention_heads=1, memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[8, 8], memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,  # a number that transformers has in its code
+        mask_downsampler_embed_dim=128, memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=32,
+    )  # fmt: skip
+
+    def make():
+        torch.manual_seed(0)
+        return transformers.Sam2VideoModel(config).eval()
+
+    return make

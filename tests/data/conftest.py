@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from data.miniature import write_sbd, write_youtube_vos
-from data.scene import SyntheticSpec, render_clip
-from data.synthetic import write_davis
+from ivos.data.miniature import write_sbd, write_youtube_vos
+from ivos.data.synthetic import SyntheticSpec, render_clip, write_davis
 
 SPEC = {"num_clips": 2, "num_frames": 6, "width": 80, "height": 64, "min_objects": 2, "max_objects": 2,
         "min_size": 0.35, "leaving": 0, "occluders": 0}  # fmt: skip
@@ -64,3 +63,13 @@ def grey():
             Image.fromarray(np.asarray(image.convert("L"))).save(path)
 
     return convert
+
+
+@pytest.fixture(autouse=True)
+def no_default_places(tmp_path_factory, monkeypatch):
+    """What lies in the folder data of this checkout is not for tests to find."""
+    from ivos.data import places
+
+    empty = tmp_path_factory.mktemp("working_folder")
+    monkeypatch.setattr(places, "CHECKOUT", empty)
+    monkeypatch.chdir(empty)

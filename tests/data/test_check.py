@@ -1,8 +1,14 @@
 """The command that only looks."""
 
-import pytest
+import io
+from types import SimpleNamespace
 
-from data.check import main
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ivos.data.check import Finding, main, table
+from ivos.video.files import DataError
 
 
 @pytest.mark.parametrize(
@@ -18,6 +24,8 @@ def test_a_sound_set(name, figures, request, capsys):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert main([name, str(root)]) == 0
     out = capsys.readouterr().out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert "…" not in out
     assert all(words in out for words in figures)
     assert out.splitlines()[-1] == f"{root}: no faults"
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
@@ -61,3 +69,20 @@ def test_the_index_is_kept_on_request_alone(davis, tmp_path, monkeypatch, capsys
 def test_real_davis(real_data, capsys):
     assert main(["davis", str(real_data / "davis"), "--subset", "train"]) == 0
     assert "854x480" in capsys.readouterr().out
+
+
+def test_the_table_of_a_large_set_is_readable_at_80_columns():
+    """As many figures as YouTube-VOS has, and as many sizes."""
+
+    def video(size):
+        return SimpleNamespace(size=size, num_frames=27, areas=np.ones((27, 2), int))
+
+    videos = [video((1280, 720))] * 3200 + [video((1920 + i, 1080)) for i in range(90)]
+    console = Console(width=80, file=io.StringIO())
+    console.print(table([Finding("trainval", videos), Finding("val", error=DataError("x", ["y"] * 12345))]))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert rows[0] == ["trainval", "3,290", "88,830", "6,580", "0", "3200 of 1280x720"]
+    assert rows[3] == ["", "", "", "", "", "88 other sizes"]
+    assert rows[4][-2:] == ["12345", "-"]

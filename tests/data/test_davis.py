@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.davis import DataError, DavisFolder
+from ivos.data.davis import DavisFolder
+from ivos.interaction import read_scribbles
+from ivos.video.files import DataError
 
 WIDTH, HEIGHT = 20, 14
 
@@ -97,10 +99,7 @@ def test_reads_the_sequences_by_name(layout):
     assert masks.shape == (3, HEIGHT, WIDTH)
     assert masks.dtype == np.uint8
     np.testing.assert_array_equal(masks[2, 5], np.arange(WIDTH) * 3 // WIDTH)
-    assert cat.load_scribbles(2) == scribbles(object_id=2)
-    for number in (0, 3):
-        with pytest.raises(IndexError, match="2 scribble files"):
-            cat.load_scribbles(number)
+    assert read_scribbles(cat.scribbles[1]) == scribbles(object_id=2)
 
 
 def test_is_an_immutable_list(layout):
@@ -180,12 +179,12 @@ def test_missing_resolution_names_what_is_there(layout):
 def test_unknown_subset_and_sequence(layout):
     with pytest.raises(DataError, match="no subset 'test'; it has: train, trainval, val"):
         DavisFolder(layout.root, "test")
-    with pytest.raises(DataError, match="no sequence cow, dog; it has: ant, cat"):
+    with pytest.raises(DataError, match="no video cow, dog; it has: ant, cat"):
         DavisFolder(layout.root, sequences=["dog", "cat", "cow"])
-    with pytest.raises(DataError, match="no sequence selected"):
+    with pytest.raises(DataError, match="no video selected"):
         DavisFolder(layout.root, sequences=[])
     layout.list_subset("empty", "")
-    with pytest.raises(DataError, match="lists no sequence"):
+    with pytest.raises(DataError, match="lists no video"):
         DavisFolder(layout.root, "empty")
 
 
@@ -238,8 +237,8 @@ def test_unequal_sizes_name_the_odd_ones(layout):
     layout.add_frame("cat", 0, size=(WIDTH + 2, HEIGHT))
     layout.add_mask("cat", 1, size=(HEIGHT, WIDTH))
     assert layout.problems() == [
-        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, the sequence's frames are {WIDTH}x{HEIGHT}",
-        f"Annotations/480p/cat/00001.png: is {HEIGHT}x{WIDTH}, the sequence's frames are {WIDTH}x{HEIGHT}",
+        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, the video's frames are {WIDTH}x{HEIGHT}",
+        f"Annotations/480p/cat/00001.png: is {HEIGHT}x{WIDTH}, the video's frames are {WIDTH}x{HEIGHT}",
     ]
 
 
@@ -258,12 +257,46 @@ def test_grey_levels_are_no_object_numbers(layout):
 
 
 def test_labels_the_first_frame_lacks(layout):
-    layout.add_mask("cat", 0, labels=(0, 1, 3))
+    layout.add_mask("cat", 0, labels=(0, 1))
     layout.add_mask("cat", 2, labels=(0, 1, 2, 3, 4))
     assert layout.problems() == [
         "Annotations/480p/cat/00001.png: has label 2, which the first frame lacks",
-        "Annotations/480p/cat/00002.png: has label 2, 4, which the first frame lacks",
+        "Annotations/480p/cat/00002.png: has label 2, 3, 4, which the first frame lacks",
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [((0, 1, 200), "1, 200 but not 10, 100, 101"), ((0, 2), "2 but not 1")]
+)
+def test_objects_are_numbered_without_gaps(layout, labels, words):
+    """What has no mask anywhere would be an object that every mask has right."""
+    for index in range(3):
+        layout.add_mask("ant", index, labels=labels)
+    (problem,) = layout.problems()
+    assert problem.startswith(f"Annotations/480p/ant/00000.png: has objects {words}")
+    assert problem.endswith("objects must be numbered 1, 2, ... without gaps")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "a/b", "..", "x" * 255])
+def test_names_that_lead_elsewhere(layout, name):
+    layout.list_subset("val", "cat", name)
+    with pytest.raises(DataError, match=r"ImageSets/2017/val\.txt, line 2: ") as error:
+        DavisFolder(layout.root)
+    assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match=r"ImageSets/2017/val\.txt, line 2: "):
+        DavisFolder(layout.root, sequences=["cat"])
+
+
+def test_names_with_spaces(layout):
+    layout.add_sequence("my cat")
+    layout.list_subset("val", "my cat", "ant")
+    assert [video.name for video in DavisFolder(layout.root)] == ["ant", "my cat"]
+
+
+def test_masks_that_are_not_lossless(layout):
+    Image.open(layout.mask("cat", 1)).convert("L").save(layout.mask("cat", 1), format="JPEG")
+    (problem,) = layout.problems()
+    assert problem.startswith("Annotations/480p/cat/00001.png: a JPEG file whatever its name, not PNG")
 
 
 def test_no_object_in_the_first_frame(layout):
@@ -352,4 +385,4 @@ def test_real_davis(real_data):
     assert bear.size == tennis.size == (854, 480)
     assert tennis.load_frames().shape == (2, 480, 854, 3)
     assert set(np.unique(tennis.load_annotations())) == {0, 1, 2, 255}
-    assert [len(strokes) for strokes in bear.load_scribbles(1)["scribbles"]] == [2, 0]
+    assert [len(strokes) for strokes in read_scribbles(bear.scribbles[0])["scribbles"]] == [2, 0]

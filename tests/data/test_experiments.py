@@ -1,6 +1,5 @@
 """Every experiment on every set: it composes and trains a batch; what its data lacks is said before work."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,18 +12,11 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from ivos.networks import ATNet, load
+from ivos.training.checks import check_data
+from ivos.training.pipeline import train_stage
 
 ROOT = Path(__file__).parents[2]
 STAGES = {"anet": 1, "tnet": 3, "joint": 3}  # frames of a sample
-
-
-@pytest.fixture(scope="module")
-def train():
-    """train.py as a module."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -46,34 +38,33 @@ def tiny(stage):
     ]  # fmt: skip
 
 
-def train_a_batch(train, stage, folder, *overrides):
+def train_a_batch(stage, folder, *overrides):
     cfg = composed(f"experiment={stage}", "+trainer.fast_dev_run=true", *overrides, *tiny(stage))
-    train.check_data(cfg)
-    cfg.folder = str(folder)
-    train.train_stage(cfg, stage, ATNet(4, [1, 1, 1, 1], 8), folder, Console(quiet=True))
+    check_data(cfg)
+    train_stage(cfg, stage, ATNet(4, [1, 1, 1, 1], 8), folder, Console(quiet=True))
     assert load(folder / "final.ckpt").config["width"] == 4
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_experiment_trains_on_its_mixture(stage, train, roots, tmp_path):
-    train_a_batch(train, stage, tmp_path / "run", *roots)
+def test_an_experiment_trains_on_its_mixture(stage, roots, tmp_path):
+    train_a_batch(stage, tmp_path / "run", *roots)
 
 
-@pytest.mark.parametrize("name", ["davis2017", "youtube_vos", "sbd", "mixture"])
+@pytest.mark.parametrize("name", ["davis", "youtube_vos", "sbd", "mixture"])
 @pytest.mark.parametrize("stage", ["anet", "tnet"])
-def test_any_set_feeds_either_stage(stage, name, train, roots, tmp_path):
-    train_a_batch(train, stage, tmp_path / "run", f"data@data.train={name}", *roots)
+def test_any_set_feeds_either_stage(stage, name, roots, tmp_path):
+    train_a_batch(stage, tmp_path / "run", f"data@data.train={name}", *roots)
 
 
 @pytest.mark.parametrize("name", ["youtube_vos", "sbd"])
-def test_any_set_serves_validation(name, train, roots, tmp_path):
+def test_any_set_serves_validation(name, roots, tmp_path):
     options = [f"data@data.val={name}", "data.val.subset=train", "stages.tnet.data.val_frames=3"]
-    train_a_batch(train, "tnet", tmp_path / "run", *options, *roots)
+    train_a_batch("tnet", tmp_path / "run", *options, *roots)
 
 
-def test_real_frames_train_a_batch(train, real_data, tmp_path):
+def test_real_frames_train_a_batch(real_data, tmp_path):
     options = [f"data.root={real_data / 'davis'}", "data.val.subset=train", "stages.anet.data.val_frames=1"]
-    train_a_batch(train, "anet", tmp_path / "run", *options)
+    train_a_batch("anet", tmp_path / "run", *options)
 
 
 def test_the_mixtures_of_the_experiments(roots):
@@ -94,16 +85,16 @@ def test_the_mixtures_of_the_experiments(roots):
         (["experiment=anet", "data@data.train=sbd"], ["sbd_root"]),
     ],
 )
-def test_missing_roots_are_named_before_work(overrides, options, train):
+def test_missing_roots_are_named_before_work(overrides, options):
     with pytest.raises(InstantiationException) as error:
-        train.check_data(composed(*overrides))
+        check_data(composed(*overrides))
     assert all(f"data.{option}=FOLDER" in str(error.value.__cause__) for option in options)
 
 
-def test_what_the_session_needs_is_checked_before_training(train, roots, tmp_path):
+def test_what_the_session_needs_is_checked_before_training(roots, tmp_path):
     cfg = composed("experiment=tnet", *roots, f"data.test.root={tmp_path / 'none'}")
     with pytest.raises(InstantiationException, match="not a folder in DAVIS layout"):
-        train.check_data(cfg)
+        check_data(cfg)
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.index
-from data.davis import DataError, DavisFolder
-from data.index import index_file
-from data.youtube_vos import YouTubeVOS
+import ivos.video.index
+from ivos.data.davis import DavisFolder
+from ivos.data.youtube_vos import YouTubeVOS
+from ivos.video.files import DataError
+from ivos.video.index import index_file
 
 
 @pytest.fixture
@@ -19,12 +20,12 @@ def looks(monkeypatch):
     """The files that are looked into from here on."""
     seen = []
 
-    def look_into(path):
+    def inspect_file(path, cutouts=False):
         seen.append("/".join(path.parts[-2:]))
         return original(path)
 
-    original = data.index.look_into
-    monkeypatch.setattr(data.index, "look_into", look_into)
+    original = ivos.video.index.inspect_file
+    monkeypatch.setattr(ivos.video.index, "inspect_file", inspect_file)
     return seen
 
 
@@ -94,12 +95,12 @@ def test_an_unusable_index_is_made_anew(youtube_vos, tmp_path, text, looks):
 
 def test_many_files_are_looked_into_by_processes(davis, monkeypatch):
     whole = DavisFolder(davis, "train", index=False)
-    monkeypatch.setattr(data.index, "_MANY", 1)
-    monkeypatch.setattr(data.index.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(ivos.video.index, "_MANY", 1)
+    monkeypatch.setattr(ivos.video.index.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     made = []
-    original = data.index.ProcessPoolExecutor
+    original = ivos.video.index.ProcessPoolExecutor
     monkeypatch.setattr(
-        data.index, "ProcessPoolExecutor", lambda *options: made.append(options) or original(*options)
+        ivos.video.index, "ProcessPoolExecutor", lambda *options: made.append(options) or original(*options)
     )
     again = DavisFolder(davis, "train", index=False)
     assert len(made) == 1
@@ -109,8 +110,8 @@ def test_many_files_are_looked_into_by_processes(davis, monkeypatch):
 
 def _open(root, folder, queue):
     count = []
-    original = data.index._look
-    data.index._look = lambda files, root: count.append(len(files)) or original(files, root)
+    original = ivos.video.index._look
+    ivos.video.index._look = lambda files, *rest: count.append(len(files)) or original(files, *rest)
     YouTubeVOS(root, index=folder)
     queue.put(count[0])
 

@@ -6,14 +6,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.davis import DavisFolder
-from data.files import DataError
-from data.mixture import Mixture, open_mixture
-from data.sbd import SBD
-from data.stills import StillMotion
-from data.training import MiniSequences, NumberedLoader, TrainingData, load_clip
-from data.youtube_vos import YouTubeVOS
+import ivos.video.video
+from ivos.data.choice import folder_or_mixture
+from ivos.data.davis import DavisFolder
+from ivos.data.mixture import Mixture
+from ivos.data.sbd import SBD
+from ivos.data.synthetic.stills import StillMotion
+from ivos.data.training import MiniSequences, NumberedLoader, TrainingData
+from ivos.data.youtube_vos import YouTubeVOS
 from ivos.interaction.simulate import SimulatedUser
+from ivos.video.files import DataError
 
 partial = functools.partial
 
@@ -95,9 +97,11 @@ def test_the_faults_of_all_sets_come_at_once(sets, sbd, youtube_vos, truncate):
 def test_one_folder_can_take_the_mixtures_place(sets, davis):
     weights = {"sbd": 1, "davis": 1, "youtube_vos": 1}
     alone = {name: partial(each.func, root=davis if name == "davis" else None) for name, each in sets.items()}
-    assert repr(open_mixture(alone, weights, root=davis)) == repr(DavisFolder(davis, "train"))
+    folder = partial(DavisFolder, subset="train")
+    assert repr(folder_or_mixture(davis, folder, alone, weights)) == repr(DavisFolder(davis, "train"))
+    assert isinstance(folder_or_mixture(None, folder, sets, weights), Mixture)
     with pytest.raises(DataError, match=r"is named for sbd, youtube_vos too; name DAVIS by data\.davis_root"):
-        open_mixture({**sets, "davis": alone["davis"]}, weights, root=davis)
+        folder_or_mixture(davis, folder, {**sets, "davis": alone["davis"]}, weights)
 
 
 @pytest.mark.parametrize("name", ["sbd", "davis", "youtube_vos"])
@@ -106,7 +110,7 @@ def test_each_set_feeds_either_stage_from_disk_as_from_memory(sets, name, num_fr
     options = {"num_frames": num_frames, "stills": StillMotion(), "short_side": 48, "max_objects": 2}
     videos = sets[name]()
     disk = tiny(videos, **options)
-    memory = tiny([load_clip(video) for video in videos], **options)
+    memory = tiny([video.load() for video in videos], **options)
     for number in range(8):
         one, other = disk[number], memory[number]
         assert one["frames"].shape == (num_frames, 32, 32, 3)
@@ -115,11 +119,10 @@ def test_each_set_feeds_either_stage_from_disk_as_from_memory(sets, name, num_fr
 
 
 def test_only_the_frames_of_a_sample_are_read(youtube_vos, monkeypatch):
-    import data.videos
 
     read = []
-    original = data.videos.read_frame
-    monkeypatch.setattr(data.videos, "read_frame", lambda path: read.append(path.name) or original(path))
+    original = ivos.video.video.read_frame
+    monkeypatch.setattr(ivos.video.video, "read_frame", lambda path: read.append(path.name) or original(path))
     samples = (
         training_data(YouTubeVOS(youtube_vos), samples=partial(tiny, num_frames=3), memory_mib=0)
         .train_dataloader()

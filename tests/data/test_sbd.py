@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from data.files import DataError, read_instances
-from data.sbd import SBD
-from data.training import MiniSequences
+from ivos.data.sbd import SBD
+from ivos.data.training import MiniSequences
+from ivos.video.files import DataError, read_instances
 
 INSIDE = "benchmark_RELEASE/dataset"
 
@@ -111,7 +111,7 @@ def test_sizes_that_do_not_agree(sbd):
     with Image.open(path) as image:
         image.resize((40, 32)).save(path)
     assert problems(sbd) == [
-        f"{INSIDE}/inst/2008_000000.mat: is 80x64, the sequence's frames are 40x32",
+        f"{INSIDE}/inst/2008_000000.mat: is 80x64, the video's frames are 40x32",
     ]
 
 

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-import data.scene
-from data.scene import SyntheticSpec, render_clip
-from ivos.interaction.labels import areas
+import ivos.data.synthetic.cast
+from ivos.data.synthetic import SyntheticSpec, render_clip
+from ivos.video.labels import areas
 
 MOVES = "motion rotation scaling deformation articulation leaving camera_pan camera_zoom camera_shake"
 LOOKS = "backdrop_motion distractors occluders shadows camouflage lighting motion_blur defocus noise"
 BARE = SyntheticSpec(
-    num_frames=10, width=64, height=64, max_objects=2, min_size=0.3, jpeg_quality=100,
+    num_clips=6, num_frames=10, width=64, height=64, max_objects=2, min_size=0.3, jpeg_quality=100,
     **dict.fromkeys(f"{MOVES} {LOOKS}".split(), 0),
 )  # fmt: skip
 CLIPS = range(6)
@@ -63,14 +63,14 @@ def test_leaving_objects_come_back():
 def test_occluders_hide(monkeypatch):
     effects = {"occluders": 3, "num_frames": 4, "motion": 0.05}
     hidden = [clip(index, **effects) for index in CLIPS]
-    draw = data.scene._occluder
+    draw = ivos.data.synthetic.cast._occluder
 
     def transparent(spec, rng):
         figure = draw(spec, rng)
         figure.parts[0].image[..., 3] = 0
         return figure
 
-    monkeypatch.setattr(data.scene, "_occluder", transparent)
+    monkeypatch.setattr(ivos.data.synthetic.cast, "_occluder", transparent)
     shrunk = 0
     for index, (frames, labels) in enumerate(hidden):
         open_frames, open_labels = clip(index, **effects)

@@ -2,15 +2,22 @@
 
 import dataclasses
 import json
+import multiprocessing
+import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from data.davis import DataError, DavisFolder
-from data.synthetic import SyntheticSpec, open_videos, render_clip, synthetic_davis, write_davis
-from ivos.interaction.palette import write_labels
+import ivos.data.synthetic.writing
+from ivos.data.choice import folder_or_synthetic
+from ivos.data.davis import DavisFolder
+from ivos.data.synthetic import SyntheticSpec, open_synthetic, render_clip, synthetic_davis, write_davis
+from ivos.video.files import DataError
+from ivos.video.palette import write_labels
 
 SMALL = SyntheticSpec(num_clips=3, num_frames=4, width=64, height=48, max_objects=2)
 
@@ -21,6 +28,11 @@ def files_of(root):
         for p in sorted(root.rglob("*"))
         if p.is_file()
     }
+
+
+def visible(cache):
+    """All there is in a cache folder but the locks."""
+    return sorted(path for path in cache.iterdir() if path.name != ".locks")
 
 
 def without_times(content):
@@ -109,17 +121,62 @@ def test_cache_never_meets_stale_clips(tmp_path, capsys):
     assert other != root
     clips = [DavisFolder(root, name)[0].load_frames() for name in ("train", "val")]
     assert not np.array_equal(*clips)
-    assert sorted(tmp_path.iterdir()) == sorted([root, other])  # nothing half made
+    assert visible(tmp_path) == sorted([root, other])  # nothing half made
 
 
 def test_a_failure_leaves_no_half_set(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("full")
 
-    monkeypatch.setattr("data.synthetic._first_strokes", fail)
+    monkeypatch.setattr("ivos.data.synthetic.writing._first_strokes", fail)
     with pytest.raises(RuntimeError, match="full"):
         synthetic_davis(tmp_path / "cache", {"val": SMALL}, num_workers=1)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert visible(tmp_path / "cache") == []
+
+
+def test_what_killed_makers_left_behind_is_taken_away(tmp_path):
+    """Theirs alone: a set that another is making has its lock."""
+    specs = {"val": dataclasses.replace(SMALL, num_clips=1, stream="val")}
+    root = synthetic_davis(tmp_path, specs, num_workers=1)
+    (tmp_path / f".{root.name}.making/JPEGImages/480p").mkdir(parents=True)
+    (tmp_path / ".synthetic-0123456789abcdef.making").mkdir()
+    (tmp_path / ".synthetic-fedcba9876543210-x1y2z3a4").mkdir()  # as earlier versions named them
+    busy = tmp_path / ".synthetic-00000000ffffffff.making"
+    busy.mkdir()
+    with FileLock(tmp_path / ".locks/synthetic-00000000ffffffff.lock"):
+        other = synthetic_davis(tmp_path, {"val": dataclasses.replace(specs["val"], noise=0)}, 1)
+        assert visible(tmp_path) == sorted([root, other, busy])
+    shutil.rmtree(root)
+    assert synthetic_davis(tmp_path, specs, num_workers=1) == root
+    assert visible(tmp_path) == sorted([root, other])
+
+
+def _make_and_die(folder, specs, started):
+    ivos.data.synthetic.writing._first_strokes = lambda *_: started.set() or time.sleep(600)
+    synthetic_davis(folder, specs, num_workers=1)
+
+
+def test_a_maker_that_is_killed_is_followed_by_the_next(tmp_path):
+    specs = {"val": dataclasses.replace(SMALL, num_clips=1, stream="val")}
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    maker = context.Process(target=_make_and_die, args=(tmp_path, specs, started), daemon=True)
+    maker.start()
+    assert started.wait(120)
+    (half,) = visible(tmp_path)
+    assert half.name.endswith(".making")
+    maker.kill()
+    maker.join()
+    assert visible(tmp_path) == [half]
+    root = synthetic_davis(tmp_path, specs, num_workers=1)
+    assert len(DavisFolder(root, "val")) == 1
+    assert visible(tmp_path) == [root]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/cache: .* cannot be kept here \(.*data\.cache_dir="):
+        synthetic_davis(tmp_path / "file/cache", {"val": SMALL}, num_workers=1)
 
 
 def test_own_pictures(tmp_path):
@@ -142,49 +199,53 @@ def test_own_pictures(tmp_path):
     assert frames[labels == 0].mean(0)[1] > 180  # green
     root = synthetic_davis(tmp_path / "cache", {"val": spec}, num_workers=1)
     cv2.imwrite(str(backgrounds / "blue.png"), np.full((90, 120, 3), (200, 0, 0), np.uint8))
-    from data.scene import picture_files
+    from ivos.data.synthetic.sprites import picture_files
 
     picture_files.cache_clear()  # as in a new process
     assert synthetic_davis(tmp_path / "cache", {"val": spec}, num_workers=1) != root
     (sprites / "masks/disc.png").rename(sprites / "masks/other.png")
-    from data.scene import sprite_files
+    from ivos.data.synthetic.sprites import sprite_files
 
     sprite_files.cache_clear()
     with pytest.raises(DataError, match=r"disc\.png: no mask"):
         synthetic_davis(tmp_path / "cache", {"val": dataclasses.replace(spec, seed=5)}, num_workers=1)
 
 
-def test_open_videos(tmp_path):
+def test_open_synthetic(tmp_path):
     small = {"num_clips": 2, "num_frames": 3, "width": 64, "height": 48, "max_objects": 2}
-    videos = open_videos(cache_dir=tmp_path, num_workers=1, **small)
+    videos = open_synthetic(cache_dir=tmp_path, num_workers=1, **small)
     assert isinstance(videos, DavisFolder)
     assert [video.size for video in videos] == [(64, 48)] * 2
-    one = open_videos(cache_dir=tmp_path, sequences=["val-0001"], num_workers=1, **small)
+    one = open_synthetic(cache_dir=tmp_path, sequences=["val-0001"], num_workers=1, **small)
     assert [video.name for video in one] == ["val-0001"]
-    assert open_videos(root=videos.root).root == videos.root
+    assert folder_or_synthetic(videos.root).root == videos.root
+    assert folder_or_synthetic(cache_dir=tmp_path, num_workers=1, **small).root == videos.root
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"subset": "test"}, "no subset 'test'; it has: train, val"),
-        ({"num_clips": 0}, "num_clips=0"),
-        ({"min_objects": 4, "max_objects": 3}, "min_objects=4"),
-        ({"noise": 2}, "noise=2"),
+        ({"num_clips": 0}, "num_clips: must be a whole number from 1, got 0"),
+        ({"num_frames": 2.5}, "num_frames: must be a whole number"),
+        ({"motion": "fast"}, "motion: must be a number from 0, got 'fast'"),
+        ({"num_workers": 0}, "num_workers: must be a whole number from 1, or null, got 0"),
+        ({"min_objects": 4, "max_objects": 3}, "min_objects: must be a whole number from 1 to 3, got 4"),
+        ({"noise": 2}, "noise: must be a number from 0 up to 1, got 2"),
         ({"nonsense": 2}, "nonsense"),
         ({"backgrounds": "/nowhere"}, "/nowhere: no such folder"),
     ],
 )
 def test_bad_parameters(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
-        open_videos(cache_dir=tmp_path, num_workers=1, **options)
+        open_synthetic(**{"cache_dir": tmp_path, "num_workers": 1, **options})
 
 
 def test_windows_hold_all_of_a_figure(monkeypatch):
     """Painting within small windows gives what painting over the whole frame gives."""
     spec = dataclasses.replace(SMALL, deformation=1, articulation=1, occluders=2, distractors=2, leaving=0.5)
     small = [render_clip(spec, index) for index in range(3)]
-    monkeypatch.setattr("data.scene._span", lambda middle, radius, limit: slice(0, limit))
+    monkeypatch.setattr("ivos.data.synthetic.scene._span", lambda middle, radius, limit: slice(0, limit))
     for index, (frames, labels) in enumerate(small):
         whole = render_clip(spec, index)
         assert np.array_equal(frames, whole[0])
@@ -205,7 +266,7 @@ def test_two_that_make_the_same_set_do_not_collide(tmp_path):
         one, two = pool.map(lambda _: synthetic_davis(tmp_path, specs, num_workers=1), range(2))
     assert one == two
     assert [video.num_frames for video in DavisFolder(one, "val")] == [4, 4]
-    assert list(tmp_path.iterdir()) == [one]
+    assert visible(tmp_path) == [one]
 
 
 @pytest.mark.parametrize("value", [255, 1])

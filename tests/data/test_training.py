@@ -1,5 +1,6 @@
 """Training samples: what they hold, and that they depend on their number alone."""
 
+import os
 from types import SimpleNamespace
 
 import albumentations as A
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from data.davis import DataError, DavisFolder
-from data.scene import SyntheticSpec, render_clip
-from data.synthetic import write_davis
-from data.training import MiniSequences, NumberedLoader, TrainingData
-from ivos.interaction.samples import Clip, collate
+from ivos.data.batches import collate
+from ivos.data.davis import DavisFolder
+from ivos.data.synthetic import SyntheticSpec, render_clip, write_davis
+from ivos.data.training import MiniSequences, NumberedLoader, TrainingData
+from ivos.data.training.loader import workers_for
+from ivos.video.clip import Clip
+from ivos.video.files import DataError
 
 AUGMENT = (A.HorizontalFlip(p=0.5), A.Affine(rotate=(-20, 20), fill_mask=255, p=1.0), A.ColorJitter(p=0.5))
 
@@ -206,3 +209,13 @@ def test_loader_processes_start_after_opencv_has_used_threads(tmp_path):
         assert len([*loader, *loader]) == 4
     finally:
         cv2.setNumThreads(threads)
+
+
+def test_loader_processes_follow_the_machine(monkeypatch):
+    def of(cores, *arguments):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+        return workers_for(*arguments)
+
+    assert [of(cores, False, 1) for cores in (1, 2, 8, 64)] == [1, 1, 2, 16]
+    assert [of(cores, True, 1) for cores in (1, 2, 8, 64)] == [1, 1, 7, 16]
+    assert of(32, True, 4) == 7

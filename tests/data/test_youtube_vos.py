@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.files import DataError
-from data.training import MiniSequences
-from data.youtube_vos import YouTubeVOS
+from ivos.data.training import MiniSequences
+from ivos.data.youtube_vos import YouTubeVOS
+from ivos.video.files import DataError
+from ivos.video.palette import write_labels
 
 
 def problems(root, **options):
@@ -43,6 +44,29 @@ def test_reads_videos_frames_and_ranges(youtube_vos, clips):
     np.testing.assert_array_equal(two.areas, expected)
 
 
+def test_numbers_with_gaps_are_counted_through(youtube_vos, meta):
+    """Objects 3 and 200 of the files are objects 1 and 2, and there are no others."""
+
+    def change(videos):
+        objects = videos["video1"]["objects"]
+        videos["video1"]["objects"] = {"200": objects["2"], "3": objects["1"]}
+
+    meta(change)
+    before = YouTubeVOS(youtube_vos, videos=["video0"])[0]
+    expected = []
+    for path in sorted((youtube_vos / "train/Annotations/video1").iterdir()):
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+        expected.append(labels)
+        write_labels(path, np.choose(labels, [0, 3, 200]).astype(np.uint8))
+    video = YouTubeVOS(youtube_vos)[1]
+    assert (video.num_objects, video.begins, video.file_labels) == (2, (0, 2), (3, 200))
+    np.testing.assert_array_equal(video.load_annotations(), expected)
+    assert video.areas.tolist() == [[(mask == n).sum() for n in (1, 2)] for mask in expected]
+    assert video.known.tolist() == [[True, t >= 2] for t in range(6)]
+    assert YouTubeVOS(youtube_vos)[0] == before
+
+
 def test_frames_without_a_mask_are_passed_over(youtube_vos):
     images = youtube_vos / "train/JPEGImages/video0"
     shutil.copy(images / "00005.jpg", images / "00006.jpg")
@@ -54,7 +78,7 @@ def test_videos_can_be_chosen(youtube_vos, tmp_path):
     (tmp_path / "some.txt").write_text("video1\n")
     assert [v.name for v in YouTubeVOS(youtube_vos, videos=tmp_path / "some.txt")] == ["video1"]
     assert [v.name for v in YouTubeVOS(youtube_vos, videos=["video0"])] == ["video0"]
-    with pytest.raises(DataError, match="no sequence video9; it has: video0, video1"):
+    with pytest.raises(DataError, match="no video video9; it has: video0, video1"):
         YouTubeVOS(youtube_vos, videos=["video9"])
     with pytest.raises(DataError, match=r"none\.txt: no such list"):
         YouTubeVOS(youtube_vos, videos=str(tmp_path / "none.txt"))
@@ -120,7 +144,7 @@ def test_sizes_that_do_not_agree(youtube_vos):
     with Image.open(path) as image:
         image.resize((40, 32)).save(path)
     assert problems(youtube_vos) == [
-        "train/JPEGImages/video0/00000.jpg: is 40x32, the sequence's frames are 80x64"
+        "train/JPEGImages/video0/00000.jpg: is 40x32, the video's frames are 80x64"
     ]
 
 
@@ -170,7 +194,13 @@ def test_malformed_videos_in_meta(youtube_vos, meta, video, words):
     assert words in problem
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"videos": []}', '{"videos": {}}'])
+def test_names_in_meta_that_lead_elsewhere(youtube_vos, meta):
+    meta(lambda videos: videos.update({"../../x": videos["video0"]}))
+    (problem,) = problems(youtube_vos)
+    assert problem.startswith("video: '../../x' is no name of a video")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "{", "[]", "{}", '{"videos": []}', '{"videos": {}}'])
 def test_malformed_meta(youtube_vos, text):
     (youtube_vos / "train/meta.json").write_text(text)
     with pytest.raises(DataError, match=r"meta\.json: (not a readable JSON file|no YouTube-VOS meta\.json)"):

@@ -1,5 +1,6 @@
 """The engine's shortcuts against the plain networks: same numbers, less work, within the memory granted."""
 
+import copy
 import json
 from unittest import mock
 
@@ -11,10 +12,12 @@ from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
 from ivos.engine.fast import Winograd3x3, _EnlargedConv, fast_copy
-from ivos.engine.store import GIB, recycle_memory, zeros
-from ivos.errors import UserError
-from ivos.networks import ATNet, similarity, spread
+from ivos.engine.state import VideoState
+from ivos.engine.store import GIB, HostPool, budget, recycle_memory, seconds, zeros
+from ivos.networks import affinity, readout
 from ivos.networks.decoder import scale_up
+from ivos.runtime.errors import UserError
+from tests.engine.lively import lively
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (13, 22), (5, 64), (40, 3), (32, 54)])  # the last is 480p
@@ -61,21 +64,6 @@ def test_convolution_of_an_enlarged_map(size):
     torch.testing.assert_close(_EnlargedConv(weight)(x), expected, atol=1e-4, rtol=1e-4)
 
 
-def lively(**changes) -> ATNet:
-    """A small network with batch-norm statistics that matter and masks that are neither empty nor full."""
-    torch.manual_seed(0)
-    network = ATNet(**{"width": 16, "depths": (1, 2, 1, 1), "decoder_width": 64, **changes})
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.data.uniform_(0.8, 1.2)
-    for part in (network.anet, network.tnet):
-        part.decoder.head[-1].weight.data *= 8
-        part.decoder.head[-1].bias.data += 1.4
-    return network.eval()
-
-
 @pytest.fixture(scope="module")
 def network():
     return lively()
@@ -93,11 +81,48 @@ def test_fast_copy_is_the_network(network, winograd):
             logits, objects = net.anet(image, interaction)
             values = net.tnet.project(objects) if net is network else objects  # the copy's are projected
             features = net.tnet.features(image)
-            moved = spread(values, similarity(features.r5, features.r5))
+            moved = readout(values, affinity(features.r5, features.r5))
             more = net.tnet.decode(features, moved, net.tnet.local(features, features, logits.sigmoid()))
             outputs.append((logits, values, *vars(features).values(), more))
     for plain, quick in zip(*outputs, strict=True):
         assert (plain - quick).abs().max() <= 2e-5 * plain.abs().max()
+
+
+def test_weights_cast_once_give_the_numbers_of_autocast(network):
+    """Bit for bit, and without a cast of a weight left."""
+    image, interaction = torch.randn(1, 3, 64, 96), torch.rand(2, 3, 64, 96)
+    outputs, casts = [], []
+    for fast in (fast_copy(network, False), fast_copy(network, False, torch.bfloat16)):
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16),
+            torch.profiler.profile(record_shapes=True) as profile,
+        ):
+            logits, values = fast.anet(image, interaction)
+            features = fast.tnet.features(image)
+            local = fast.tnet.local(features, features, logits.sigmoid())
+            more = fast.tnet.decode(features, torch.zeros_like(values), local)
+        outputs.append((logits, values, *vars(features).values(), local, more))
+        shapes = {
+            tuple(weight.shape) for weight in fast.parameters() if weight.dim() == 4 and len(weight) > 2
+        }
+        copied = [event.input_shapes[0] for event in profile.events() if event.name == "aten::_to_copy"]
+        casts.append(sum(tuple(shape) in shapes for shape in copied))
+    for by_autocast, once in zip(*outputs, strict=True):
+        assert by_autocast.dtype == once.dtype
+        assert torch.equal(by_autocast, once)
+    assert casts[0] > 50
+    assert casts[1] == 0
+
+
+def test_synchronised_batch_norms_fold(network):
+    """A network that trains with trainer.sync_batchnorm=true is validated in that form."""
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
+    fast, expected = fast_copy(converted, False), fast_copy(network, False)
+    for one, other in zip(fast.state_dict().items(), expected.state_dict().items(), strict=True):
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])
 
 
 ROUNDS = [(2, 0.3, 1), (5, 0.6, 2), (2, 0.5, 0), (0, 0.4, 1)]
@@ -180,7 +205,7 @@ def calls(network, segmenter) -> tuple[int, int]:
     encoder = segmenter._networks.tnet.encoder
     with (
         mock.patch.object(encoder, "forward", wraps=encoder.forward) as encoded,
-        mock.patch("ivos.engine.atnet.similarity", side_effect=similarity) as seen,
+        mock.patch("ivos.engine.atnet.affinity", side_effect=affinity) as seen,
     ):
         play(segmenter, num_objects=3)
     return encoded.call_count, seen.call_count
@@ -220,6 +245,131 @@ def test_store_keeps_within_its_budget():
     store.put("b", (one[:10],))
     assert store.free["device"] == 100 - 40 - 40
     assert torch.equal(store.get("b")[0], one[:10])
+
+
+def unpinned(device_bytes, host_bytes):
+    return TensorStore(torch.device("cpu"), device_bytes, host_bytes, HostPool(pinned=False))
+
+
+def test_store_behind_a_device():
+    """Dense tensors of any type and memory order come back as they were; buffers are used again."""
+    store = unpinned(0, 3 * 2048)
+    tensors = (
+        torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.randn(7).bfloat16(),
+        torch.arange(3, dtype=torch.uint8),
+        torch.randn(2, 5),
+    )
+    size = 512 + 64 + 64 + 64
+    assert store.goes_to_host(tensors)
+    store.put("a", tensors)
+    for stored, tensor in zip(store.get("a"), tensors, strict=True):
+        assert torch.equal(stored, tensor)
+        assert (stored.dtype, stored.stride()) == (tensor.dtype, tensor.stride())
+    assert store.free["host"] == 3 * 2048 - size
+    store.put("b", tensors)
+    at = {store.get(key)[0].untyped_storage().data_ptr() for key in "ab"}
+    assert len(at) == 1  # one slab serves both
+    spare = store.pool.spare_bytes()
+    store.put("a", tuple(tensor + 1 for tensor in tensors))
+    assert store.pool.spare_bytes() == spare
+    assert torch.equal(store.get("a")[0], tensors[0] + 1)
+    assert torch.equal(store.get("b")[0], tensors[0])
+    store.clear()
+    assert store.pool.spare_bytes() == spare + 2 * size
+    assert store.free["host"] == 3 * 2048
+    again = TensorStore(torch.device("cpu"), 0, size, store.pool)  # the next video takes over what is there
+    again.put("c", tensors)
+    again.put("d", tensors)
+    assert again.get("c")[0].untyped_storage().data_ptr() in at
+    assert "d" not in again
+    again.put("c", (torch.zeros(3),))
+    assert torch.equal(again.get("c")[0], torch.zeros(3))
+
+
+def test_slabs_keep_to_what_is_granted():
+    pool = HostPool(pinned=False)
+    pool.take(1000, at_most=3500)
+    assert pool.spare_bytes() == 2000
+    pool.take(1000, at_most=0)
+    pool.take(1000, at_most=0)
+    pool.take(1000, at_most=0)
+    assert pool.spare_bytes() == 0
+
+
+@pytest.mark.parametrize(("fetching", "pays"), [(0.001, True), (0.1, False)])
+def test_features_wait_behind_the_device_where_that_is_faster(network, expected, fetching, pays):
+    """The two are timed once; the results do not depend on which it is."""
+    segmenter = ATNetSegmenter(network, winograd=False, memory_gib=0.001)
+    segmenter._pool = HostPool(pinned=False)
+    start = segmenter.start
+
+    def started(*arguments):
+        start(*arguments)
+        segmenter._video.host_room, segmenter._video.host_pays = GIB, None
+
+    with (
+        mock.patch.object(segmenter, "start", started),
+        mock.patch("ivos.engine.atnet.seconds", side_effect=[fetching, 0.01]) as timed,
+    ):
+        probabilities, _ = play(segmenter, masks_of_others=expected[1])
+        assert timed.call_count == 2
+    assert segmenter._video.host_pays == pays
+    places = [place for place, *_ in segmenter._video.features._kept.values()]
+    assert ("host" in places) == pays
+    assert np.array_equal(probabilities, expected[0])
+
+
+def test_frames_and_padding_on_the_device(network, expected):
+    segmenter = ATNetSegmenter(network, winograd=False)
+    start = segmenter.start
+
+    def started(frames, num_objects):
+        start(frames, num_objects)
+        segmenter._video.video = torch.from_numpy(frames)
+        segmenter._video.frames = np.zeros_like(frames)  # not looked at any more
+
+    with mock.patch.object(segmenter, "start", started):
+        probabilities, masks = play(segmenter, masks_of_others=expected[1])
+    assert np.array_equal(probabilities, expected[0])
+    assert np.array_equal(masks, expected[1])
+
+
+def test_masks_come_from_the_device_once_a_round(network):
+    """Or once in so many frames that their labels take 64 MiB."""
+    segmenter, fetched = ATNetSegmenter(network), []
+    fetch = VideoState.fetch
+
+    def counting(video):
+        fetched.append(len(video.pending))
+        fetch(video)
+
+    with mock.patch.object(VideoState, "fetch", counting):
+        play(segmenter)
+        assert sum(number > 0 for number in fetched) == len(ROUNDS)
+        fetched.clear()
+        with mock.patch("ivos.engine.state._PENDING", 3 * 50 * 70):
+            segmenter.start(np.zeros((6, 50, 70, 3), np.uint8), 1)
+            segmenter.interact(0, [])
+    assert [number for number in fetched if number] == [4, 2]
+
+
+def test_free_memory_of_a_gpu_is_also_what_pytorch_keeps_there():
+    with (
+        mock.patch("torch.cuda.mem_get_info", return_value=(10 * GIB, 80 * GIB)),
+        mock.patch("torch.cuda.memory_reserved", return_value=30 * GIB),
+        mock.patch("torch.cuda.memory_allocated", return_value=12 * GIB),
+    ):
+        assert budget("segmenter.memory_gib", None, torch.device("cuda", 0)) == 14 * GIB
+        assert budget("segmenter.memory_gib", 2, torch.device("cuda", 0)) == 2 * GIB
+    with mock.patch("ivos.engine.store.free_memory", return_value=10 * GIB):
+        assert budget("", None, torch.device("cpu"), spare=2 * GIB) == 6 * GIB
+
+
+def test_seconds():
+    ticks = iter([0.0, 3.0, 10.0, 11.0])
+    with mock.patch("time.perf_counter", side_effect=lambda: next(ticks)):
+        assert seconds(lambda: None, torch.device("cpu")) == 1.0
 
 
 def test_zeros_beyond_the_room_are_mapped_from_a_file():

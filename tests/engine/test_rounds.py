@@ -49,6 +49,9 @@ def test_padding(size):
     padded = padding.pad(array)
     assert padded.shape == (2, height, width)
     assert np.array_equal(padding.crop(torch.from_numpy(padded)).numpy(), array)
+    assert np.array_equal(padding.pad_tensor(torch.from_numpy(array)).numpy(), padded)
+    labels = np.random.default_rng(0).integers(0, 256, (3, *size), np.uint8)
+    assert np.array_equal(padding.pad_tensor(torch.from_numpy(labels)).numpy(), padding.pad(labels))
     if size == (61, 87):  # reflected, the edge not repeated
         assert np.array_equal(padded[:, padding.top - 1], padded[:, padding.top + 1])
 
@@ -129,7 +132,7 @@ class Absent:
                                   "rich", "matplotlib", "albumentations", "skimage", "PIL", "wandb"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Absent())
-import kernels, ivos.networks, ivos.engine
+import ivos.kernels, ivos.networks, ivos.engine
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from ivos.interaction.palette import write_labels
 from ivos.networks import ATNet
+from ivos.video.palette import write_labels
 
 ROOT = Path(__file__).parents[2]
-TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8"]
+TINY = ["checkpoint=untrained", "model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8"]
 
 
 def draw(root: Path, name: str, size=(50, 40), frames=3, objects=2, scribbles=(0,), subset="val") -> None:
@@ -72,7 +72,7 @@ def run(tmp_path):
 
     def run_it(*overrides: str, folder: Path | None = None) -> tuple[int, str, Path]:
         folder = folder or tmp_path / "run"
-        command = [sys.executable, str(ROOT / "evaluate.py"), f"hydra.run.dir={folder}", *overrides]
+        command = [sys.executable, str(ROOT / "evaluate.py"), f"hydra.run.dir='{folder}'", *overrides]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         return done.returncode, done.stdout + done.stderr, folder

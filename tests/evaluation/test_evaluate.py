@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from types import SimpleNamespace
+import re
 
 import cv2
 import numpy as np
@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from .conftest import TINY, draw
+from ivos.networks.shipped import FOLDER
+
+from .conftest import ROOT, TINY, draw
 
 
 def without_times(folder):
@@ -53,7 +55,7 @@ def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):
     assert logged["J_AND_F/round_3"].item() == pytest.approx(summary["curve"]["J_AND_F"][3], abs=1e-6)
     assert cv2.imread(str(folder / "curve.png")).std() > 10
     assert not (folder / "report.tmp.csv").exists()
-    mask = Image.open(folder / "masks/discs/002/03/00001.png")
+    mask = Image.open(folder / "masks/002/03/discs/00001.png")
     assert mask.mode == "P"
     assert mask.size == (50, 40)
     assert mask.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
@@ -94,7 +96,7 @@ def test_perfect_masks_go_on_without_strokes(layout, tmp_path):
     """The robot finds nothing to correct: the masks are repeated, and every round is scored."""
     import pytorch_lightning as pl
 
-    from data.davis import DavisFolder
+    from ivos.data.davis import DavisFolder
     from ivos.evaluation import SessionSettings, evaluate
 
     videos = DavisFolder(layout)
@@ -123,11 +125,11 @@ def test_time_out_keeps_what_was_scored(layout, tmp_path, monkeypatch):
     """A sample out of time goes no further; the summary carries its last round on, rounds.csv does not."""
     import pytorch_lightning as pl
 
-    from data.davis import DavisFolder
+    from ivos.data.davis import DavisFolder
     from ivos.evaluation import SessionSettings, evaluate
 
     clock = itertools.count()  # every look at the clock takes a second
-    monkeypatch.setattr("davisinteractive.session.session.time", SimpleNamespace(time=lambda: next(clock)))
+    monkeypatch.setattr("ivos.session.rounds.monotonic", lambda: next(clock))
 
     class Nothing:
         def start(self, frames, num_objects):
@@ -177,24 +179,38 @@ def spoiled(kind, tmp_path):
         "time": ([*arguments, "session.max_time=0"], ["session.max_time"]),
         "robot": ([*arguments, "session.robot.kernel_size=2"], ["session.robot.kernel_size"]),
         "seed": ([*arguments, "session.seed=-1"], ["session.seed"]),
+        "large_seed": ([*arguments, "session.seed=4294967296"], ["session.seed", "0 to 4294967295"]),
+        "no_checkpoint": ([*arguments, "checkpoint="], ["checkpoint=", "checkpoint=untrained"]),
+        "null_checkpoint": ([*arguments, "checkpoint=null"], ["checkpoint=", "checkpoint=untrained"]),
+        "switch": ([*arguments, "save_masks=off"], ["save_masks: must be true or false", "'off'"]),
+        "devices": (
+            [*arguments, "trainer.devices=abc"],
+            ["trainer.devices", "from 1", "'abc'"],
+        ),
+        "no_devices": ([*arguments, "trainer.devices=0"], ["trainer.devices", "a whole number from 1"]),
+        "accelerator": ([*arguments, "trainer.accelerator=tpu"], ["trainer.accelerator", "cpu"]),
+        "no_gpu": ([*arguments, "trainer.accelerator=cuda"], ["trainer: "]),
     }[kind]
 
 
-KINDS = "layout frames scribbles checkpoint subset sequence metric rounds time robot seed"
+KINDS = (
+    "layout frames scribbles checkpoint subset sequence metric rounds time robot seed large_seed "
+    "no_checkpoint null_checkpoint switch devices no_devices accelerator no_gpu"
+)
 
 
 @pytest.mark.parametrize("kind", KINDS.split())
 def test_bad_input_gets_a_clear_line_before_any_work(kind, tmp_path, monkeypatch, capsys):
     from hydra.core.global_hydra import GlobalHydra
 
-    import evaluate
+    from ivos.evaluation.main import main
 
     arguments, said = spoiled(kind, tmp_path)
     folder = tmp_path / "run"
     monkeypatch.setattr("sys.argv", ["evaluate.py", f"hydra.run.dir={folder}", *TINY, *arguments])
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit) as stopped:
-        evaluate.main()
+        main()
     assert stopped.value.code == 2
     output = capsys.readouterr()
     for text in said:
@@ -202,3 +218,15 @@ def test_bad_input_gets_a_clear_line_before_any_work(kind, tmp_path, monkeypatch
     assert "Traceback" not in output.err
     assert not (folder / "report.csv").exists()
     assert not (folder / "report.tmp.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_first_command_of_the_readme_ends_as_it_says(run):
+    code, output, folder = run()
+    assert code == 0, output
+    curve = json.loads((folder / "summary.json").read_text())["curve"]["J_AND_F"]
+    for path in (ROOT / "README.md", FOLDER / "small.md"):
+        said = re.findall(
+            r"(\.\d{3}) after (?:the first round|round 1)\b.* (\.\d{3}) after", path.read_text()
+        )
+        assert [pytest.approx(float(value), abs=0.005) for value in said[0]] == [curve[1], curve[8]], path

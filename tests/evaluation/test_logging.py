@@ -9,10 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ivos.interaction.pictures import write_video
-
 from ..wandb_records import OfflineRun
-from .conftest import draw
 
 
 @pytest.fixture
@@ -87,11 +84,3 @@ def test_a_resumed_evaluation_is_the_same_run_and_logs_once(run, layout, checkpo
     assert status == 0, output
     assert (folder / "wandb_id.txt").read_text() == identity
     assert len(pd.read_csv(folder / "metrics.csv")) == 1
-
-
-def test_videos_of_odd_sizes_can_be_written(tmp_path, layout):
-    draw(tmp_path, "odd", size=(31, 21), frames=4)
-    pictures = sorted((tmp_path / "JPEGImages/480p/odd").glob("*.jpg"))
-    video = cv2.VideoCapture(str(write_video(tmp_path / "odd.webm", pictures)))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4
-    assert video.read()[1].shape == (22, 32, 3)

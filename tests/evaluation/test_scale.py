@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import torch
 
-from data.davis import DavisFolder
-from ivos.errors import UserError
+from ivos.data.davis import DavisFolder
 from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
 from ivos.evaluation.peers import Peers
+from ivos.runtime.errors import UserError
 
 from .conftest import ROOT, TINY, draw
 from .test_evaluate import without_times
@@ -80,8 +81,8 @@ def stop():
 @pytest.fixture
 def unfinished(videos, tmp_path):
     """A folder with one complete sample and two rounds of the next."""
-    with pytest.raises(InterruptedError):
-        run_it(tmp_path / "run", Guess(videos, calls=6, end=stop), facts={"checkpoint": "sha256 1"})
+    with pytest.raises(UserError, match="failed: InterruptedError"):
+        run_it(tmp_path / "run", Guess(videos, calls=6, end=stop), provenance={"checkpoint": "sha256 1"})
     return tmp_path / "run"
 
 
@@ -122,7 +123,7 @@ def test_what_is_complete_is_not_done_again(videos, unfinished, undisturbed):
     complete = unfinished / "samples" / "abc-001.csv"
     before = complete.read_bytes()
     guess = Guess(videos)
-    run_it(unfinished, guess, resume=True, facts={"checkpoint": "sha256 1"})
+    run_it(unfinished, guess, resume=True, provenance={"checkpoint": "sha256 1"})
     assert 10**6 - guess.calls == 5 * 4  # five samples of four rounds
     assert complete.read_bytes() == before  # with its times
     assert without_times(unfinished) == without_times(undisturbed)
@@ -172,15 +173,15 @@ DIFFERENT = {
     "session.robot.nb_points": {
         "settings": SessionSettings(metric="J", max_interactions=4, robot={"nb_points": 9})
     },
-    "checkpoint": {"facts": {"checkpoint": "sha256 2"}},
-    "data.subset": {"facts": {"checkpoint": "sha256 1", "data.subset": "train"}},
+    "checkpoint": {"provenance": {"checkpoint": "sha256 2"}},
+    "data.subset": {"provenance": {"checkpoint": "sha256 1", "data.subset": "train"}},
     "data.sequences discs": {"videos": 1},
 }
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_other_settings_are_named(name, videos, unfinished):
-    options = {"facts": {"checkpoint": "sha256 1"}, **DIFFERENT[name]}
+    options = {"provenance": {"checkpoint": "sha256 1"}, **DIFFERENT[name]}
     if "videos" in options:
         options["videos"] = [v for v in videos if v.name != "discs"]
     guess = Guess(videos, calls=0)
@@ -192,7 +193,7 @@ def test_other_settings_are_named(name, videos, unfinished):
 
 def test_several_metrics_resumed_as_one_are_noticed(videos, tmp_path):
     settings = SessionSettings(metric=("J", "F"), max_interactions=1)
-    with pytest.raises(InterruptedError):
+    with pytest.raises(UserError, match="failed: InterruptedError"):
         run_it(tmp_path, Guess(videos, calls=2, end=stop), settings)
     with pytest.raises(UserError, match=r"begun with several of session\.metric"):
         run_it(tmp_path, Guess(videos), SessionSettings(metric="F", max_interactions=1), resume=True)
@@ -205,14 +206,62 @@ def test_an_unfinished_run_is_not_overwritten(videos, unfinished):
     assert sorted(unfinished.rglob("*")) == before
 
 
+def cut(lines):
+    return lines[:-1]
+
+
+def cut_at_a_round(lines):
+    return lines[: 1 + 3 * 4 * 3]  # three rounds of four frames of three objects
+
+
+def doubled(lines):
+    return [*lines[:5], lines[4], *lines[5:]]
+
+
+def no_number(lines):
+    return [*lines[:-1], lines[-1].rsplit(",", 3)[0] + ",nan,nan,1.0"]
+
+
+def of_another(lines):
+    return [line.replace(",abc,1,", ",abc,2,") for line in lines]
+
+
+def zeroed(lines):
+    return [*lines[:-2], "\0" * len(lines[-2]), lines[-1]]
+
+
+def out_of_order(lines):
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+DAMAGES = [cut, cut_at_a_round, doubled, no_number, of_another, zeroed, out_of_order]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_sample_is_no_number_but_a_line(damage, videos, tmp_path):
+    settings = SessionSettings(metric="J", max_interactions=4, max_time=None)
+    run_it(tmp_path, Guess(videos), settings)
+    part = tmp_path / "samples" / "abc-001.csv"
+    part.write_text("\n".join(damage(part.read_text().splitlines())) + "\n")
+    with pytest.raises(UserError, match=r"abc-001\.csv: (damaged|unreadable) \(.*; remove it"):
+        run_it(tmp_path, Guess(videos), settings, resume=True)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "3", '"a"'])
+def test_settings_that_are_none_are_named(content, videos, unfinished):
+    (unfinished / "session.json").write_text(content)
+    with pytest.raises(UserError, match=r"session\.json: holds no settings"):
+        run_it(unfinished, Guess(videos), resume=True, provenance={"checkpoint": "sha256 1"})
+
+
 def test_damaged_files_are_named(videos, unfinished):
-    facts = {"checkpoint": "sha256 1"}
+    provenance = {"checkpoint": "sha256 1"}
     (unfinished / "samples" / "abc-001.csv").write_bytes(b"")
     with pytest.raises(UserError, match=r"abc-001\.csv: unreadable"):
-        run_it(unfinished, Guess(videos), resume=True, facts=facts)
+        run_it(unfinished, Guess(videos), resume=True, provenance=provenance)
     (unfinished / "session.json").write_text("{")
     with pytest.raises(UserError, match=r"session\.json: unreadable"):
-        run_it(unfinished, Guess(videos), resume=True, facts=facts)
+        run_it(unfinished, Guess(videos), resume=True, provenance=provenance)
 
 
 @contextlib.contextmanager
@@ -283,26 +332,44 @@ def test_two_runs_in_one_folder(tmp_path, monkeypatch):
 def test_resume_needs_a_folder(videos, tmp_path, monkeypatch, capsys):
     from hydra.core.global_hydra import GlobalHydra
 
-    import evaluate as program
+    from ivos.evaluation.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evaluate.py", *TINY, f"data.root={videos.root}", "resume=true"])
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit) as stopped:
-        program.main()
+        main()
     assert stopped.value.code == 2
     assert "hydra.run.dir=FOLDER" in capsys.readouterr().err
 
 
+def test_threads_are_set_for_the_sessions_and_recorded(videos, tmp_path):
+    before, seen = torch.get_num_threads(), []
+
+    class Counting(Guess):
+        def interact(self, frame, strokes):
+            seen.append(torch.get_num_threads())
+            return super().interact(frame, strokes)
+
+    run_it(tmp_path, Counting(videos), threads=before + 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+    assert json.loads((tmp_path / "session.json").read_text())["threads"] == before + 1
+    with pytest.raises(UserError, match="threads"):
+        run_it(tmp_path, Guess(videos), threads=before + 2, resume=True)
+
+
 def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
     arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=2", "trainer.accelerator=cpu"]
+    arguments += ["threads=2"]
     status, output, two = run(*arguments, "trainer.devices=2", folder=tmp_path / "two")
     assert status == 0, output
-    assert output.count("UNTRAINED") == output.count("AUC") == 1
+    assert output.count("UNTRAINED") == output.count("R-AUC") == 1
     for noise in ("Warning", "warn", "GLOBAL_RANK", "Traceback", "process_group"):
         assert noise not in output, output
-    status, output, one = run(*arguments, folder=tmp_path / "one")
+    status, output, one = run(*arguments, folder=tmp_path / "one[b]")
     assert status == 0, output
+    assert f"curve: {one}" in output  # brackets are no markup
     assert without_times(two) == without_times(one)
     assert (two / "metrics.csv").exists()
     assert not list(two.rglob("*.lock"))

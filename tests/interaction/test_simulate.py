@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ivos.interaction import check_strokes
-from ivos.interaction.labels import areas, most_telling_frames
-from ivos.interaction.samples import Clip
 from ivos.interaction.simulate import Deformation, SimulatedUser, sample_points
+from ivos.video.clip import Clip
+from ivos.video.labels import areas, most_telling_frames
 
 NOTHING = Deformation(rotation=0, scale=0, shear=0, shift=0, noise=0, blunder=0)
 SHIFTED = Deformation(rotation=0, scale=0, shear=0, shift=0.3, noise=0, blunder=0)

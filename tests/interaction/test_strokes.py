@@ -1,6 +1,7 @@
 """Scribble files and rasterising."""
 
 import json
+import os
 from itertools import pairwise
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 
 from ivos.interaction import (
     ScribbleError,
+    check_strokes,
     interaction_channels,
     rasterise,
     read_scribbles,
@@ -41,6 +43,23 @@ def test_there_and_back(tmp_path):
         (lambda s: s["scribbles"][0][0].update(object_id="1"), "object_id '1'"),
         (lambda s: s["scribbles"][0].append({}), "stroke 1 is not an object"),
         (lambda s: s.update(scribbles={}), "no list 'scribbles'"),
+        (lambda s: s["scribbles"][0][0].update(path={"0": [0, 0]}), r"path \{'0': .*\}; it must be a list"),
+        (lambda s: s["scribbles"][0][0].update(path="left"), "path 'left'; it must be a list"),
+        (lambda s: s["scribbles"][0][0].update(path=None), "path None; it must be a list"),
+        (lambda s: s["scribbles"][0][0].update(path=["12"]), r"point '12'; it must be \[x, y\]"),
+        (lambda s: s["scribbles"][0][0].update(path=[["0.1", "0.2"]]), r"\['0.1', '0.2'\]; it must be"),
+        (lambda s: s["scribbles"][0][0].update(path=[[True, 0]]), r"\[True, 0\]; it must be \[x, y\]"),
+        (lambda s: s["scribbles"][0][0].update(path=[{"x": 0, "y": 1}]), "must be"),
+        (lambda s: s["scribbles"][0][0].update(path=[[10**400, 0]]), r"1000\d*\.\.\.\d+, 0\] outside"),
+        (lambda s: s["scribbles"][0][0].update(path=[[-(10**400), 0]]), "outside"),
+        (lambda s: s["scribbles"][0][0].update(path=[[0, float("inf")]]), "outside"),
+        (lambda s: s["scribbles"][0][0].update(object_id=10**400), r"for object 1000\d*\.\.\."),
+        (lambda s: s["scribbles"][0][0].update(object_id=1.0), "object_id 1.0"),
+        (lambda s: s["scribbles"][0][0].update(object_id=True), "object_id True"),
+        (lambda s: s["scribbles"][0].append([]), "stroke 1 is not an object"),
+        (lambda s: s["scribbles"].__setitem__(0, {}), "frame 0 holds no list"),
+        (lambda s: s.update(sequence=["bear"]), r"'sequence' is \['bear'\]; it must be a name"),
+        (lambda s: s.update(sequence="b" * 10_000), "drawn on sequence 'bbb"),
     ],
 )
 def test_bad_files_are_named(tmp_path, change, message):
@@ -52,12 +71,77 @@ def test_bad_files_are_named(tmp_path, change, message):
         read_scribbles(path, "bear", num_frames=1, num_objects=1)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 200
 
 
 def test_no_json(tmp_path):
     (tmp_path / "001.json").write_text("{")
     with pytest.raises(ScribbleError, match="not a readable JSON file"):
         read_scribbles(tmp_path / "001.json")
+
+
+FILES = {
+    "100,000 levels": (b"[" * 100_000 + b"]" * 100_000, "too many levels"),
+    "900 levels": (b'{"scribbles": ' + b"[" * 900 + b"]" * 900 + b"}", "stroke 0 is not an object"),
+    "a point of 900 levels": (
+        b'{"scribbles": [[{"object_id": 1, "path": ' + b"[" * 900 + b"]" * 900 + b"}]]}",
+        r"has a point \[",
+    ),
+    "5000 digits": (b'{"scribbles": [[{"object_id": 1, "path": [[1' + b"0" * 5000 + b", 0]]}]]}", "digits"),
+    "1e400": (b'{"scribbles": [[{"object_id": 1, "path": [[1e400, 0]]}]]}', "outside"),
+    "Latin-1": ('{"sequence": "bär", "scribbles": []}'.encode("latin-1"), "utf-8"),
+    "UTF-16": ('{"sequence": "bear", "scribbles": []}'.encode("utf-16"), "utf-8"),
+    "a byte order mark": (b'\xef\xbb\xbf{"scribbles": []}', "BOM"),
+    "nothing": (b"", "not a readable JSON file"),
+    "zeros": (bytes(100), "not a readable JSON file"),
+    "half": (b'{"scribbles": [[{"object_id": 1, "pa', "not a readable JSON file"),
+    "a number": (b"3", "no list 'scribbles'"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_one_line(name, tmp_path):
+    content, message = FILES[name]
+    path = tmp_path / "001.json"
+    path.write_bytes(content)
+    with pytest.raises(ScribbleError, match=message) as error:
+        read_scribbles(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 200
+
+
+def test_what_is_no_file_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe.json", "folder.json"):
+        with pytest.raises(ScribbleError, match=rf"{name}: not a file$"):
+            read_scribbles(tmp_path / name)
+    for name in ("none.json", "n" * 300 + ".json", "folder.json/none.json"):
+        with pytest.raises(ScribbleError, match=r"\.json: not readable \("):
+            read_scribbles(tmp_path / name)
+
+
+def test_arrays_and_numbers_of_numpy_are_strokes():
+    path = np.array([[0, 0.5], [1, 1]], np.float32)
+    check_strokes(
+        [{"path": path, "object_id": np.int64(2)}, {"path": ((0, np.float64(1)),), "object_id": 0}], 2
+    )
+    with pytest.raises(ScribbleError, match=r"stroke 0 has a point \[0.0, 2.0\] outside"):
+        check_strokes([{"path": path * [1, 2] + [0, 1], "object_id": 1}])
+    with pytest.raises(ScribbleError, match=r"stroke 0 has a point 0\.0; it must be"):
+        check_strokes([{"path": path[0].tolist(), "object_id": 1}])
+
+
+def test_what_is_written_replaces_what_is_there_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    write_scribbles(path, {"scribbles": [[]], "sequence": "bear"})
+    before = path.read_text()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_scribbles(path, {"scribbles": [[], []], "sequence": "bear"})
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_nothing_bad_is_written(tmp_path):

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import nvrtc, ops
+from ivos.kernels import cuda, ops
 
-EMULATION = Path(__file__).with_name("emulation")
+EMULATION = cuda.SOURCE.with_name("emulation")
 REASONS = {1: "no such kernel", 2: "wrong number of arguments", 3: "a barrier that not all threads reach"}
 
 
 class Emulator:
-    """Takes the place of `nvrtc.launch`: `launched` lists the kernels that ran."""
+    """Takes the place of `cuda.launch`: `launched` lists the kernels that ran."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,12 +27,12 @@ class Emulator:
     def library(self, dtype: torch.dtype) -> ctypes.CDLL:
         """The source compiled for this element type; skips the test where the host cannot."""
         if dtype not in self.libraries:
-            scalar = nvrtc.SCALARS[dtype]
+            scalar = cuda.SCALARS[dtype]
             library = self.folder / f"{scalar}.so"
             macros = [
                 f"SCALAR={scalar}",
-                f'SOURCE="{nvrtc.SOURCE}"',
-                *(f"WITH_{k.upper()}" for k in nvrtc.KERNELS),
+                f'SOURCE="{cuda.SOURCE}"',
+                *(f"WITH_{k.upper()}" for k in cuda.KERNELS),
             ]
             command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
             command += ["-Wno-unknown-pragmas", f"-I{EMULATION}", *(f"-D{macro}" for macro in macros)]
@@ -48,12 +48,12 @@ class Emulator:
     def launch(
         self, name: str, dtype: torch.dtype, device: torch.device, blocks: int, arguments: list[Any]
     ) -> None:
-        """Run the kernel; same arguments as `nvrtc.launch`."""
+        """Run the kernel; same arguments as `cuda.launch`."""
         assert device.type == "cpu"
         self.launched.append(name)
         addresses = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
         failure = self.library(dtype).emulate(
-            name.encode(), blocks, nvrtc.THREADS, addresses, len(arguments), self.descending
+            name.encode(), blocks, cuda.THREADS, addresses, len(arguments), self.descending
         )
         assert failure == 0, f"{name}: {REASONS[failure]}"
 
@@ -68,8 +68,8 @@ def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
 @pytest.fixture
 def emulator(_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """Have the ops run the CUDA kernels, and those on the CPU."""
-    monkeypatch.setattr(nvrtc, "launch", _emulator.launch)
-    monkeypatch.setattr(ops, "choose", lambda implementation, tensor: nvrtc)
+    monkeypatch.setattr(cuda, "launch", _emulator.launch)
+    monkeypatch.setattr(ops, "choose", lambda implementation, tensor: cuda)
     _emulator.launched.clear()
     _emulator.descending = False
     return _emulator

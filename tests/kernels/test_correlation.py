@@ -1,4 +1,4 @@
-"""The reference against bare loops, the CPU path against the reference, the ops in PyTorch's machinery."""
+"""The naive formulation against bare loops, the CPU path against it, the ops in PyTorch's machinery."""
 
 import contextlib
 import logging
@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
 from torch.library import opcheck
 
-import kernels
-from kernels import lattice, nvrtc, ops, reference
+from ivos import kernels
+from ivos.kernels import cpu, cuda, naive, ops
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
 # B, C, h, w, radius, dilation
@@ -45,7 +46,7 @@ def assert_close(actual, expected, dtype):
 
 
 @pytest.mark.parametrize(("radius", "dilation"), [(1, 1), (2, 3), (4, 2)])
-def test_reference_is_the_definition(radius, dilation):
+def test_naive_is_the_definition(radius, dilation):
     batch, channels, height, width = 2, 3, 5, 6
     target, other, mask = draw((batch, channels, height, width)), draw((batch, channels, height, width)), None
     mask = draw((batch, 2, height, width))
@@ -65,13 +66,13 @@ def test_reference_is_the_definition(radius, dilation):
                 for d, (v, u) in enumerate(met):
                     if inside[d]:
                         moved[b, :, y, x] += weights[d] * mask[b, :, v, u]
-    torch.testing.assert_close(reference.correlation(target, other, radius, dilation), volume)
-    torch.testing.assert_close(reference.local_transfer(target, other, mask, radius, dilation), moved)
-    rows = (volume.softmax(2)[:, None] * lattice.unfold(mask, radius, dilation)).sum(2)
-    torch.testing.assert_close(reference.local_transfer(target, other, mask, radius, dilation, "rows"), rows)
+    torch.testing.assert_close(naive.correlation(target, other, radius, dilation), volume)
+    torch.testing.assert_close(naive.local_transfer(target, other, mask, radius, dilation), moved)
+    rows = (volume.softmax(2)[:, None] * cpu.unfold(mask, radius, dilation)).sum(2)
+    torch.testing.assert_close(naive.local_transfer(target, other, mask, radius, dilation, "rows"), rows)
 
 
-@pytest.mark.parametrize("implementation", ["reference", "torch"])
+@pytest.mark.parametrize("implementation", ["naive", "torch"])
 def test_scale_and_channel_order_of_flownet2(implementation):
     """dy slow, dx fast, from -8 to 8 in steps of 2; divided by the number of channels."""
     target, other = torch.zeros(1, 4, 20, 20), torch.zeros(1, 4, 20, 20)
@@ -86,9 +87,9 @@ def test_scale_and_channel_order_of_flownet2(implementation):
 def test_gradients_of_the_reference():
     tensors = [draw((1, 2, 4, 5), torch.float64).requires_grad_() for _ in range(2)]
     mask = draw((1, 2, 4, 5), torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t, r: reference.correlation(t, r, 1, 2), tensors)
+    assert torch.autograd.gradcheck(lambda t, r: naive.correlation(t, r, 1, 2), tensors)
     for normalize in ("displacements", "rows"):
-        transfer = lambda t, r, m, how=normalize: reference.local_transfer(t, r, m, 1, 1, how)  # noqa: E731
+        transfer = lambda t, r, m, how=normalize: naive.local_transfer(t, r, m, 1, 1, how)  # noqa: E731
         assert torch.autograd.gradcheck(transfer, (*tensors, mask))
 
 
@@ -99,7 +100,7 @@ def test_correlation(shape, dtype):
     target, other = (draw(size, dtype).requires_grad_() for _ in range(2))
     volume = kernels.correlation(target, other, radius, dilation)
     inputs = exact(target, other)
-    expected = reference.correlation(*inputs, radius, dilation)
+    expected = naive.correlation(*inputs, radius, dilation)
     assert volume.dtype == dtype
     assert_close(volume, expected, dtype)
 
@@ -118,7 +119,7 @@ def test_local_transfer(shape, dtype):
     mask = draw((size[0], 2, *size[2:]), dtype).requires_grad_()
     moved = kernels.local_transfer(target, other, mask, radius, dilation)
     inputs = exact(target, other, mask)
-    expected = reference.local_transfer(*inputs, radius, dilation)
+    expected = naive.local_transfer(*inputs, radius, dilation)
     assert moved.dtype == dtype
     assert_close(moved, expected, dtype)
 
@@ -136,9 +137,9 @@ def test_rows_at_a_time(monkeypatch, shape):
     target, other, grad = draw(size), draw(size), draw((size[0], (2 * radius + 1) ** 2, *size[2:]))
     results = []
     for rows in ({}, {"cpu": 1}, {"cpu": 3}):
-        monkeypatch.setattr(lattice, "ROWS_AT_A_TIME", rows)
-        volume = lattice.correlation(target, other, radius, dilation)
-        results.append([volume, lattice.gather(grad, other, radius, dilation)])
+        monkeypatch.setattr(cpu, "ROWS_AT_A_TIME", rows)
+        volume = cpu.correlation(target, other, radius, dilation)
+        results.append([volume, cpu.gather(grad, other, radius, dilation)])
     for other_rows in results[1:]:
         assert all(torch.equal(x, y) for x, y in zip(results[0], other_rows, strict=True))
 
@@ -149,14 +150,14 @@ def test_rows(dtype):
     mask = draw((2, 3, 12, 19), dtype).requires_grad_()
     moved = kernels.local_transfer(target, other, mask, normalize="rows")
     inputs = exact(target, other, mask)
-    expected = reference.local_transfer(*inputs, normalize="rows")
+    expected = naive.local_transfer(*inputs, normalize="rows")
     assert_close(moved, expected, dtype)
     grads = torch.autograd.grad(moved.sin().sum(), (target, other, mask))
     for x, y in zip(grads, torch.autograd.grad(expected.sin().sum(), inputs), strict=True):
         assert_close(x, y, dtype)
 
 
-@pytest.mark.parametrize("implementation", ["reference", "torch"])
+@pytest.mark.parametrize("implementation", ["naive", "torch"])
 def test_masks_share_the_weights(implementation):
     target, other, mask = draw((1, 4, 9, 10)), draw((1, 4, 9, 10)), draw((1, 3, 9, 10))
     together = kernels.local_transfer(target, other, mask, implementation=implementation)
@@ -249,7 +250,7 @@ BAD_IN_BOTH = [
     ({"dilation": 0}, ValueError, r"^dilation: must be at least 1, got 0"),
     ({"dilation": True}, TypeError, r"^dilation: must be an int, got bool"),
     ({"dilation": 2**20}, ValueError, r"^radius: 4 steps of dilation 1048576"),
-    ({"implementation": "fast"}, ValueError, r"^implementation: must be auto, reference, .*, got 'fast'"),
+    ({"implementation": "fast"}, ValueError, r"^implementation: must be auto, naive, .*, got 'fast'"),
 ]
 BAD_IN_TRANSFER = [
     ({"mask": torch.zeros(2, 1, 6, 7).bool()}, TypeError, r"^mask: must be float16"),
@@ -297,11 +298,11 @@ def fresh(monkeypatch):
 
 def test_environment_variable(fresh, monkeypatch):
     assert ops.requested(None) == "auto"
-    monkeypatch.setenv("IVOS_KERNEL", "reference")
-    assert ops.requested(None) == "reference"
+    monkeypatch.setenv("IVOS_KERNEL", "naive")
+    assert ops.requested(None) == "naive"
     assert ops.requested("torch") == "torch"
     called = []
-    monkeypatch.setattr(reference, "correlation", lambda *args: called.append(args))
+    monkeypatch.setattr(naive, "correlation", lambda *args: called.append(args))
     kernels.correlation(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
     assert len(called) == 1
     monkeypatch.setenv("IVOS_KERNEL", "quick")
@@ -310,15 +311,15 @@ def test_environment_variable(fresh, monkeypatch):
 
 
 def test_chosen_by_device(fresh, monkeypatch):
-    monkeypatch.setattr(nvrtc, "toolchain", lambda: (None, "", ""))
-    assert ops.choose("auto", torch.zeros(1)) is lattice
-    assert ops.choose("auto", on_gpu()) is nvrtc
-    assert ops.choose("auto", on_gpu(torch.bfloat16)) is nvrtc
-    assert ops.choose("auto", on_gpu(torch.float64)) is lattice
-    assert ops.choose("torch", on_gpu()) is lattice
-    assert ops.choose("cuda", on_gpu()) is nvrtc
+    monkeypatch.setattr(cuda, "toolchain", lambda: (None, "", ""))
+    assert ops.choose("auto", torch.zeros(1)) is cpu
+    assert ops.choose("auto", on_gpu()) is cuda
+    assert ops.choose("auto", on_gpu(torch.bfloat16)) is cuda
+    assert ops.choose("auto", on_gpu(torch.float64)) is cpu
+    assert ops.choose("torch", on_gpu()) is cpu
+    assert ops.choose("cuda", on_gpu()) is cuda
     monkeypatch.setattr(torch.version, "hip", "6.0")
-    assert ops.choose("auto", on_gpu()) is lattice
+    assert ops.choose("auto", on_gpu()) is cpu
 
 
 def test_cuda_on_the_cpu():
@@ -330,37 +331,37 @@ def test_cuda_on_the_cpu():
 
 def test_toolchain_missing(fresh, monkeypatch, caplog):
     def toolchain():
-        raise nvrtc.ToolchainMissing('not there; install them with: pip install "cuda-core[cu13]"')
+        raise cuda.ToolchainMissing('not there; install them with: pip install "cuda-core[cu13]"')
 
-    monkeypatch.setattr(nvrtc, "toolchain", toolchain)
-    with caplog.at_level(logging.INFO, logger="kernels"):
+    monkeypatch.setattr(cuda, "toolchain", toolchain)
+    with caplog.at_level(logging.INFO, logger="ivos.kernels"):
         for _ in range(3):
-            assert ops.choose("auto", on_gpu()) is lattice
+            assert ops.choose("auto", on_gpu()) is cpu
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert 'pip install "cuda-core[cu13]"' in warnings[0]
-    with pytest.raises(nvrtc.ToolchainMissing):
+    with pytest.raises(cuda.ToolchainMissing):
         ops.choose("cuda", on_gpu())
 
 
 @pytest.mark.parametrize("module", ["cuda.core", "cuda.bindings"])
 def test_toolchain_says_what_to_install(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(nvrtc.ToolchainMissing, match=r'cuda-core.*pip install "cuda-core\[cu1\d\]"'):
-        nvrtc.toolchain.__wrapped__()
+    with pytest.raises(cuda.ToolchainMissing, match=r'cuda-core.*pip install "cuda-core\[cu1\d\]"'):
+        cuda.toolchain.__wrapped__()
 
 
 def test_said_once(fresh, caplog):
     x = torch.zeros(1, 1, 2, 2)
-    with caplog.at_level(logging.INFO, logger="kernels"):
+    with caplog.at_level(logging.INFO, logger="ivos.kernels"):
         for _ in range(3):
             kernels.correlation(x, x)
-            kernels.correlation(x, x, implementation="reference")
+            kernels.correlation(x, x, implementation="naive")
         kernels.correlation(x.double(), x.double())
     said = [record.getMessage() for record in caplog.records]
     assert said == [
         "Correlation on cpu in float32: matrix products in PyTorch",
-        "Correlation on cpu in float32: one shifted product per displacement (the plain reference)",
+        "Correlation on cpu in float32: one shifted product per displacement (the naive formulation)",
         "Correlation on cpu in float64: matrix products in PyTorch",
     ]
 
@@ -373,13 +374,14 @@ def fake_gpu(monkeypatch):
     """cuda-core and PyTorch's CUDA calls replaced; collects what would be launched."""
     launches = []
     core = types.SimpleNamespace(
+        Device=lambda index: types.SimpleNamespace(set_current=lambda: None),
         LaunchConfig=lambda **config: config,
         launch=lambda stream, config, kernel, *args: launches.append(
             (stream.__cuda_stream__(), config, kernel, args)
         ),
     )
-    monkeypatch.setattr(nvrtc, "toolchain", lambda: (core, "13.0", ""))
-    monkeypatch.setattr(nvrtc, "kernel", lambda device, dtype, name: (device, dtype, name))
+    monkeypatch.setattr(cuda, "toolchain", lambda: (core, "13.0", ""))
+    monkeypatch.setattr(cuda, "kernel", lambda device, dtype, name: (device, dtype, name))
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=77))
@@ -388,7 +390,7 @@ def fake_gpu(monkeypatch):
 
 def test_launched_on_the_current_stream(fake_gpu):
     target, other = draw((2, 3, 9, 70)), draw((2, 3, 9, 70))
-    volume = nvrtc.correlation(target, other, 4, 2)
+    volume = cuda.correlation(target, other, 4, 2)
     ((stream, config, kernel, args),) = fake_gpu.launches
     assert stream == (0, 77)
     assert kernel == (3, torch.float32, "correlation")
@@ -401,7 +403,7 @@ def test_launched_on_the_current_stream(fake_gpu):
 
 def test_pointer_that_is_not_wanted(fake_gpu):
     x, mask = draw((1, 3, 5, 6)), draw((1, 2, 5, 6))
-    nvrtc.local_transfer_gradient(mask, x, x, mask, mask, mask[:, 0], (False, True), 4, 2)
+    cuda.local_transfer_gradient(mask, x, x, mask, mask, mask[:, 0], (False, True), 4, 2)
     ((_, _, kernel, args),) = fake_gpu.launches
     assert kernel[2] == "local_transfer_reference_gradient"
     assert args[8] == 0
@@ -415,7 +417,7 @@ def test_kernel_failure_raises(fake_gpu):
     fake_gpu.core.launch = launch
     x = draw((1, 3, 5, 6))
     with pytest.raises(RuntimeError, match=r"kernel correlation .*failed on cpu: CUDA_ERROR_ILLEGAL_ADDRESS"):
-        nvrtc.correlation(x, x, 4, 2)
+        cuda.correlation(x, x, 4, 2)
 
 
 # Inside of PyTorch's machinery
@@ -488,7 +490,7 @@ def test_autocast():
     target, other, mask = (x.requires_grad_() for x in inputs())
     with torch.autocast("cpu", torch.bfloat16):
         moved = kernels.local_transfer(target.bfloat16(), other, mask)
-        volumes = [kernels.correlation(target, other, implementation=name) for name in ("torch", "reference")]
+        volumes = [kernels.correlation(target, other, implementation=name) for name in ("torch", "naive")]
         by_rows = kernels.local_transfer(target, other, mask, normalize="rows")
         wide = kernels.correlation(target.double(), other.double())
     assert {x.dtype for x in (moved, by_rows, *volumes)} == {torch.bfloat16}
@@ -512,7 +514,7 @@ def test_mixed_types_under_autocast_that_casting_cannot_mend():
 DDP = """
 import sys
 import torch
-import kernels
+from ivos import kernels
 
 rank, store = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -545,7 +547,7 @@ print("the gradients agree")
 
 def test_distributed(tmp_path):
     """Two processes of half the batch each get the gradients of the whole."""
-    root = os.path.dirname(os.path.dirname(kernels.__file__))
+    root = str(Path(kernels.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", DDP]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -559,16 +561,17 @@ def test_distributed(tmp_path):
 
 def test_needs_torch_alone():
     """Importing the package brings in neither NumPy's nor Lightning's nor Hydra's weight."""
-    blocked = "numpy", "hydra", "omegaconf", "pytorch_lightning", "cuda", "ivos", "data"
+    blocked = "numpy", "hydra", "omegaconf", "pytorch_lightning", "cuda"
     code = f"""
 import sys
 for name in {blocked}:
     sys.modules[name] = None
-import torch, kernels
+import torch
+from ivos import kernels
 x = torch.ones(1, 2, 3, 4)
 print(kernels.correlation(x, x).shape, kernels.local_transfer(x, x, x).shape)
 """
-    root = os.path.dirname(os.path.dirname(kernels.__file__))
+    root = str(Path(kernels.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
     )

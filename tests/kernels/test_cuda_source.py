@@ -1,14 +1,18 @@
 """The CUDA source without a GPU: NVRTC compiles it for real architectures, and the CPU runs it."""
 
+import contextlib
+import ctypes
 import io
 import re
+import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
-import kernels
-from kernels import nvrtc
+from ivos import kernels
+from ivos.kernels import cuda
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
@@ -48,7 +52,7 @@ def test_correlation_on_the_cpu(emulator, shape, dtype):
     target, reference = (draw(size, dtype).requires_grad_() for _ in range(2))
     volume = kernels.correlation(target, reference, radius, dilation)
     inputs = exact(target, reference)
-    expected = kernels.reference.correlation(*inputs, radius, dilation)
+    expected = kernels.naive.correlation(*inputs, radius, dilation)
     assert volume.dtype == dtype
     assert_close(volume, expected, dtype)
 
@@ -69,7 +73,7 @@ def test_local_transfer_on_the_cpu(emulator, shape, dtype):
     mask = draw((size[0], 2, *size[2:]), dtype).requires_grad_()
     moved = kernels.local_transfer(target, reference, mask, radius, dilation)
     inputs = exact(target, reference, mask)
-    expected = kernels.reference.local_transfer(*inputs, radius, dilation)
+    expected = kernels.naive.local_transfer(*inputs, radius, dilation)
     assert moved.dtype == dtype
     assert_close(moved, expected, dtype)
 
@@ -95,14 +99,14 @@ def test_gradients_of_what_wants_one(emulator):
         assert emulator.launched == ["local_transfer", *launched]
         inputs = exact(target, reference, mask)
         index = [x is wanted for x in (target, reference, mask)].index(True)
-        expected = torch.autograd.grad(kernels.reference.local_transfer(*inputs).sum(), inputs[index])[0]
+        expected = torch.autograd.grad(kernels.naive.local_transfer(*inputs).sum(), inputs[index])[0]
         assert_close(wanted.grad, expected, torch.float32)
         wanted.requires_grad_(False)
 
 
 def test_layouts_on_the_cpu(emulator):
     base = draw((2, 5, 9, 22))
-    expected = kernels.reference.correlation(base[..., ::2], base[..., 1::2])
+    expected = kernels.naive.correlation(base[..., ::2], base[..., 1::2])
     plain = kernels.correlation(base[..., ::2].contiguous(), base[..., 1::2].contiguous())
     last = [x.contiguous(memory_format=torch.channels_last) for x in (base[..., ::2], base[..., 1::2])]
     for target, reference in [(base[..., ::2], base[..., 1::2]), last, (last[0], base[..., 1::2])]:
@@ -110,6 +114,30 @@ def test_layouts_on_the_cpu(emulator):
         assert volume.is_contiguous()
         assert torch.equal(volume, plain)
     assert_close(plain, expected.double(), torch.float32)
+
+
+@pytest.mark.parametrize("channels", [5, 8, 24])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_channels_last_is_read_as_contiguous_is(emulator, channels, dtype):
+    """By vectors, and where the channels or the address do not allow it one by one; the same bits."""
+    size = (2, channels, 9, 22)
+    inputs = [draw(size, dtype), draw(size, dtype), draw((2, 2, 9, 22), dtype)]
+    shifted = torch.empty(inputs[0].numel() + 1, dtype=dtype)[1:].view(2, 9, 22, channels).permute(0, 3, 1, 2)
+    last = [x.contiguous(memory_format=torch.channels_last) for x in inputs[:2]]
+    assert [cuda._dense(x)[1] for x in (*last, shifted)] == [1 if channels == 5 else 2] * 2 + [1]
+    results = []
+    for pair in (inputs[:2], last, (shifted.copy_(inputs[0]), last[1]), (inputs[0], last[1])):
+        target, reference = (x.detach().requires_grad_() for x in pair)
+        mask = inputs[2].clone().requires_grad_()
+        volume, moved = (
+            kernels.correlation(target, reference),
+            kernels.local_transfer(target, reference, mask),
+        )
+        loss = volume.double().sin().sum() + moved.double().sin().sum()
+        results.append([volume, moved, *torch.autograd.grad(loss, (target, reference, mask))])
+    for others in results[1:]:
+        for plain, other in zip(results[0], others, strict=True):
+            assert torch.equal(plain, other)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 9, 19, 4, 2), (1, 2, 7, 11, 6, 1)], ids=str)
@@ -151,12 +179,12 @@ def test_no_masks(emulator):
 
 def test_tile_constants_agree():
     """What the host launches is what the source expects."""
-    source = nvrtc.SOURCE.read_text()
-    for name in ("PIXELS", "GROUPS", "ROWS", "WINDOW"):
+    source = cuda.SOURCE.read_text()
+    for name in ("PIXELS", "GROUPS", "ROWS", "WINDOW", "CORRELATED"):
         value = re.search(rf"constexpr int {name} = (\d+);", source)
         assert value is not None
-        assert int(value[1]) == getattr(nvrtc, name)
-    assert set(re.findall(r"^KERNEL (\w+)\(", source, re.MULTILINE)) == set(nvrtc.KERNELS)
+        assert int(value[1]) == getattr(cuda, name)
+    assert set(re.findall(r"^KERNEL (\w+)\(", source, re.MULTILINE)) == set(cuda.KERNELS)
 
 
 COMPILED = [
@@ -174,9 +202,9 @@ REST = [(a, t) for a in ("sm_75", "sm_80", "sm_90", "sm_100") for t in TYPES if 
 def test_nvrtc_compiles(arch, dtype, capsys):
     """All kernels, with the registers and shared memory that each takes printed."""
     require_toolchain()
-    for name in nvrtc.KERNELS:
+    for name in cuda.KERNELS:
         messages = io.StringIO()
-        cubin = nvrtc.compile_cubin(arch, dtype, name, messages, verbose=True)
+        cubin = cuda.compile_cubin(arch, dtype, name, messages, verbose=True)
         assert cubin[:4] == b"\x7fELF"
         used = re.search(r"Used (\d+) registers.*?(\d+) bytes smem", messages.getvalue())
         assert used is not None, messages.getvalue()
@@ -192,20 +220,52 @@ def test_nvrtc_compiles(arch, dtype, capsys):
 
 def require_toolchain():
     try:
-        nvrtc.toolchain()
-    except nvrtc.ToolchainMissing as missing:
+        cuda.toolchain()
+    except cuda.ToolchainMissing as missing:
         pytest.skip(str(missing))
+
+
+def test_the_launching_thread_has_a_context(monkeypatch):
+    """On a fresh thread, as autograd's may be, the device is made current before anything else is asked."""
+    calls = []
+
+    def device(index):
+        return mock.Mock(set_current=lambda: calls.append((threading.get_ident(), "set_current", index)))
+
+    core = mock.Mock(
+        Device=device, launch=lambda *_: calls.append((threading.get_ident(), "launch", _[1].grid))
+    )
+    core.LaunchConfig = lambda grid, block: mock.Mock(grid=grid)
+
+    def kernel(index, dtype, name):
+        calls.append((threading.get_ident(), "kernel", index))
+
+    monkeypatch.setattr(cuda, "toolchain", lambda: (core, "13.0", ""))
+    monkeypatch.setattr(cuda, "kernel", kernel)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: mock.Mock(cuda_stream=7))
+    arguments = ("correlation", torch.float32, torch.device("cuda", 3), 5, [ctypes.c_int(1)])
+    for _ in range(2):
+        thread = threading.Thread(target=cuda.launch_on_gpu, args=arguments)
+        thread.start()
+        thread.join()
+    for first in (0, 3):
+        steps = calls[first : first + 3]
+        assert [step[1:] for step in steps] == [("set_current", 3), ("kernel", 3), ("launch", 5)]
+        assert len({step[0] for step in steps} - {threading.get_ident()}) == 1
+    assert len(calls) == 6
 
 
 def test_nvrtc_names_the_fault(monkeypatch, tmp_path):
     require_toolchain()
     broken = tmp_path / "correlation.cu"
-    broken.write_text(nvrtc.SOURCE.read_text().replace("__syncthreads();", "__syncthreads(oops);"))
-    monkeypatch.setattr(nvrtc, "SOURCE", broken)
+    broken.write_text(cuda.SOURCE.read_text().replace("__syncthreads();", "__syncthreads(oops);"))
+    monkeypatch.setattr(cuda, "SOURCE", broken)
     with pytest.raises(RuntimeError, match=r"(?s)cannot compile correlation for sm_90.*oops"):
-        nvrtc.compile_cubin("sm_90", torch.float32, "correlation")
+        cuda.compile_cubin("sm_90", torch.float32, "correlation")
     with pytest.raises(RuntimeError, match="sm_1"):
-        nvrtc.compile_cubin("sm_1", torch.float32, "correlation")
+        cuda.compile_cubin("sm_1", torch.float32, "correlation")
 
 
 def test_compiled_once(monkeypatch, tmp_path):
@@ -213,17 +273,17 @@ def test_compiled_once(monkeypatch, tmp_path):
     require_toolchain()
     compiled = []
     monkeypatch.setenv("IVOS_KERNEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(nvrtc, "compile_cubin", lambda *key: compiled.append(key) or repr(key).encode())
-    first = nvrtc.cached_cubin("sm_90", torch.float32, "correlation")
-    assert nvrtc.cached_cubin("sm_90", torch.float32, "correlation") == first
+    monkeypatch.setattr(cuda, "compile_cubin", lambda *key: compiled.append(key) or repr(key).encode())
+    first = cuda.cached_cubin("sm_90", torch.float32, "correlation")
+    assert cuda.cached_cubin("sm_90", torch.float32, "correlation") == first
     assert len(compiled) == 1
-    nvrtc.cached_cubin("sm_80", torch.float32, "correlation")
-    nvrtc.cached_cubin("sm_90", torch.float16, "correlation")
-    nvrtc.cached_cubin("sm_90", torch.float32, "local_transfer")
+    cuda.cached_cubin("sm_80", torch.float32, "correlation")
+    cuda.cached_cubin("sm_90", torch.float16, "correlation")
+    cuda.cached_cubin("sm_90", torch.float32, "local_transfer")
     changed = tmp_path / "correlation.cu"
-    changed.write_text(nvrtc.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(nvrtc, "SOURCE", changed)
-    nvrtc.cached_cubin("sm_90", torch.float32, "correlation")
+    changed.write_text(cuda.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(cuda, "SOURCE", changed)
+    cuda.cached_cubin("sm_90", torch.float32, "correlation")
     assert len(compiled) == 5
     assert len(list((tmp_path / "cache").iterdir())) == 5
 
@@ -233,13 +293,13 @@ def test_cache_that_cannot_be_written(monkeypatch, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     monkeypatch.setenv("IVOS_KERNEL_CACHE", str(blocked / "cache"))
-    monkeypatch.setattr(nvrtc, "compile_cubin", lambda *key: b"code")
-    assert nvrtc.cached_cubin("sm_90", torch.float32, "correlation") == b"code"
+    monkeypatch.setattr(cuda, "compile_cubin", lambda *key: b"code")
+    assert cuda.cached_cubin("sm_90", torch.float32, "correlation") == b"code"
 
 
 def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("IVOS_KERNEL_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert nvrtc.cache_folder() == tmp_path / "ivos" / "kernels"
+    assert cuda.cache_folder() == tmp_path / "ivos" / "kernels"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert nvrtc.cache_folder() == Path.home() / ".cache" / "ivos" / "kernels"
+    assert cuda.cache_folder() == Path.home() / ".cache" / "ivos" / "kernels"

@@ -1,13 +1,14 @@
 """The CUDA kernels on a GPU. Needs torch, cuda-core and pytest alone: `pytest tests/kernels -m gpu`."""
 
 import logging
+import threading
 
 import pytest
 import torch
 from torch.library import opcheck
 
-import kernels
-from kernels import lattice, nvrtc, ops, reference
+from ivos import kernels
+from ivos.kernels import cpu, cuda, naive, ops
 
 pytestmark = [
     pytest.mark.gpu,
@@ -50,7 +51,7 @@ def test_correlation(shape, dtype):
     target, other = (draw(size, dtype).requires_grad_() for _ in range(2))
     volume = kernels.correlation(target, other, radius, dilation, implementation="cuda")
     inputs = exact(target, other)
-    expected = lattice.correlation(*(x.detach() for x in inputs), radius, dilation)
+    expected = cpu.correlation(*(x.detach() for x in inputs), radius, dilation)
     assert volume.dtype == dtype
     assert_close(volume, expected, dtype)
     grad = draw(volume.shape, dtype)
@@ -83,7 +84,7 @@ def test_small_shapes_against_the_plain_reference(dtype):
     wide = exact(target, other, mask)
     for normalize in ("displacements", "rows"):
         moved = kernels.local_transfer(target, other, mask, normalize=normalize, implementation="cuda")
-        assert_close(moved, reference.local_transfer(*wide, normalize=normalize), dtype)
+        assert_close(moved, naive.local_transfer(*wide, normalize=normalize), dtype)
 
 
 def test_layouts():
@@ -97,10 +98,27 @@ def test_layouts():
 
 def test_chosen_and_said(caplog):
     ops.say.cache_clear()
-    with caplog.at_level(logging.INFO, logger="kernels"):
+    with caplog.at_level(logging.INFO, logger="ivos.kernels"):
         kernels.correlation(draw((1, 2, 4, 5)), draw((1, 2, 4, 5)))
         kernels.correlation(draw((1, 2, 4, 5)), draw((1, 2, 4, 5)))
     assert [r.getMessage() for r in caplog.records] == ["Correlation on cuda:0 in float32: the CUDA kernels"]
+
+
+def test_first_on_a_fresh_thread():
+    """The op is the first thing that autograd's thread does: no context has been made on it."""
+    target, other = draw((1, 8, 30, 40)).requires_grad_(), draw((1, 8, 30, 40))
+    results = []
+
+    def backward():
+        with torch.autograd.set_multithreading_enabled(True):
+            volume = kernels.correlation(target, other)
+            results.append(torch.autograd.grad(volume, target, torch.ones_like(volume))[0])
+
+    thread = threading.Thread(target=backward)
+    thread.start()
+    thread.join()
+    backward()
+    assert torch.equal(*results)
 
 
 def test_results_repeat():
@@ -129,7 +147,7 @@ def test_more_than_2_31_elements():
     alone = kernels.correlation(*last, 1, 1)
     volume = kernels.correlation(target, other, 1, 1)
     assert torch.equal(volume[-1:], alone)
-    gradient = nvrtc.correlation_gradient(volume, other, False, 1, 1)
+    gradient = cuda.correlation_gradient(volume, other, False, 1, 1)
     assert torch.equal(gradient[-1:], torch.autograd.grad(alone, last[0], alone.detach())[0])
 
 
@@ -255,7 +273,7 @@ def test_other_device_is_bad_input():
 
 def test_failed_launch_raises(monkeypatch):
     """More threads than a block may have: the driver's own message, and the device goes on working."""
-    monkeypatch.setattr(nvrtc, "THREADS", 4096)
+    monkeypatch.setattr(cuda, "THREADS", 4096)
     target, other = draw((1, 2, 4, 5)), draw((1, 2, 4, 5))
     with pytest.raises(RuntimeError, match=r"kernel correlation .*failed on cuda:0: .*INVALID_VALUE"):
         kernels.correlation(target, other)
@@ -265,10 +283,10 @@ def test_failed_launch_raises(monkeypatch):
 
 def test_kept_on_disk(monkeypatch, tmp_path):
     monkeypatch.setenv("IVOS_KERNEL_CACHE", str(tmp_path))
-    nvrtc.kernel.cache_clear()
+    cuda.kernel.cache_clear()
     kernels.correlation(draw((1, 2, 4, 5)), draw((1, 2, 4, 5)))
     (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr(nvrtc, "compile_cubin", lambda *_: pytest.fail("compiled again"))
-    nvrtc.kernel.cache_clear()
+    monkeypatch.setattr(cuda, "compile_cubin", lambda *_: pytest.fail("compiled again"))
+    cuda.kernel.cache_clear()
     kernels.correlation(draw((1, 2, 4, 5)), draw((1, 2, 4, 5)))
     assert kept.read_bytes()[:4] == b"\x7fELF"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ivos.kernels import correlation, local_transfer
 from ivos.networks import global_transfer
-from kernels import correlation, local_transfer
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.training import NumberedLoader
-from ivos.networks import load
+from ivos.data.training import NumberedLoader
 from tests.training import two
 
 
@@ -29,14 +28,6 @@ def copies(root):
     """What two processes found, by what they did: two results each."""
     found = two.run_two(two.train_all, root)
     return {name: [each[name] for each in found] for name in found[0]}
-
-
-@pytest.fixture(scope="module")
-def shards(root, tmp_path_factory):
-    """The same with FSDP."""
-    folder = tmp_path_factory.mktemp("shards")
-    found = two.run_two(two.train_sharded, root, folder)
-    return {name: [each[name] for each in found] for name in found[0]} | {"folder": folder}
 
 
 @pytest.fixture(scope="module")
@@ -84,27 +75,6 @@ def test_batch_norm_and_dropout(copies):
     assert not set(first["seeds"]) & set(second["seeds"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_with_a_part_each_are_like_one_with_the_double_batch(kind, shards, single):
-    check_like_one(shards[kind], single[kind])
-    found = shards[kind][0]
-    last = {f"network.{key}": value for key, value in found["whole"].items()}
-    assert largest_difference(last, found["states"][-1]) == 0
-
-
-@pytest.mark.slow
-def test_a_sharded_run_goes_on_from_its_checkpoint(shards):
-    for straight, resumed in shards["resumed"]:
-        assert largest_difference(straight, resumed) == 0
-    assert load(shards["folder"] / "last.ckpt").config["width"] == 4  # one file, with the whole network
-
-
-@pytest.mark.slow
-def test_averages_are_not_for_sharded_networks(shards):
-    assert shards["averaged"] == ["callbacks=ema: averages need whole networks; choose strategy=ddp"] * 2
-
-
 def check_validation(pair, root, kind, clips):
     expected = two.fit(kind, root, val_clips=clips, **two.STILL)[1]["figures"]
     expected = {name: value for name, value in expected.items() if name.startswith("val/")}
@@ -120,11 +90,6 @@ def check_validation(pair, root, kind, clips):
 def test_validation_does_not_depend_on_the_processes(kind, clips, copies, root):
     """Three clips: two for one process, one for the other. One clip: none for the other."""
     check_validation(copies[f"{kind} on {clips}"], root, kind, clips)
-
-
-@pytest.mark.slow
-def test_a_sharded_network_is_judged_as_a_whole(shards, root):
-    check_validation(shards["tnet on 3"], root, "tnet", 3)
 
 
 @pytest.mark.parametrize(("world_size", "num_workers"), [(1, 0), (2, 0), (3, 0), (2, 2)])

@@ -2,7 +2,9 @@
 
 import copy
 import signal
+import subprocess
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -16,8 +18,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ivos.engine import ATNetSegmenter
-from ivos.errors import UserError
-from ivos.loggers import CSVLogger, WandbLogger, git_revision
+from ivos.runtime.errors import UserError
+from ivos.runtime.lightning_loggers import CSVLogger, WandbLogger
+from ivos.runtime.loggers import git_revision
 from ivos.training.callbacks import LearningCurve, Performance
 from ivos.training.pictures import local_transfer_picture, sessions_picture
 from ivos.training.validation import simulate_session
@@ -179,6 +182,9 @@ def nobody(monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_RUN_ID", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv(
+        "WANDB_X_DISABLE_VIEWER", "true"
+    )  # else whose a key is would be asked for, and waited for
     for name in ("DATA", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "of_wandb"))
     import wandb
@@ -205,6 +211,51 @@ def test_modes_of_wandb(nobody, tmp_path, monkeypatch, capsys):
     assert online._wandb_init["resume"] == "allow"
     assert online.version == offline.version
     assert online._prefix == "anet"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a b\n", b"a/b", b"\xff", b"a" * 200], ids=repr)
+def test_an_id_that_is_none_is_a_clear_line(content, nobody, tmp_path):
+    note = tmp_path / "wandb_id.txt"
+    note.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{note}: not the id of a W&B run; .* delete the file"):
+        WandbLogger(tmp_path, tmp_path, mode="offline")
+    assert note.read_bytes() == content
+    note.write_text("0a1b2c3d\n")
+    assert WandbLogger(tmp_path, tmp_path, mode="offline").version == "0a1b2c3d"
+
+
+@pytest.mark.parametrize("place", ["wandb", "data", "cache"])
+def test_a_folder_that_wandb_cannot_write_is_found_at_the_start(place, nobody, tmp_path, monkeypatch):
+    for name in ("data", "cache"):
+        monkeypatch.setenv(f"WANDB_{name.upper()}_DIR", str(tmp_path / name))
+    (tmp_path / place).write_text("a file in its place")
+    with pytest.raises(
+        UserError, match=rf"W&B: {tmp_path / place} cannot be written \(.*\); set WANDB_DATA_DIR"
+    ):
+        WandbLogger(tmp_path, tmp_path, mode="offline")
+    assert WandbLogger(tmp_path, tmp_path, mode="disabled")
+
+
+def test_a_log_that_is_damaged(tmp_path):
+    """What a loss of power leaves: lines of zeros, half a line; and a file that is somebody else's."""
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"a,step\n0.5,0\n0.25,1\n" + bytes(30) + b"\n0.125\n,\n0.1,2")
+    log = CSVLogger(tmp_path, "", "", flush_logs_every_n_steps=1)
+    log.log_metrics({"a": 0.75}, 2)
+    assert pd.read_csv(path).to_dict("list") == {"a": [0.5, 0.25, 0.75], "step": [0, 1, 2]}
+    path.write_text("name,size\ndisc,3\n")
+    with pytest.raises(UserError, match=rf"{path}: no column 'step'"):
+        CSVLogger(tmp_path, "", "").log_metrics({"a": 1.0}, 0)
+    assert path.read_text() == "name,size\ndisc,3\n"
+
+
+def test_the_revision_is_that_of_the_checkout():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    asked = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert git_revision().removesuffix("-dirty") == asked.stdout.strip()
 
 
 @pytest.mark.parametrize("program", ["train", "evaluate"])
@@ -276,7 +327,7 @@ def test_the_local_transfer_of_a_full_mask_is_full(clips, network):
     """It averages the neighbour's mask over displacements: of a mask of ones that is one, of zeros zero."""
     result = simulate_session(Truth(clips[0]), clips[0], 1, 0)
     after = result.rounds[0]
-    after.masks = np.ones_like(after.masks)
+    after = replace(after, masks=np.ones_like(after.masks))
     picture = local_transfer_picture(result, after, 3, 2, network.eval())
     assert picture.shape == (64, 64, 3)
     inside = picture[20:44, 20:44]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ivos.training.losses import SegmentationLoss, jaccard, local_transfer_loss
+from ivos.training.losses import SegmentationLoss, iou, local_transfer_loss
 
 
 def masks(*rows):
@@ -56,6 +56,6 @@ def test_the_local_loss_is_the_mean_square_at_a_quarter_of_the_size():
     assert local_transfer_loss(local, truth).item() == pytest.approx(0.25)
 
 
-def test_jaccard():
+def test_iou_of_each_mask_leaves_void_out():
     logits = torch.tensor([[5.0, 5, -5, 5], [-5, -5, -5, -5]]).view(2, 1, 1, 4)
-    assert jaccard(logits, masks([1, 0, 1, 255], [0, 0, 0, 0])).tolist() == pytest.approx([1 / 3, 1])
+    assert iou(logits > 0, masks([1, 0, 1, 255], [0, 0, 0, 0])).tolist() == pytest.approx([1 / 3, 1])

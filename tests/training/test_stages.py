@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, load
-from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage
-from ivos.training.stages import whiten_local
+from ivos.training.initialisation import whiten_local
+from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
 
 STAGES = {
     "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
@@ -83,9 +83,8 @@ def test_checkpointing_changes_no_gradient(network, make_batch, adam):
     batch = make_batch(3)
     gradients = []
     for checkpointing in (True, False):
-        stage = TNetStage(
-            copy.deepcopy(network), optimizer=adam, checkpointing=checkpointing, freeze_batch_norm=True
-        )
+        stage = TNetStage(copy.deepcopy(network), optimizer=adam, freeze_batch_norm=True)
+        stage.checkpointing = checkpointing
         stage.train()
         torch.manual_seed(0)
         stage.losses(batch)[0].backward()

@@ -11,19 +11,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 
-from ivos.errors import UserError
 from ivos.networks import ATNet, CheckpointError, load
+from ivos.runtime.errors import UserError
+from ivos.training.initialisation import start_from
+from ivos.training.pipeline import train_stage
 
 ROOT = Path(__file__).parents[2]
 TINY_MODEL = ("model.width=8", "model.depths=[1,1,1,1]", "model.decoder_width=8")
-
-
-@pytest.fixture
-def train(train_module):
-    """train.py as a module."""
-    return train_module
 
 
 def small_stage(name, **options):
@@ -44,11 +41,6 @@ def composed(*overrides):
         return compose("train", overrides=list(overrides))
 
 
-def in_folder(train, cfg, name, network, folder):
-    cfg.folder = str(folder)
-    train.train_stage(cfg, name, network, folder, Console(quiet=True))
-
-
 def command(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -58,16 +50,46 @@ def command(*arguments):
 
 
 @pytest.mark.parametrize("experiment", ["anet", "tnet", "joint"])
-def test_an_experiment_runs_a_batch(experiment, train, root, tmp_path):
+def test_an_experiment_runs_a_batch(experiment, root, tmp_path):
     frames = {"anet": 1, "tnet": 3, "joint": 3}[experiment]
     cfg = composed(
         f"experiment={experiment}", f"data.root={root}", "+trainer.fast_dev_run=true", *TINY_MODEL,
         *small_stage(experiment, **{"data.samples.num_frames": frames}),
     )  # fmt: skip
     network = ATNet(8, [1, 1, 1, 1], 8)
-    in_folder(train, cfg, experiment, network, tmp_path)
+    before = OmegaConf.to_container(cfg)
+    train_stage(cfg, experiment, network, tmp_path, Console(quiet=True))
+    assert OmegaConf.to_container(cfg) == before
     loaded = load(tmp_path / "final.ckpt")
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_step_out_of_memory_says_what_is_smaller_and_goes_on(root, tmp_path, monkeypatch):
+    """After the second step, whose checkpoint stands."""
+    cfg = composed(
+        "experiment=anet", f"data.root={root}", *TINY_MODEL, "callbacks.last.every_n_train_steps=1",
+        *small_stage("anet", **{"data.num_batches": 4, "trainer.max_epochs": 1, "data.val_frames": 2}),
+    )  # fmt: skip
+    forward, calls = torch.nn.functional.binary_cross_entropy_with_logits, []
+
+    def full(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", full)
+    folder = tmp_path / "run" / "anet"
+    with pytest.raises(
+        UserError, match=r"stages.anet: out of memory. Set stages.anet.execution.checkpointing"
+    ) as error:
+        train_stage(cfg, "anet", ATNet(8, [1, 1, 1, 1], 8), folder, Console(quiet=True))
+    assert f"go on with resume=true hydra.run.dir={folder.parent};" in str(error.value)
+    assert "data.batch_size (now 2)" in str(error.value)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
+    cfg.stages.anet.execution.checkpointing = True  # as the message says
+    train_stage(cfg, "anet", ATNet(8, [1, 1, 1, 1], 8), folder, Console(quiet=True))
+    assert (folder / "final.ckpt").exists()
 
 
 def test_the_papers_hyper_parameters():
@@ -123,12 +145,12 @@ def test_a_killed_run_goes_on_to_the_same_weights(root, tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_weights_of_another_width_are_refused(train, root, tmp_path):
+def test_weights_of_another_width_are_refused(tmp_path):
     ATNet(4, [1, 1, 1, 1], 8).save(tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of .*'width': 4.*'width': 8"):
-        train.start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "other.ckpt")
+        start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="no such file"):
-        train.start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "none.ckpt")
+        start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "none.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +201,7 @@ def test_both_stages_and_the_session_from_the_command_line(root, tmp_path):
     assert (tmp_path / "session" / "scores.csv").read_text().splitlines() == scores
 
 
-def test_a_run_is_not_resumed_with_another_network(train, root, tmp_path):
+def test_a_run_is_not_resumed_with_another_network(root):
     cfg = composed("experiment=anet", f"data.root={root}", *TINY_MODEL, *small_stage("anet"))
     stage = instantiate(cfg.stages.anet.module, ATNet(8, [1, 1, 1, 1], 8))
     begun = {"network": ATNet(4, [1, 1, 1, 1], 8).config, "processes": 1}

@@ -1,6 +1,5 @@
 """Tiny runs of train.py from the command line."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ import absl.logging
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from data.scene import SyntheticSpec
-from data.synthetic import synthetic_davis
+from ivos.data.synthetic import SyntheticSpec, synthetic_davis
+from ivos.training.main import main as run_command
 
 ROOT = Path(__file__).parents[2]
 MODEL = ("model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8")
@@ -53,13 +52,10 @@ def train(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 def main(monkeypatch, capsys, *arguments: str) -> tuple[object, str]:
     """train.py in this process, for what fails before it works: exit status and errors."""
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
     monkeypatch.setattr("sys.argv", ["train.py", *arguments])
     # Hydra's logging set-up lets absl's handler close the stream it was made on, which would be pytest's own.
     absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit) as stopped:
-        program.main()
+        run_command()
     return stopped.value.code, capsys.readouterr().err

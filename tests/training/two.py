@@ -12,20 +12,15 @@ import queue
 import signal
 import socket
 import traceback
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging
-from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
-from torch.distributed.tensor import DTensor
 
-from data.davis import DavisFolder
-from data.training import MiniSequences, TrainingData
-from ivos.errors import UserError
+from ivos.data.davis import DavisFolder
+from ivos.data.training import MiniSequences, TrainingData
 from ivos.networks import ATNet
-from ivos.training import ANetStage, JointStage, NotFiniteError, TNetStage, whole
+from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
 
 KINDS = {
     "anet": (ANetStage, {"loop_rounds": 1, "loop_share": 0.7}, 1),
@@ -79,8 +74,8 @@ class Watch(pl.Callback):
         self.found = {"states": [], "names": [], "masks": [], "seeds": [], "losses": [], "figures": {}}
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        whole = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in module.state_dict().items()}
-        self.found["states"].append({k: v.detach().clone().numpy() for k, v in whole.items()})
+        state = {k: v.detach().clone().numpy() for k, v in module.state_dict().items()}
+        self.found["states"].append(state)
         self.found["names"].append(batch["names"])
         self.found["masks"].append(len(batch["image"]))
         self.found["losses"].append(float(trainer.callback_metrics["train/loss"]))
@@ -132,10 +127,6 @@ def fit(
     return module, watch.found, made
 
 
-def sharded():
-    return {"strategy": ModelParallelStrategy(save_distributed_checkpoint=False)}
-
-
 STILL = {"optimizer": functools.partial(torch.optim.SGD, lr=0.0), "freeze_batch_norm": True, "batches": 1}
 
 
@@ -147,32 +138,6 @@ def train_all(rank, root):
         for kind in ("anet", "tnet"):
             found[f"{kind} on {clips}"] = fit(kind, root, processes=2, val_clips=clips, **STILL)[1]
     return found
-
-
-def train_sharded(rank, root, folder):
-    """Every kind of stage, each process with a part of the network; validation; a run that goes on."""
-    found = {}
-    for kind in KINDS:
-        options = {"processes": 2, "freeze_batch_norm": True, "val_clips": 0}
-        module, found[kind], _ = fit(kind, root, trainer=sharded(), **options)
-        found[kind]["whole"] = {k: v.numpy() for k, v in whole(module.network).state_dict().items()}
-    found["tnet on 3"] = fit("tnet", root, processes=2, trainer=sharded(), **STILL)[1]
-    found["resumed"] = resume_sharded(root, folder)
-    found["averaged"] = averaged_in_shards(root)
-    return found
-
-
-def resume_sharded(root, folder):
-    """Two epochs, and one with another after its checkpoint."""
-    adam = functools.partial(torch.optim.Adam, lr=1e-3)
-    options = {"processes": 2, "val_clips": 0, "optimizer": adam, "freeze_batch_norm": True}
-    straight = fit("tnet", root, epochs=2, trainer=sharded(), **options)[1]
-    trainer = fit("tnet", root, trainer=sharded(), **options)[2]
-    trainer.save_checkpoint(Path(folder) / "last.ckpt")
-    resumed = fit(
-        "tnet", root, epochs=2, trainer=sharded(), checkpoint=Path(folder) / "last.ckpt", **options
-    )[1]
-    return straight["states"][-1], resumed["states"][-1]
 
 
 class Poisoned(ANetStage):
@@ -189,15 +154,6 @@ def poison(rank, root):
     try:
         fit("anet", root, processes=2, batches=3, stage=Poisoned, val_clips=0)
     except NotFiniteError as error:
-        return str(error)
-    return None
-
-
-def averaged_in_shards(root):
-    """What it says."""
-    try:
-        fit("anet", root, processes=2, trainer=sharded(), callbacks=[EMAWeightAveraging()], val_clips=0)
-    except UserError as error:
         return str(error)
     return None
 

@@ -1,8 +1,9 @@
 """Sweeps: grids, Optuna's studies, W&B's file, and the table over the runs."""
 
 import json
-import re
 import signal
+import subprocess
+import sys
 import time
 
 import cv2
@@ -13,10 +14,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ivos.errors import UserError
-from ivos.sweeps import note_scores, read_scores, summarise
+from ivos.runtime.errors import UserError
+from ivos.runtime.sweep_table import summarise, table
+from ivos.runtime.sweeps import _again, note_scores, read_scores
 
-from .tiny import MODEL, ROOT, clips, main, stage, start, train
+from ..training.tiny import MODEL, ROOT, clips, main, stage, start, train
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +62,68 @@ def test_the_table_of_a_sweep(tmp_path, capsys):
     written = pd.read_csv(tmp_path / "sweep.csv")
     assert written["session/J"].tolist()[:3] == [0.5, 0.3, 0.2]
     assert written["a.lr"][0] == 0.1
-    out = capsys.readouterr().out
-    rows = [line for line in out.splitlines() if line.startswith("│")]
-    assert re.fullmatch(r"│ +1 │ +0\.1 │ small │ +0\.5000 │ best +│", rows[0]), out
-    assert "failed" in rows[-2]
-    assert "experiment" not in out  # what all runs share is not shown
+    out = capsys.readouterr().out.splitlines()
+    assert out[:3] == [f"Sweep {tmp_path.name}, by session/J", "a: a.lr", "b: model"]
+    assert out[3].split() == ["run", "a", "b", "figure"]
+    assert out[4].split() == ["1", "0.1", "small", "0.5000", "best"]
+    assert out[5].split() == ["3", "0.001", "small", "0.3000"]
+    assert [line.split()[-2:] for line in out[13:15]] == [["-", "failed"], ["-", "unfinished"]]
+    assert len({len(line) for line in out[5:13]}) == 1  # columns are straight
+    assert "experiment" not in str(out)  # what all runs share is not shown
     picture = cv2.imread(str(tmp_path / "sweep.png"))
     assert picture.shape[1] > 2.5 * picture.shape[0]  # three panels
     assert picture.std() > 10
+
+
+def test_the_table_has_room_in_80_columns():
+    """Long names, many parameters, values of any length; what finds no room is said to be elsewhere."""
+    names = [f"stages.anet.module.scheduler.option_{number}" for number in range(9)]
+    runs = pd.DataFrame({"run": ["0", "12"], "status": ["done", "unfinished"], "m/J_round_3": [0.5, None]})
+    for name in names:
+        runs[name] = [0.000123456, "[a,b,c,d,e,f,g,h,i]"]
+    lines = table(runs, names, "m/J_round_3")
+    assert max(map(len, lines)) <= 80, lines
+    assert lines[0] == f"a: {names[0]}"
+    assert f"more in sweep.csv: {names[3]}, {names[4]}" in " ".join(lines)
+    first, second = (line.split() for line in lines[-2:])
+    assert first == ["0", *["0.0001235"] * 3, "0.5000", "best"]
+    assert second == ["12", *["[a,b,c,d,e,..."] * 3, "-", "unfinished"]
+    assert table(runs, [], "m/J_round_3")[1].split() == ["0", "0.5000", "best"]
+
+
+def test_damaged_scores_are_a_clear_line(tmp_path):
+    runs_of(tmp_path, [0.2, 0.5])
+    for content in ("", "[1]", '{"J": "high"}', '{"J": null}', "\0" * 20):
+        (tmp_path / "1" / "scores.json").write_text(content)
+        with pytest.raises(UserError, match=rf"{tmp_path}/1/scores\.json: not the metrics of a run"):
+            summarise(tmp_path)
+
+
+def test_trials_that_were_cut_off_are_tried_again_and_not_counted(tmp_path):
+    """Twice in a row, through Optuna's public interface."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    study.tell(study.ask(space), 0.5)
+    study.tell(study.ask(space), state=optuna.trial.TrialState.FAIL)
+    for _ in range(2):
+        cut_off = study.ask(space)  # and the process dies
+        again = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+        assert _again(again) == 2
+        assert again.trials[cut_off.number].state == optuna.trial.TrialState.FAIL
+        waiting = again.get_trials(states=[optuna.trial.TrialState.WAITING])
+        assert [trial.system_attrs["fixed_params"] for trial in waiting] == [cut_off.params]
+        assert _again(again) == 2  # nothing is running any more
+
+
+def test_importing_the_callbacks_imports_nothing_heavy():
+    """Hydra does so at every start, `--help` included."""
+    code = (
+        "import sys, ivos.runtime.sweeps, ivos.runtime.loggers\n"
+        "heavy = 'torch pandas numpy matplotlib optuna pytorch_lightning wandb cv2 rich'.split()\n"
+        "assert not [name for name in heavy if name in sys.modules], sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_less_may_be_better(tmp_path):

@@ -1,15 +1,11 @@
-"""Segmenters to compare with, and the figures of a validation session."""
+"""Segmenters to compare with."""
 
 import numpy as np
 import pytest
-import torch
 
-from ivos.engine import Segmenter
+from ivos.engine import Segmenter, masks
 from ivos.interaction import rasterise
-from ivos.interaction.samples import Clip
-from ivos.networks import ATNet
-from ivos.training.baselines import CopiedMask, DilatedStrokes
-from ivos.training.validation import Round, SessionResult, figure_names, simulate_session
+from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
 
 
 def stroke(x, y, object_id):
@@ -22,9 +18,9 @@ def frames():
 
 
 @pytest.fixture
-def copied():
-    torch.manual_seed(0)
-    return CopiedMask(ATNet(width=8, depths=[1, 1, 1, 1], decoder_width=16), threshold=0.3)
+def copied(network, monkeypatch):
+    monkeypatch.setattr(masks, "THRESHOLD", 0.3)  # an untrained network is not sure of anything
+    return CopiedMask(network)
 
 
 def test_baselines_are_segmenters(copied):
@@ -98,52 +94,7 @@ def test_copied_masks_start_afresh(frames, copied):
     assert np.array_equal(copied.interact(1, strokes), first)
 
 
-def test_nothing_passes_a_threshold_of_one(frames, copied):
-    copied.threshold = 1.0
+def test_nothing_passes_a_threshold_of_one(frames, copied, monkeypatch):
+    monkeypatch.setattr(masks, "THRESHOLD", 1.0)
     copied.start(frames, 2)
     assert not copied.interact(0, [stroke(0.2, 0.3, 1)]).any()
-
-
-def session(num_frames, *rounds):
-    """A result from (annotated frame, quality [T, N]) of each round."""
-    labels = np.zeros((num_frames, 4, 4), np.uint8)
-    clip = Clip("clip", np.zeros((num_frames, 4, 4, 3), np.uint8), labels, len(rounds[0][1][0]))
-    return SessionResult(clip, [Round(t, [], labels, np.array(quality, float)) for t, quality in rounds])
-
-
-def test_figures_tell_annotated_and_propagated_apart():
-    result = session(
-        3,
-        (1, [[0.1, 0.3], [0.8, 1.0], [0.0, 0.2]]),
-        (0, [[0.6, 0.8], [0.9, 0.9], [0.4, 0.2]]),
-    )
-    figures = result.figures()
-    assert list(figures) == figure_names(2)
-    expected = {
-        "J": (0.4 + 3.8 / 6) / 2, "J_annotated_round_1": 0.9, "J_propagated_round_1": 0.15,
-        "J_annotated_round_2": 0.8, "J_propagated_round_2": 0.3,
-    }  # fmt: skip
-    assert figures == pytest.approx(expected)
-
-
-def test_figures_of_the_first_and_last_of_many_rounds():
-    rounds = [(t, [[0.1 * t + 0.2]] * 4) for t in (2, 2, 1)]
-    figures = session(4, *rounds).figures()
-    assert set(figures) == set(figure_names(3))
-    assert figures["J_annotated_round_3"] == pytest.approx(0.3)
-    assert not any("round_2" in name for name in figures)
-
-
-def test_no_figure_of_propagated_frames_where_none_is_left():
-    figures = session(2, (0, [[0.5], [0.1]]), (1, [[0.6], [0.8]])).figures()
-    assert set(figure_names(2)) - set(figures) == {"J_propagated_round_2"}
-    assert figures["J_annotated_round_2"] == pytest.approx(0.7)
-    assert session(1, (0, [[0.5]])).figures() == {"J": 0.5, "J_annotated_round_1": 0.5}
-
-
-def test_session_of_thick_strokes(clips):
-    result = simulate_session(DilatedStrokes(), clips[0], 2, 0)
-    assert result.rounds[0].frame == clips[0].first_frame
-    figures = result.figures()
-    assert figures["J_annotated_round_1"] > figures["J_propagated_round_1"]
-    assert result.rounds[1].jaccard.mean() > result.rounds[0].jaccard.mean()

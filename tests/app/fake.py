@@ -1,0 +1,86 @@
+"""A segmenter without a network: an object is the disc around the last point of its last stroke.
+
+It drifts by a pixel a frame, and has all verbs of a live segmenter. `delay` seconds are spent on each frame;
+with `hold`, a number and a path, a round waits before that many frames are exceeded while the file is there;
+it does not start while there is a file `refuse`.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ivos.runtime.errors import UserError
+
+
+class Fake:
+    def __init__(self, delay=0.0, radius=8, fail_at=None, hold=None, refuse=None):
+        self.delay, self.radius, self.fail_at, self.hold = delay, radius, fail_at, hold
+        self.refuse = refuse
+
+    def start(self, frames, num_objects):
+        if self.refuse and Path(self.refuse).exists():
+            raise UserError("checkpoint=x.pt: no such file")
+        self.shape, self.num_objects = frames.shape[:3], num_objects
+        self.masks = np.zeros(self.shape, np.uint8)
+        self.before, self.drawn = [], {}
+
+    def _frame(self, frame, source, strokes):
+        labels = np.zeros(self.shape[1:], np.uint8)
+        y, x = np.mgrid[: self.shape[1], : self.shape[2]]
+        for stroke in strokes:
+            px, py = stroke["path"][-1]
+            inside = (x - px * self.shape[2] - (frame - source)) ** 2 + (y - py * self.shape[1]) ** 2
+            labels[inside < self.radius**2] = stroke["object_id"]
+        return labels
+
+    def preview(self, frame, strokes):
+        return self._frame(frame, frame, [*self.drawn.get(frame, []), *strokes])
+
+    def planned(self, frame):
+        return 0, self.shape[0] - 1
+
+    def propagate(self, frame, strokes, reach=None):
+        low, high = reach or (0, self.shape[0] - 1)
+        self.before.append((self.masks.copy(), {key: list(value) for key, value in self.drawn.items()}))
+        self.drawn.setdefault(frame, []).extend(strokes)
+        for count, t in enumerate(sorted(range(low, high + 1), key=lambda t: abs(t - frame))):
+            while self.hold and count >= self.hold[0] and Path(self.hold[1]).exists():
+                time.sleep(0.01)
+            if self.fail_at is not None and abs(t - frame) == self.fail_at:
+                self.fail_at = None
+                raise MemoryError
+            time.sleep(self.delay)
+            self.masks[t] = self._frame(t, frame, self.drawn[frame])
+            yield t, self.masks[t]
+
+    def interact(self, frame, strokes):
+        for _ in self.propagate(frame, strokes):
+            pass
+        return self.masks.copy()
+
+    def undo(self):
+        if not self.before:
+            raise UserError("undo: there is no round")
+        self.masks, self.drawn = self.before.pop()
+        return self.masks
+
+    def add_object(self):
+        self.num_objects += 1
+        return self.num_objects
+
+    def confidence(self):
+        return np.linspace(1, 0.4, self.shape[0], dtype=np.float32)
+
+
+class Plain:
+    """Only what every segmenter has."""
+
+    def __init__(self, **options):
+        self.fake = Fake(**options)
+
+    def start(self, frames, num_objects):
+        self.fake.start(frames, num_objects)
+
+    def interact(self, frame, strokes):
+        return self.fake.interact(frame, strokes)

@@ -1,0 +1,156 @@
+"""Clips pasted from pictures: functions of their numbers, whatever asks; what is wrong with a folder."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ivos.data.pasted import PastedSamples, PastedSpec, Pictures, render
+from ivos.interaction.simulate import SimulatedUser
+from ivos.runtime.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(9):
+        small = rng.integers(0, 256, (12, 16, 3), np.uint8)
+        cv2.imwrite(str(root / f"{number}.png"), cv2.resize(small, (160, 120), interpolation=cv2.INTER_CUBIC))
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(folder):
+    return Pictures(folder)
+
+
+def test_a_clip_is_a_function_of_its_seed(pictures):
+    clips = [render(pictures, PastedSpec(), (64, 96), range(3), np.random.default_rng(5)) for _ in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(*clips, strict=True))
+    frames, labels = clips[0]
+    assert frames.shape == (3, 64, 96, 3)
+    assert labels.shape == (3, 64, 96)
+    other, _ = render(pictures, PastedSpec(), (64, 96), range(3), np.random.default_rng(6))
+    assert not np.array_equal(frames, other)
+
+
+def test_things_move_and_the_light_is_not_what_labels_follow(pictures):
+    still = PastedSpec(speed=(1e-9, 1e-9), bend=0.0, noise=0.0, jpeg=100, light=0.0)
+    quick = PastedSpec(speed=(0.03, 0.03))
+    moved = []
+    for spec in (still, quick):
+        changed = [
+            float((labels[0] != labels[-1]).mean())
+            for seed in range(12)
+            for _, labels in [render(pictures, spec, (64, 64), range(6), np.random.default_rng(seed))]
+        ]
+        moved.append(np.mean(changed))
+    assert moved[0] < 0.04  # limbs alone
+    assert moved[1] > 0.1
+
+
+def test_gaps_show_the_same_clip(pictures):
+    spec = PastedSpec(noise=0.0, jpeg=100, soft=0.0, light=0.0)
+    every, labels = render(pictures, spec, (64, 64), range(5), np.random.default_rng(3))
+    some, some_labels = render(pictures, spec, (64, 64), [0, 2, 4], np.random.default_rng(3))
+    assert np.array_equal(labels[::2], some_labels)
+    assert np.array_equal(every[::2], some)
+
+
+def test_mini_sequences_by_number(pictures):
+    options = {"num_frames": 3, "window": 5, "size": (64, 96), "max_objects": 2, "min_area": 40}
+    samples = PastedSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
+    again = PastedSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
+    for number in (7, 2):  # in any order
+        sample, same = samples[number], again[number]
+        assert sample["frames"].shape == (3, 64, 96, 3)
+        assert 1 <= len(sample["masks"]) <= 2
+        assert (sample["masks"][:, 0].sum((1, 2)) >= 40).all()
+        assert sample["interaction"].shape == (len(sample["masks"]), 3, 64, 96)
+        for key in ("frames", "masks", "interaction"):
+            assert np.array_equal(sample[key], same[key])
+    assert not np.array_equal(samples[7]["frames"], samples[2]["frames"])
+
+
+def test_the_seventh_clip_looks_as_ever(pictures):
+    """The generator's numbers, so that a recipe gives the same weights again; change them with the recipe."""
+    frames, labels = render(pictures, PastedSpec(), (64, 64), range(2), np.random.default_rng(7))
+    assert [int((labels == label).sum()) for label in range(5)] == LABELS
+    assert float(frames.mean()) == pytest.approx(MEAN, abs=1.0)
+
+
+LABELS, MEAN = [6760, 223, 753, 456, 0], 115.6
+
+
+def test_subsets_share_no_picture(folder):
+    train, val = Pictures(folder, subset="train"), Pictures(folder, subset="val")
+    assert (len(train), len(val)) == (7, 2)
+    assert not set(train.names) & set(val.names)
+
+
+def test_what_is_wrong_with_a_folder(folder, tmp_path):
+    with pytest.raises(UserError, match="pictures=FOLDER"):
+        Pictures(None)
+    with pytest.raises(UserError, match="no such folder"):
+        Pictures(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures"):
+        Pictures(tmp_path / "empty")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"not a picture")
+    with pytest.raises(UserError, match="1 of 1 pictures cannot be read"):
+        Pictures(tmp_path / "broken")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "0.png").write_bytes((folder / "0.png").read_bytes())
+    assert len(Pictures(tmp_path / "one")) == 1
+    with pytest.raises(UserError, match="one picture alone"):
+        Pictures(tmp_path / "one", subset="train")
+    with pytest.raises(UserError, match="no subset 'test'"):
+        Pictures(folder, subset="test")
+    with pytest.raises(UserError, match="multiples of 32"):
+        PastedSamples(Pictures(folder), size=(60, 64))
+    with pytest.raises(UserError, match="num_frames=5: with window=3"):
+        PastedSamples(Pictures(folder), num_frames=5, window=3)
+
+
+def test_objects_of_pictures_with_masks_are_cut_out(tmp_path):
+    """One picture holds a blue disc on grey: the disc is what moves, and no grey comes with it."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(2):
+        mask = np.zeros((120, 160), np.uint8)
+        picture = np.full((120, 160, 3), 128, np.uint8)
+        if number:
+            cv2.circle(mask, (60, 50), 30, 255, -1)
+            picture[mask > 0] = (255, 0, 0)
+        else:
+            mask[:4, :4] = 255  # just enough pixels to count, of grey
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
+    pictures = Pictures(tmp_path)
+    assert [(which, int(mask.sum())) for which, mask in pictures.objects] == [(0, 16), (1, 2821)]
+    plain = PastedSpec(
+        num_things=(1, 1), cutouts=1.0, twins=0.0, occluders=0.0, clutter=0, bend=0.0, size=(0.3, 0.5),
+        light=0.0, blur=0.0, soft=0.0, noise=0.0, jpeg=100,
+    )  # fmt: skip
+    discs = 0
+    for seed in range(12):
+        frames, labels = render(pictures, plain, (64, 64), range(2), np.random.default_rng(seed))
+        inside = cv2.erode((labels[0] == 1).astype(np.uint8), np.ones((3, 3)), borderValue=0) > 0
+        if inside.sum() > 50 and frames[0][inside].std(0).max() < 3:  # one colour, to its edge
+            discs += 1
+    assert discs >= 6
+
+
+def test_masks_that_do_not_match_are_named(tmp_path):
+    for root, masks in ((tmp_path / "fewer", 1), (tmp_path / "smaller", 2)):
+        for name in ("images", "masks"):
+            (root / name).mkdir(parents=True)
+        for number in range(2):
+            cv2.imwrite(str(root / "images" / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
+        for number in range(masks):
+            cv2.imwrite(str(root / "masks" / f"{number}.png"), np.full((32, 32), 255, np.uint8))
+    with pytest.raises(UserError, match="do not pair") as error:
+        Pictures(tmp_path / "fewer")
+    assert "1.png: no mask" in str(error.value)
+    with pytest.raises(UserError, match=r"another size than 0\.png"):
+        Pictures(tmp_path / "smaller")

@@ -1,7 +1,0 @@
-// Stands in for CUDA's header of this name: float16 by the host compiler's own type.
-#pragma once
-struct __half {
-    _Float16 value;
-};
-inline float __half2float(__half x) { return static_cast<float>(x.value); }
-inline __half __float2half(float x) { return {static_cast<_Float16>(x)}; }

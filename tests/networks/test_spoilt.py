@@ -1,0 +1,57 @@
+"""Checkpoints that are readable and yet no network: a line, never a report of zeros."""
+
+import pytest
+import torch
+
+from ivos.networks import ATNet, CheckpointError, load
+
+KEY = "anet.encoder.stem.weight"
+
+
+def spoil(change):
+    """Apply a change to one tensor of the state dict."""
+
+    def apply(content):
+        content["state_dict"][KEY] = change(content["state_dict"][KEY])
+
+    return apply
+
+
+def size(**changed):
+    return lambda content: content["ivos"]["network"].update(changed)
+
+
+def one_nan(value):
+    value = value.clone()
+    value.view(-1)[7] = torch.nan
+    return value
+
+
+SPOILT = {
+    "nan": (spoil(one_nan), f"1 not finite: {KEY}"),
+    "infinite": (spoil(lambda value: value / 0), f"1 not finite: {KEY}"),
+    "int8": (spoil(lambda value: value.to(torch.int8)), f"{KEY} (torch.int8)"),
+    "sparse": (spoil(lambda value: value.to_sparse()), f"1 not dense: {KEY}"),
+    "meta": (spoil(lambda value: value.to("meta")), f"1 not dense: {KEY}"),
+    "no tensor": (spoil(lambda value: 3), KEY),
+    "no state": (lambda content: content.update(state_dict=None), "its state_dict is none"),
+    "int key": (lambda content: content["state_dict"].update({3: torch.zeros(1)}), "its state_dict is none"),
+    "negative": (size(width=-4), "its sizes are"),
+    "deep": (size(depths=[10**6, 1, 1, 1]), "its sizes are"),
+    "deeper": (size(depths=[1000, 1000, 1, 1]), "its depths are"),
+    "no network": (lambda content: content["ivos"].update(network=None), "incomplete"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_is_no_network_is_named(how, network, tmp_path):
+    change, said = SPOILT[how]
+    network.save(path := tmp_path / "net.pt")
+    assert isinstance(load(path), ATNet)
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError) as error:
+        load(path)
+    assert str(path) in str(error.value)
+    assert said in str(error.value)

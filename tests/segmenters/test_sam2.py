@@ -1,0 +1,155 @@
+"""SAM 2 with a tiny random configuration: corrections, late objects, every protocol."""
+
+import numpy as np
+import pytest
+import torch
+
+from ivos.engine import Segmenter
+from ivos.runtime.errors import UserError
+from ivos.session import Davis, DavisClicks, Sam2Offline, Sam2Online, Sample, SessionSettings, run_session
+from ivos.video.clip import Clip
+
+
+@pytest.fixture(scope="module")
+def model(tiny_sam2):
+    return tiny_sam2()
+
+
+@pytest.fixture(scope="module")
+def obedient(tiny_sam2):
+    """Weights fitted until a positive click makes all of a frame the object, and a negative one nothing."""
+    model = tiny_sam2().requires_grad_(False)
+    decoder, clicks = model.mask_decoder.requires_grad_(), model.prompt_encoder.point_embed.requires_grad_()
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight *= 5 if weight.dim() > 1 else 1  # else nothing of a click reaches its end
+        clicks.weight *= 30
+    optimiser = torch.optim.Adam([*decoder.parameters(), *clicks.parameters()], 1e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        features = [
+            0.1 * torch.randn(1, width, side, side, generator=generator)
+            for width, side in ((16, 32), (32, 16), (128, 8))
+        ]
+        loss = torch.zeros(())
+        for positive in (0, 1):
+            masks = model._single_frame_forward(
+                input_points=128 * torch.rand(1, 1, 1, 2, generator=generator),
+                input_labels=torch.tensor([[[positive]]], dtype=torch.int32),
+                image_embeddings=features,
+                multimask_output=False,
+            ).pred_masks
+            wanted = torch.full_like(masks, positive)
+            loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(masks, wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.01
+    return model.requires_grad_(False)
+
+
+@pytest.fixture
+def segmenter(model):
+    from ivos.segmenters.sam2 import Sam2Segmenter
+
+    return Sam2Segmenter(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    labels = np.zeros((5, 40, 60), np.uint8)
+    labels[:, 10:30, 10:30] = 1
+    labels[2:, 15:35, 35:55] = 2
+    frames = np.random.default_rng(0).integers(0, 256, (5, 40, 60, 3), np.uint8)
+    return Clip("made", frames, labels, 2)
+
+
+def click(x, y, object_id=1, positive=True):
+    return {"point": [x, y], "positive": positive, "object_id": object_id}
+
+
+def test_follows_the_protocol(segmenter, clip):
+    assert isinstance(segmenter, Segmenter)
+    segmenter.start(clip.frames, 2)
+    masks = segmenter.interact(0, [click(0.3, 0.5)])
+    assert masks.shape == clip.labels.shape
+    assert masks.dtype == np.uint8
+    assert set(np.unique(masks)) <= {0, 1}
+
+
+def test_a_correction_on_a_tracked_frame_stays(segmenter, clip):
+    """Built so that it shows: what the clicks make of the frame is what propagation leaves there."""
+    segmenter.start(clip.frames, 2)
+    segmenter.interact(0, [click(0.3, 0.5)])
+    session = segmenter._session
+    assert 3 in session.output_dict_per_obj[0]["non_cond_frame_outputs"]  # tracked
+    tracked = session.output_dict_per_obj[0]["non_cond_frame_outputs"][3]["pred_masks"].clone()
+    segmenter.interact(3, [click(0.9, 0.1), click(0.3, 0.5, positive=False)])
+    outputs = session.output_dict_per_obj[0]
+    assert 3 in outputs["cond_frame_outputs"]
+    corrected = outputs["cond_frame_outputs"][3]["pred_masks"].clone()
+    assert not torch.equal(corrected, tracked)  # clicks changed it
+    segmenter.interact(0, [click(0.35, 0.5)])  # and another pass over the video leaves it
+    assert torch.equal(outputs["cond_frame_outputs"][3]["pred_masks"], corrected)
+
+
+def test_a_correction_shows_in_the_masks(obedient, clip):
+    """A frame that was tracked as empty is all object once it is clicked, whatever is clicked after it."""
+    from ivos.segmenters.sam2 import Sam2Segmenter
+
+    segmenter = Sam2Segmenter(obedient, device="cpu")
+    segmenter.start(clip.frames, 2)
+
+    def all_but_rims(masks, frames):
+        return all((masks[t] == 1).mean() > 0.95 for t in frames)
+
+    first = segmenter.interact(0, [click(0.3, 0.5)])
+    assert all_but_rims(first, [0])
+    assert not first[3].any()
+    assert all_but_rims(segmenter.interact(3, [click(0.5, 0.5)]), [0, 3])
+    assert all_but_rims(segmenter.interact(2, [click(0.7, 0.2)]), [0, 2, 3])
+    for x in (0.6, 0.5):  # and another object, later
+        masks = segmenter.interact(4, [click(x, 0.4, 2)])
+    assert all_but_rims(masks, [0, 2, 3])
+
+
+def test_clicks_on_a_corrected_frame_one_by_one(segmenter, clip):
+    """As in SAM 2's protocols: the second and third click find the frame tracked and conditioning already."""
+    segmenter.start(clip.frames, 2)
+    segmenter.interact(0, [click(0.3, 0.5)])
+    for x in (0.2, 0.5, 0.8):
+        segmenter.interact(3, [click(x, 0.5)])
+    outputs = segmenter._session.output_dict_per_obj[0]
+    assert 3 not in outputs["non_cond_frame_outputs"]
+    assert "maskmem_features" in outputs["cond_frame_outputs"][3]
+    assert segmenter._session.point_inputs_per_obj[0][3]["point_coords"].shape == (1, 1, 3, 2)
+
+
+def test_an_object_that_appears_late_is_tracked_from_its_first_click(segmenter, clip):
+    segmenter.start(clip.frames, 2)
+    segmenter.interact(0, [click(0.3, 0.5), click(0.7, 0.6, 2, positive=False)])
+    assert segmenter._session.obj_ids == [1]  # by what it is not, an object does not begin
+    segmenter.interact(3, [click(0.7, 0.6, 2)])
+    assert segmenter._session.obj_ids == [1, 2]
+    assert 3 in segmenter._session.output_dict_per_obj[1]["cond_frame_outputs"]
+    assert 4 in segmenter._session.output_dict_per_obj[1]["non_cond_frame_outputs"]
+
+
+def test_goes_through_every_protocol(segmenter, clip):
+    one = Clip("one", clip.frames, (clip.labels == 2).astype(np.uint8), 1)
+    for protocol in (Davis(), DavisClicks(min_area=10), Sam2Offline(frames=2), Sam2Online(frames=2)):
+        sample = Sample(one if isinstance(protocol, Sam2Offline) else clip)
+        settings = protocol.adapt(SessionSettings(max_interactions=2, max_time=None))
+        rounds = list(run_session(segmenter, sample, protocol.on(sample, settings, "J_AND_F")))
+        assert 1 <= len(rounds) <= 2, protocol
+
+
+def test_a_checkpoint_that_is_not_here_is_not_fetched(tmp_path):
+    from ivos.segmenters.sam2 import Sam2Segmenter
+
+    with pytest.raises(
+        UserError, match=r"segmenter.checkpoint: .*cannot be loaded .*segmenter.download=true"
+    ):
+        Sam2Segmenter(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="name a folder or a model"):
+        Sam2Segmenter(None)

@@ -1,0 +1,94 @@
+"""The table over runs: numbers, order, what does not compare, files."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ivos.leaderboard import main
+
+
+@pytest.fixture
+def make(tmp_path):
+    def run(name, rounds, protocol="davis", **options):
+        folder = tmp_path / name
+        folder.mkdir()
+        time = np.cumsum([0.0] + [2.0] * len(rounds)).tolist()
+        (folder / "protocol.json").write_text(json.dumps({"r_auc": 0.5, "protocol": protocol}))
+        summary = {
+            "auc": rounds[-1] - 0.01,
+            "metric_at_threshold": {"threshold": 60, "J_AND_F": rounds[-1]},
+            "curve": {"J_AND_F": [0, *rounds, rounds[-1]], "time": [*time, 240]},
+        }  # fmt: skip
+        settings = {"segmenter._target_": f"a.b.{name}", "session.seed": 0, "checkpoint": None, **options}
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "session.json").write_text(json.dumps(settings))
+        return folder
+
+    return run
+
+
+def test_table_order_and_reasons(make, tmp_path, capsys):
+    folders = [
+        make("Low", [0.2, 0.3]),
+        make("High", [0.5, 0.6, 0.7], checkpoint="sha256 0123456789abcdef"),
+        make("Seeded", [0.9], **{"session.seed": 1}),
+        make("Clicks", [0.8], "sam2_online"),
+        make("FlowSegmenter", [0.9], "sam2_online", **{"session.seed": 1}),
+    ]
+    (folders[1] / ".hydra").mkdir()
+    (folders[1] / ".hydra/config.yaml").write_text("a: 1\ncheckpoint: weights/best.pt\n")
+    assert main([*map(str, folders), "--output", str(tmp_path / "out")]) == 0
+    rows = pd.read_csv(tmp_path / "out/leaderboard.csv").fillna("")
+    # by protocol, what does not compare last
+    assert list(rows["segmenter"]) == ["High", "Low", "Seeded", "Clicks", "flow"]
+    assert list(rows["network"]) == ["best.pt", "", "", "", ""]
+    reasons = dict(zip(rows["segmenter"], rows["not comparable"], strict=True))
+    assert reasons["Seeded"] == "another seed"
+    assert reasons["Clicks"] == "another protocol (sam2_online, not davis)"
+    assert reasons["flow"] == "another protocol (sam2_online, not davis); another seed"
+    assert not reasons["High"]
+    best = rows.iloc[0]
+    assert (best["round 3"], best["s 1"], best["weights"], best["R-AUC"]) == (0.7, 2.0, "0123456789ab", 0.5)
+    columns = list(rows.columns)
+    assert (
+        columns.index("round 1") < columns.index("round 3") < columns.index("s 1") < columns.index("weights")
+    )
+    assert capsys.readouterr().out == (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_the_page_holds_curves_and_worst_frames(make, tmp_path):
+    folder = make("One", [0.4])
+    Image.new("RGB", (4, 4)).save(folder / "curve.png")
+    report = pd.DataFrame(
+        {
+            "sequence": "bear",
+            "scribble_idx": 1,
+            "interaction": 1,
+            "object_id": 1,
+            "frame": [0, 1],
+            "j_and_f": [0.9, 0.1],
+        }
+    )
+    report.to_csv(folder / "report.csv")
+    place = folder / "overlays/bear/001/01"
+    place.mkdir(parents=True)
+    for t in (0, 1):
+        Image.new("RGB", (4, 4)).save(place / f"{t:05d}.jpg")
+    assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/leaderboard.html").read_text()
+    assert "bear, frame 1: 0.10" in page
+    assert page.count("data:image/") == 2
+    assert "<svg" in page
+    assert "http" not in page
+
+
+def test_what_is_no_run_is_named(tmp_path, make, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "no summary.json; is it the folder of a finished run?" in capsys.readouterr().err
+    folder = make("One", [0.4])
+    (folder / "session.json").write_text("{")
+    assert main([str(folder)]) == 2
+    assert "session.json: unreadable" in capsys.readouterr().err
