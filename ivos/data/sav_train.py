@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.sav import FRAMES, MASKS
+from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.video.files import DataError, by
@@ -167,7 +168,7 @@ def _unpack_all(folder: Path, output: Path, kinds: Sequence[str], processes: int
     if faults:
         raise DataError(f"{folder}: unusable names", faults)
     one: Callable[[Path], str] = partial(unpack, output=output, kinds=kinds)
-    with ProcessPoolExecutor(min(processes, len(videos))) as pool:
+    with ProcessPoolExecutor(min(processes, len(videos)), initializer=be_a_worker) as pool:
         told = [line for line in pool.map(one, videos) if line]
     names = [path.stem for path in videos if (output / FRAMES / path.stem).is_dir()]
     write_text(output / "sav_train.txt", "".join(f"{name}\n" for name in names))

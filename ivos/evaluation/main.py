@@ -7,7 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ivos.runtime import signals
+from ivos.runtime import children, signals
 from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
 
 
@@ -23,5 +23,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command line."""
+    children.join_the_program()
+    signals.take_over()
     agree_on_start_time()
     evaluate()

@@ -21,7 +21,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from ivos.runtime import signals
+from ivos.runtime import children, signals
 from ivos.runtime.errors import UserError
 
 try:
@@ -30,6 +30,7 @@ except ImportError:  # not a POSIX system: nobody is watched
     fcntl = None  # type: ignore[assignment]
 
 INTERVAL = 0.5  # seconds between looks at the others
+GRACE = 60.0  # seconds to end well after another has got a signal: the main thread may wait for it for ever
 PATIENCE = 5.0  # seconds for the processes of a killed run to be gone
 
 
@@ -59,6 +60,7 @@ class Peers:
         self._seen: set[int] = set()  # alive; where the file system keeps locks from others, nobody is
         self._met: set[int] = set()
         self._one_look = threading.Lock()  # at a time
+        self._leaving = 0.0  # when another was seen to end for a signal
         self._lock = self._take(rank)
         if rank == 0:  # what a run of more processes has left
             for path in folder.glob("process-*.lock"):
@@ -74,6 +76,8 @@ class Peers:
             after: the others are looked at once this is true.
         """
         if self.others and fcntl and not self._watcher:
+            if after():
+                children.end_with_parent(False)  # whose loss has to be told
             self._watcher = threading.Thread(target=self._watch, args=(after,), daemon=True, name="peers")
             self._watcher.start()
 
@@ -83,6 +87,7 @@ class Peers:
         From now on that is noticed at once, while Lightning's own watcher, which looks every five seconds at
         the processes that it has started and kills this one without a word, may be about to look.
         """
+        children.end_with_parent(False)  # whose loss has to be told
         met = {number for number in self.others if fcntl and self._is_alive(number)} - self._met
         self._met |= met
         self._seen |= met
@@ -96,8 +101,8 @@ class Peers:
 
     def ask(self) -> None:
         """After an error of this process: that may be of having lost another. If so, say it and end."""
-        deadline = time.monotonic() + 3 * INTERVAL
-        while self._watcher and time.monotonic() < deadline:
+        deadline = time.monotonic() + 10 * INTERVAL
+        while self._watcher and time.monotonic() < deadline and signals.received() is None:
             self._look()
             time.sleep(INTERVAL / 10)
 
@@ -111,6 +116,8 @@ class Peers:
         """
         if kind is not None and signals.received() is None:
             self.ask()
+        if (number := signals.received()) is not None:
+            self._path(self.rank).write_text(str(number))  # for the others
         if kind is None:
             self._path(self.rank).unlink(missing_ok=True)
         self._lock.release()
@@ -128,17 +135,16 @@ class Peers:
     def _look(self) -> bool:
         """End this process if another was lost; whether there are others still."""
         with self._one_look:
-            if signals.received() is not None:  # all end, and none of them is lost
-                return False
             alive = {number: self._is_alive(number) for number in self.others}
             self._seen |= {number for number, living in alive.items() if living}
-            lost = [
-                str(number) for number, living in alive.items() if living is False and number in self._seen
-            ]
-            if lost:
+            lost = [number for number, living in alive.items() if living is False and number in self._seen]
+            received = signals.received() or max(map(self._signal_of, lost), default=0)
+            if lost and received:  # all end, and none of them is lost
+                self._end_with_them(received)
+            elif lost:
                 if not any(living for number, living in alive.items() if number < self.rank):
                     print(
-                        f"\nerror: process {', '.join(lost)} of {len(self.others) + 1} was lost. "
+                        f"\nerror: process {', '.join(map(str, lost))} of {len(self.others) + 1} was lost. "
                         f"{self.kept}; go on with resume=true and the same hydra.run.dir.",
                         "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
                         file=sys.stderr,
@@ -146,6 +152,22 @@ class Peers:
                     )
                 os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
             return any(living is not None for living in alive.values())
+
+    def _signal_of(self, number: int) -> int:
+        """The signal for which a process has ended; 0: for none."""
+        try:
+            return int(self._path(number).read_text() or 0)
+        except (OSError, ValueError):  # it has left, or was killed while it wrote
+            return 0
+
+    def _end_with_them(self, number: int) -> None:
+        """Handle the signal of another process as if this one had got it."""
+        if not self._leaving:
+            self._leaving = time.monotonic()
+            if signals.received() is None:
+                os.kill(os.getpid(), number)
+        elif time.monotonic() - self._leaving > GRACE:
+            signals.leave(number)
 
     def _is_alive(self, number: int) -> bool | None:
         """Whether a process lives; None where it has left."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.metrics import GroundTruth
+from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.video.files import DataError, by, listing
@@ -107,7 +108,7 @@ def score(
     there.sort(key=lambda job: -len(list(job.truth.rglob("*.png"))))  # the longest first
     workers = min(processes or len(os.sched_getaffinity(0)), len(there))
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=be_a_worker) as pool:
             found = list(pool.map(_score_sequence, there))
     else:
         found = [_score_sequence(job) for job in there]

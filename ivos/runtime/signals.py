@@ -1,10 +1,12 @@
-"""SIGTERM and SIGINT: the program ends where nothing is lost, says how to go on, and exits as is custom.
+"""SIGTERM, SIGINT, SIGHUP: the program ends where nothing is lost, says how to go on, and exits as is custom.
 
 The exit status is 128 and the signal's number, as that of a shell: 143 after SIGTERM, 130 after SIGINT
-(Ctrl-C), so that a scheduler never takes an unfinished run for a finished one.
+(Ctrl-C), 129 after SIGHUP (a terminal closed), so that a scheduler never takes an unfinished run for a
+finished one. Under SLURM it is 138 after SIGUSR1, which ``--signal=USR1@60`` sends before a job is ended.
 """
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -13,10 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import NoReturn
 
 from ivos.runtime.command_line import is_first_process
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = tuple(
+    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 ONE = 2.0  # seconds in which signals count as one: Ctrl-C reaches a process itself and through its parent
 
 
@@ -34,6 +39,7 @@ class _State:
     raised = False  # and the program is on its way out
     waits = False  # the work at hand ends by itself, at the next moment to go on from
     forward: Callable[[int], None] | None = None  # to the processes that this one has started
+    how: Callable[[int], str] | None = None  # to go on
 
 
 def received() -> int | None:
@@ -66,7 +72,25 @@ def take_over(forward: Callable[[int], None] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         _State.forward = forward
         for number in SIGNALS:
-            signal.signal(number, _handle)
+            if _is_ours(number):
+                signal.signal(number, _handle)
+
+
+def _is_ours(number: int) -> bool:
+    """SIGHUP unless it is ignored (nohup); SIGUSR1 under SLURM, unless another has a use for it."""
+    there = signal.getsignal(number)
+    name = signal.Signals(number).name
+    if name == "SIGHUP":
+        return there is not signal.SIG_IGN
+    if name == "SIGUSR1":
+        return "SLURM_JOB_ID" in os.environ and there in (signal.SIG_DFL, _handle)
+    return True
+
+
+def leave(number: int) -> NoReturn:
+    """End the process at once for a signal: from another thread than the main one, should that one hang."""
+    _say(number)
+    os._exit(_status(number))
 
 
 def wait(waits: bool) -> None:
@@ -101,25 +125,36 @@ def ending_well(folder: str, option: str = "hydra.run.dir") -> Iterator[None]:
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _State.received, _State.raised, _State.waits = None, False, False
+    _State.how = lambda number: (
+        f"ended by {signal.Signals(number).name}; go on with: {resuming(sys.argv, folder, option)}"
+    )
     take_over()
     try:
         yield
         stop()  # what raised it was swallowed: as where Python cleans up
-    except SystemExit as ended:
+    except (SystemExit, Exception) as ended:
         if _State.received is None:
             raise
-        number = _State.received
-        if is_first_process():
-            name, again = signal.Signals(number).name, resuming(sys.argv, folder, option)
-            print(f"\nerror: ended by {name}; go on with: {again}", file=sys.stderr, flush=True)
-        elif _started_by_lightning():  # whose watcher would kill the first process, which may be writing
-            raise SystemExit(0) from ended
-        raise SystemExit(128 + number) from None
+        if isinstance(ended, Exception):  # of having lost another process, which got the signal, too
+            logging.getLogger(__name__).info("after a signal", exc_info=ended)
+        _say(_State.received)
+        raise SystemExit(_status(_State.received)) from None
     finally:
-        _State.forward = None
+        _State.forward = _State.how = None
         if threading.current_thread() is threading.main_thread():
             for number_, handler in before.items():
                 signal.signal(number_, handler)
+
+
+def _say(number: int) -> None:
+    if is_first_process() and _State.how is not None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\nerror: {_State.how(number)}", file=sys.stderr, flush=True)
+
+
+def _status(number: int) -> int:
+    """0 where Lightning watches, which would kill the first process, and that may be writing."""
+    return 0 if not is_first_process() and _started_by_lightning() else 128 + number
 
 
 def resuming(command: Sequence[str], folder: str, option: str = "hydra.run.dir") -> str:

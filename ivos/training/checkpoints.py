@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from ivos.runtime import signals
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import replacing
+from ivos.training.distributed import gather
 
 LAST, PREVIOUS = "last.ckpt", "last.previous.ckpt"
 _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "ivos")
@@ -100,7 +101,7 @@ def _line(error: BaseException) -> str:
 
 
 class SaveOnSignal(Callback):
-    """After SIGTERM or SIGINT the step at hand is finished, ``last.ckpt`` written and the program ended.
+    """After a signal the step at hand is finished, ``last.ckpt`` written and the program ended.
 
     No checkpoint is written of an epoch's end or within a validation, where it would leave the validation
     out: the run goes on from the last one that was, to the same weights.
@@ -127,17 +128,16 @@ class SaveOnSignal(Callback):
         last = batch_idx + 1 == trainer.num_training_batches
         if several and (batch_idx + 1) % self.every and not last:
             return
-        stopping = signals.received() is not None
+        number = signals.received() or 0
         if several:
-            stopping = trainer.strategy.reduce_boolean_decision(stopping, all=False)
-        if not stopping:
+            number = int(gather(torch.tensor([number], device=pl_module.device)).max())
+        if not number:
             return
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             trainer.save_checkpoint(self.path)
         elif not last:
             return
-        if signals.received() is None:  # another process had it
-            signals.note()
+        signals.note(number)  # another process may have had it
         signals.stop()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ivos.runtime import signals
+from ivos.runtime import children, signals
 from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
 
 
@@ -36,5 +36,7 @@ def train(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """The command line."""
+    children.join_the_program()
+    signals.take_over()
     agree_on_start_time()
     train()

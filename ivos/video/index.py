@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import track
 
+from ivos.runtime.children import be_a_worker
 from ivos.runtime.files import write_text
 from ivos.video.files import FileInfo, inspect_file
 
@@ -84,7 +85,7 @@ def _look(files: Sequence[Path], root: Path, cutouts: bool) -> dict[Path, FileIn
     pool: Executor
     if many and workers > 1 and sys.platform == "linux":
         # Forked, as loaders' workers are: spawned ones would import the whole program again.
-        pool = ProcessPoolExecutor(workers, get_context("fork"))
+        pool = ProcessPoolExecutor(workers, get_context("fork"), be_a_worker)
     else:
         pool = ThreadPoolExecutor(workers)  # decoding lets go of the interpreter lock
     console = Console(highlight=False)

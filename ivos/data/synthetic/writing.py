@@ -17,6 +17,7 @@ from rich.progress import track
 from ivos.data.synthetic.render import render_clip
 from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.interaction import Scribbles, Stroke, write_scribbles
+from ivos.runtime.children import be_a_worker
 from ivos.video.labels import most_telling_frames
 from ivos.video.palette import write_labels
 
@@ -46,7 +47,7 @@ def write_davis(spec: SyntheticSpec, root: str | Path, subset: str, num_workers:
             done: Iterator[None] = map(_write_clip, *zip(*jobs, strict=True))
         else:
             spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn))
+            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, be_a_worker))
             with _main_not_imported():
                 done = pool.map(_write_clip, *zip(*jobs, strict=True))
         for _ in track(done, what, len(jobs), console=console, disable=not console.is_terminal):

@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from ivos.data.batches import Batch, MiniSequence, collate
+from ivos.runtime.children import be_a_worker
 
 
 class NumberedLoader(DataLoader[MiniSequence]):
@@ -31,7 +32,13 @@ class NumberedLoader(DataLoader[MiniSequence]):
         **options: Any,
     ) -> None:
         numbers = _Numbers(batch_size, num_batches, rank, world_size)
-        super().__init__(mini_sequences, batch_sampler=numbers, collate_fn=collate, **options)  # type: ignore[arg-type]
+        super().__init__(  # type: ignore[misc]
+            mini_sequences,  # type: ignore[arg-type]
+            batch_sampler=numbers,
+            collate_fn=collate,
+            worker_init_fn=be_a_worker,
+            **options,
+        )
         self.numbers = numbers
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
