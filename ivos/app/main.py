@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ivos.app.access import token_of
 from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
-from ivos.runtime.command_line import configs, reported
+from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
 from ivos.video.files import read_mask
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run what the command line asks for; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
-    run()
+    with composing():
+        run()
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="annotate")

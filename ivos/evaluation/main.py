@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ivos.runtime import signals
-from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
+from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="evaluate")
@@ -24,4 +24,5 @@ def evaluate(cfg: DictConfig) -> None:
 def main() -> None:
     """The command line."""
     agree_on_start_time()
-    evaluate()
+    with composing():
+        evaluate()

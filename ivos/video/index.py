@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import track
 
-from ivos.runtime.files import write_text
+from ivos.runtime.files import read_json, write_text
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
 
 def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
     try:
-        content = json.loads(store.read_text())
+        content = read_json(store)
         if content["version"] != VERSION:
             return {}
         return {
@@ -125,7 +125,7 @@ def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("%s: no usable index (%s); it is made anew", store, error)
         return {}
 
