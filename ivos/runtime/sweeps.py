@@ -69,7 +69,7 @@ def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float
 
 
 def _check_optimize(cfg: DictConfig) -> None:
-    part, parts = cfg.optimize.partition("/")[0], [*cfg.stages, *(["session"] if cfg.score else [])]
+    part, parts = str(cfg.optimize).partition("/")[0], [*cfg.stages, *(["session"] if cfg.score else [])]
     if part not in parts:
         raise UserError(
             f"optimize={cfg.optimize}: no {part!r} in this run (score={str(cfg.score).lower()}); "

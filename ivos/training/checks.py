@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -10,11 +11,28 @@ from omegaconf import DictConfig, OmegaConf
 from ivos.networks import load
 from ivos.runtime.composed import check_resume, make_trainer
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, above, number, whole
+from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
 from ivos.training.checkpoints import LAST, check_last
 from ivos.training.stages.base import Stage
 
+_MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
+
+
+def _is_stage(value: Any) -> bool:
+    parts = ("module", "data", "init", "trainer")
+    whole_one = isinstance(value, dict) and all(isinstance(value.get(part), dict) for part in parts)
+    return whole_one and isinstance(value["data"].get("samples"), dict)
+
+
 RULES = {
+    "stages": Rule(
+        lambda value: isinstance(value, dict) and all(map(_is_stage, value.values())),
+        "stages by name, each with module, data (and samples in it), init and trainer",
+    ),
+    "trainer": _MAPPING,
+    "callbacks": _MAPPING,
+    "logger": _MAPPING,
+    "optimize": NULL | TEXT,
     "resume": SWITCH,
     "score": SWITCH,
     "checkpoint_artifacts": SWITCH,
@@ -32,6 +50,17 @@ RULES = {
     "stages.*.data.memory_mib": whole(0),
     "stages.*.data.val_clips": NULL | whole(1),
     "stages.*.data.val_frames": NULL | whole(1),
+    "stages.*.data.samples.max_objects": whole(1),
+    "stages.*.data.samples.min_area": whole(0),
+    "stages.*.data.samples.short_side": NULL | whole(1),
+    "stages.*.data.samples.seed": SEED,
+    "stages.*.data.samples.user.later": number(0, 1),
+    "stages.*.data.samples.user.points": number(0, 1),
+    "stages.*.data.samples.user.keep_first": number(0, 1),
+    "stages.*.module.loop_rounds": whole(0),
+    "stages.*.module.loop_share": number(0, 1),
+    "stages.*.module.loss.balance": number(0, 1),
+    "stages.*.module.loss.dice": number(0),
     "stages.*.module.validation_rounds": whole(1, 16),
     "stages.*.module.seed": SEED,
     "stages.*.module.optimizer.lr": above(0),
@@ -80,6 +109,8 @@ def check_data(cfg: DictConfig) -> None:
         instantiate(stage.init)
         instantiate(stage.data).check()
     if cfg.score:
+        if not cfg.data.test:
+            raise UserError("data.test: names no clips, which the session at the end takes; or score=false")
         instantiate(cfg.data.test)
 
 

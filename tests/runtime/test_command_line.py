@@ -64,6 +64,24 @@ def test_an_interpolation_of_nothing_is_a_line(program, refused, tmp_path):
     assert "Interpolation key 'nosuch' not found" in line
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("open_browser=off", "open_browser: must be null, or true or false, got 'off'"),
+        ("undo_gib=abc", "undo_gib: must be a number from 0, got 'abc'"),
+        ("allowed_hosts=3", "allowed_hosts: must be a list of names, got 3"),
+        ("workspace=3", "workspace: must be a text, got 3"),
+        ("data.sequences=3", "data.sequences: must be null, or a text, or a list of names, got 3"),
+        ("study.rounds=0", "study.rounds: must be null, or a whole number from 1, got 0"),
+        ("video={a:1}", "error: "),
+        ("limits=3", "limits: must be pixels and frames, got 3"),
+        ("+limits.nosuch=3", "limits: "),
+    ],
+)
+def test_wrong_options_of_annotate_are_a_line(option, said, refused):
+    assert said in refused("annotate", option)
+
+
 @pytest.mark.parametrize("program", ["evaluate", "train"])
 @pytest.mark.parametrize("place", ["a file", "in a file", "in a folder of the system's"])
 def test_a_run_folder_that_cannot_be_made_is_a_line(place, program, refused, tmp_path):
