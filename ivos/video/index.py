@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ivos.runtime.children import be_a_worker
-from ivos.runtime.files import write_text
+from ivos.runtime.files import read_json, write_text
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
 
 def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
     try:
-        content = json.loads(store.read_text())
+        content = read_json(store)
         if content["version"] != VERSION:
             return {}
         return {
@@ -126,7 +126,7 @@ def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("%s: no usable index (%s); it is made anew", store, error)
         return {}
 
