@@ -153,7 +153,7 @@ class PastedSpec:
     num_things: tuple[int, int] = (1, 4)
     size: tuple[float, float] = (0.1, 0.75)
     cutouts: float = 0.6
-    figures: float = 0.4
+    figures: float = 0.1
     regions: float = 0.2
     speed: tuple[float, float] = (0.002, 0.08)
     bend: float = 0.12
@@ -283,8 +283,12 @@ class _Camera:
 # ------------------------------------------------------------------------------------------------- surfaces
 
 
+_TINT = 0.3  # more, and things stand out from real scenes by colours that none has
+
+
 def _tint(image: Image, strength: float, rng: np.random.Generator) -> Float:
     """Another light on another paint: channels mixed, contrast and brightness changed."""
+    strength *= _TINT
     mix = np.eye(3) + strength * rng.normal(0, 0.25, (3, 3))
     if rng.random() < 0.25 * strength:
         mix = mix[rng.permutation(3)]
