@@ -1,10 +1,37 @@
 """Files that are there either whole or not at all, whatever ends the process or the machine."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+_FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # PyTorch's words for a full disk
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Give errors of writing a file its name, which the system's have only where a file was opened.
+
+    Raises:
+        OSError: of what is written in the block, with the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _FULL):
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split())[:200], str(path)) from error
 
 
 @contextlib.contextmanager
@@ -19,14 +46,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Yields:
         where to write, in the same folder and with the same suffix; its name begins with a dot.
+
+    Raises:
+        OSError: it cannot be written, with its path.
     """
     path = Path(path)
     aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        yield aside
-        _sync(aside)
-        os.replace(aside, path)
-        _sync(path.parent)
+        with named(path):
+            yield aside
+            _sync(aside)
+            os.replace(aside, path)
+            _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -35,6 +66,19 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8) so that it is there either whole or not at all; see :func:`replacing`."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_picture(path: str | Path, picture: "NDArray[np.uint8]") -> None:
+    """Write a picture, BGR uint8 [h, w, 3], as OpenCV does, which only returns that it could not.
+
+    Raises:
+        OSError: it cannot be written, with its path.
+    """
+    import cv2
+
+    _, content = cv2.imencode(Path(path).suffix, picture)
+    with named(path):
+        Path(path).write_bytes(content.tobytes())
 
 
 def _sync(path: Path) -> None:
