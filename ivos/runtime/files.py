@@ -62,6 +62,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def clear(folder: str | Path, stem: str = "*", deep: bool = False) -> None:
+    """Remove what killed writers left half written; for one who is alone with the files.
+
+    Args:
+        folder: of the files.
+        stem: of their names, without the suffix; a pattern.
+        deep: in the folders in there, too.
+    """
+    pattern = f".{stem}.*-????????.tmp*"
+    for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8) so that it is there either whole or not at all; see :func:`replacing`."""
     with replacing(path) as aside:

@@ -25,7 +25,7 @@ from ivos.runtime import loggers, signals, sweeps
 from ivos.runtime.command_line import is_first_process, reported, user_error
 from ivos.runtime.composed import check_values, resolved
 from ivos.runtime.errors import UserError, is_out_of_memory
-from ivos.runtime.files import replacing, write_text
+from ivos.runtime.files import clear, replacing, write_text
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.checkpoints import LAST, SaveOnSignal, WholeFiles
 from ivos.training.checks import RULES, check_data, check_folder, check_trainer
@@ -59,6 +59,8 @@ def run(cfg: DictConfig) -> float | None:
         Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
         nullcontext() if in_sweep else reported(),  # before the others are told that this process is lost
     ):
+        if rank == 0:
+            clear(folder, deep=True)
         peers.watch(after=torch.distributed.is_initialized)
         for name in cfg.stages:
             network = train_stage(cfg, str(name), network, folder / str(name), console, [Together(peers)])

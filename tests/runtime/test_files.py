@@ -1,13 +1,15 @@
 """Files are written whole or not at all."""
 
 import errno
+import multiprocessing
 import os
+import signal
 import threading
 
 import pytest
 
 from ivos.runtime.command_line import reported
-from ivos.runtime.files import named, replacing, write_text
+from ivos.runtime.files import clear, named, replacing, write_text
 from ivos.runtime.lightning_loggers import CSVLogger
 
 
@@ -46,11 +48,8 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
 
 def test_what_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
     """write(2) says that the disk is full, but not of which file; PyTorch says it in words of its own."""
-    path, ended = tmp_path / "a.csv", []
-    for error in (
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("PytorchStreamWriter failed"),
-    ):
+    path, ended, full = tmp_path / "a.csv", [], OSError(errno.ENOSPC, "No space left on device")
+    for error in (full, RuntimeError("PytorchStreamWriter failed")):
         with pytest.raises(SystemExit) as stopped, reported(), replacing(path):
             raise error
         assert stopped.value.code == 2
@@ -78,3 +77,26 @@ def test_a_header_that_grows_costs_no_rows(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"full.*metrics\.csv"):
         log.log_metrics({"b": 1.0}, 1)
     assert (tmp_path / "metrics.csv").read_text().split() == ["a,step", "1.0,0"]
+
+
+def _write_and_die(path):
+    with replacing(path) as aside:
+        aside.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path):
+    """Theirs alone, and of the file or folder that is meant."""
+    (tmp_path / "deep").mkdir()
+    fork = multiprocessing.get_context("fork")
+    for name in ("a.json", "b.json", "deep/last.ckpt"):
+        killed = fork.Process(target=_write_and_die, args=(tmp_path / name,))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
+    (tmp_path / ".hidden.tmp.json").write_text("the user's")
+    assert len(list(tmp_path.rglob(".*"))) == 4
+    clear(tmp_path, "a")
+    assert sorted(path.name[:3] for path in tmp_path.rglob(".*")) == [".b.", ".hi", ".la"]
+    clear(tmp_path, deep=True)
+    assert [path.name for path in tmp_path.rglob(".*")] == [".hidden.tmp.json"]
