@@ -10,7 +10,6 @@ import base64
 import csv
 import html
 import io
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import write_text
+from ivos.runtime.files import read_json, write_text
 
 _WORST = 3  # frames shown of a run
 _METRICS = ("J", "F", "J_AND_F")
@@ -52,16 +51,18 @@ class Run:
         found = []
         for name in ("summary.json", "session.json"):
             try:
-                found.append(json.loads((folder / name).read_text()))
+                found.append(read_json(folder / name))
             except FileNotFoundError as error:
                 raise UserError(f"{folder}: no {name}; is it the folder of a finished run?") from error
             except (OSError, ValueError) as error:
                 raise UserError(f"{folder / name}: unreadable ({error})") from error
+            if not isinstance(found[-1], dict):
+                raise UserError(f"{folder / name}: not of a run, but a {type(found[-1]).__name__}")
         more = folder / "protocol.json"
         if more.exists():
             try:
-                found[0] |= json.loads(more.read_text())
-            except (OSError, ValueError) as error:
+                found[0] |= read_json(more)
+            except (OSError, ValueError, TypeError) as error:
                 raise UserError(f"{more}: unreadable ({error})") from error
         composed = re.search(
             r"^checkpoint: (.*)$", _text(folder / ".hydra/config.yaml"), re.MULTILINE

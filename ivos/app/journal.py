@@ -91,7 +91,7 @@ def _parse(path: Path, content: bytes) -> tuple[list[Line], int]:
             line = json.loads(raw)
             if not isinstance(line, dict) or not isinstance(line.get("type"), str):
                 raise ValueError("no event")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if end == len(content):  # the last one: a torn write can have got its end on disk alone
                 break
             raise JournalError(

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ivos.app.access import token_of
 from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
-from ivos.runtime.command_line import configs, reported
+from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
 from ivos.video.files import read_mask
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
 
@@ -23,16 +24,42 @@ if TYPE_CHECKING:
     from ivos.engine import Segmenter
 
 
+_NAMES = Rule(
+    lambda v: isinstance(v, list) and all(isinstance(one, str | int) for one in v), "a list of names"
+)
+RULES = {
+    "workspace": TEXT,
+    "data.sequences": NULL | TEXT | _NAMES,
+    "host": TEXT,
+    "allowed_hosts": _NAMES,
+    "open_browser": NULL | SWITCH,
+    "device": NULL | TEXT,
+    "undo_gib": number(0),
+    "limits": Rule(lambda v: isinstance(v, dict), "pixels and frames"),
+    "limits.pixels": whole(1),
+    "limits.frames": whole(1),
+    "study.folder": NULL | TEXT,
+    "study.name": TEXT,
+    "study.participants": _NAMES,
+    "study.sequences": NULL | _NAMES,
+    "study.rounds": NULL | whole(1),
+    "study.show_truth": SWITCH,
+}
+"""What options may be, beyond what :func:`check` says of some."""
+
+
 def main() -> None:
     """Run what the command line asks for; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
-    run()
+    with composing():
+        run()
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="annotate")
 def run(cfg: DictConfig) -> None:
     """Open the videos, serve the page."""
     with reported():
+        check_options(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), RULES)
         limits: Limits = instantiate(cfg.limits)
         check(cfg)
         root = Path(cfg.workspace)

@@ -278,7 +278,7 @@ class Server:
                 raise HTTPException(413, "the request is too long")
         try:
             kind = json.loads(body)["format"]
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise HTTPException(400, 'a request is {"format": NAME}') from error
         if kind not in FORMATS:
             raise HTTPException(400, f"format: none of {', '.join(FORMATS)}")

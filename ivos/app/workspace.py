@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ivos.app.journal import Journal
 from ivos.app.session import Event, Session, interrupted
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import replacing, write_text
+from ivos.runtime.files import read_json, replacing, write_text
 from ivos.video.files import DataError, read_frame, read_mask
 from ivos.video.palette import write_labels
 from ivos.video.reader import Source, extract
@@ -264,7 +264,7 @@ def fingerprint(source: Source) -> str:
 
 def _read_facts(path: Path) -> Facts:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         version = content.pop("version")
         if version != VERSION:
             raise WorkspaceError(

@@ -8,11 +8,13 @@ from typing import Any
 from ivos.data.davis import DavisFolder
 from ivos.data.mixture import Mixture
 from ivos.data.synthetic import open_synthetic
+from ivos.runtime.options import options_go_to
 from ivos.video.files import DataError, listing
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
 
 
+@options_go_to(open_synthetic)
 def folder_or_synthetic(
     root: str | Path | None = None,
     subset: str = "val",

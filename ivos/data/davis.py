@@ -91,6 +91,7 @@ class DavisFolder(VideoSet):
         problems += found
         num_objects, found = _check_labels(masks, inspected)
         scribbles = files_in(self.root / "Scribbles" / name, ".json")
+        problems += _no_files(self.root / "Scribbles" / name, ".json")
         problems += found + _check_scribbles(scribbles, name, len(frames) or None, num_objects)
         if problems or num_objects is None:
             return problems
@@ -151,6 +152,14 @@ def _check_scribbles(
         if annotated != 1:
             problems.append(f"{path}: strokes on {annotated} frames; a first round has them on one")
     return problems
+
+
+def _no_files(folder: Path, suffix: str) -> list[str]:
+    """What is called like a file of strokes, but is none: without it others would be drawn."""
+    if not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
+    return [f"{path}: not a file" for path in found if not path.is_file()]
 
 
 def _unpaired(frames: list[Path], masks: list[Path]) -> list[str]:

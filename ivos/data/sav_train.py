@@ -7,7 +7,6 @@ same command goes on where it was cut off.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from ivos.data.sav import FRAMES, MASKS
 from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import write_text
+from ivos.runtime.files import read_json, write_text
 from ivos.video.files import DataError, by
 from ivos.video.names import name_fault
 from ivos.video.palette import write_labels
@@ -125,7 +124,7 @@ def _write(video: Path, folder: Path, kinds: Sequence[str]) -> None:
 
 def _read(path: Path) -> list[list[Mapping[str, Any]]]:
     try:
-        found: list[list[Mapping[str, Any]]] = json.loads(path.read_text())["masklet"]
+        found: list[list[Mapping[str, Any]]] = read_json(path)["masklet"]
         if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
             raise TypeError("masklet is no list of lists")
     except FileNotFoundError as error:

@@ -11,11 +11,11 @@ Both releases look alike and differ in their videos. Of the frames those with a 
 which come with ``train_all_frames``, may lie among them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ivos.data.places import folder_of, require
+from ivos.runtime.files import read_json
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, read_list
@@ -126,8 +126,8 @@ def read_meta(path: Path) -> dict[str, Objects]:
         DataError: the file is unreadable, or not of that form; every video that is not is named.
     """
     try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
-    except (OSError, ValueError, RecursionError) as error:
+        videos = read_json(path)["videos"]
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable JSON file ({error})") from error
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: no YouTube-VOS meta.json: it has no videos") from error

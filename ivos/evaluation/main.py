@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ivos.runtime import children, signals
-from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
+from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="evaluate")
@@ -26,4 +26,5 @@ def main() -> None:
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()
-    evaluate()
+    with composing():
+        evaluate()

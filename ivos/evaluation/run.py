@@ -21,7 +21,7 @@ from ivos.runtime import loggers
 from ivos.runtime.command_line import is_first_process, sha256
 from ivos.runtime.composed import check_resume, check_values, make_trainer, resolved
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, SEED, SWITCH, one_of, whole
+from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
 from ivos.session import ProtocolSettings, SessionSettings
 from ivos.video.video import Video
 
@@ -31,9 +31,9 @@ RULES = {
     "masks_layout": one_of(*get_args(MasksLayout)),
     "save_overlays": SWITCH,
     "session.seed": SEED,
-    "threads": whole(1),
+    "threads": whole(1, 1024),
     "data.seed": SEED,
-    "data.num_workers": NULL | whole(1),
+    "data.num_workers": NULL | whole(1, MAX_WORKERS),
 }
 """What options may be, beyond what those that take them check."""
 

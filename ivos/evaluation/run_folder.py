@@ -17,7 +17,7 @@ import pandas as pd
 
 from ivos.evaluation.report import COLUMNS
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import clear, write_text
+from ivos.runtime.files import clear, read_json, write_text
 from ivos.session import Metric, Sample, SessionSettings, all_samples
 from ivos.video.video import Video
 
@@ -52,7 +52,7 @@ class RunFolder:
             write_text(path, json.dumps(now, indent=2) + "\n")
             return
         try:
-            before = json.loads(path.read_text())
+            before = read_json(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: unreadable ({error}); the run cannot be resumed") from error
         if not isinstance(before, dict):

@@ -1,8 +1,8 @@
 """A-Net and T-Net together: one network to save, to load and to hand to the engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ivos.networks.checkpoint import (
 )
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.networks.tnet import Normalize, TNet
+from ivos.runtime.errors import UserError
 
 FORMAT = 1  # of the files that ivos writes
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,6 +49,8 @@ class ATNet(nn.Module):
         short_side: int | None = None,
     ) -> None:
         super().__init__()
+        check_size(width, depths, decoder_width)
+        check_kind(normalize, use_global, use_local, short_side)
         self.config: dict[str, Any] = {
             "width": width,
             "depths": list(depths),
@@ -138,10 +141,8 @@ def load(path_or_name: str | Path) -> ATNet:
         config, state = content["ivos"]["network"], content["state_dict"]
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise TypeError("its state_dict is none")
-        _check_size(config)
         with torch.device("meta"):
-            network = ATNet(**config)
-        network.short_side = content["ivos"].get("short_side")
+            network = ATNet(**config, short_side=content["ivos"].get("short_side"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: written by ivos, but incomplete or by another version ({error!r})"
@@ -154,13 +155,34 @@ def load(path_or_name: str | Path) -> ATNet:
     return network
 
 
-def _check_size(config: Mapping[str, Any]) -> None:
-    """A network of absurd size would be built for minutes before its weights are found missing."""
-    sizes = [config["width"], config["decoder_width"], *config["depths"]]
-    if len(config["depths"]) != 4 or not all(type(size) is int and 0 < size <= 4096 for size in sizes):
-        raise ValueError(f"its sizes are {sizes}")
-    if sum(config["depths"]) > 256:
-        raise ValueError(f"its depths are {config['depths']}")
+def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:
+    """A network of absurd size would be built for minutes before its weights are found missing.
+
+    Raises:
+        UserError: it is of one.
+    """
+    several = isinstance(depths, Iterable) and not isinstance(depths, str)
+    sizes: list[Any] = [width, decoder_width, *(depths if several else [depths])]
+    if len(sizes) != 6 or not all(type(size) is int and 0 < size <= 4096 for size in sizes):
+        raise UserError(
+            f"model: its sizes are {sizes}, not a width, a decoder_width and four depths, from 1 to 4096"
+        )
+    if sum(depths) > 256:
+        raise UserError(f"model: its depths are {list(depths)}, more than 256 in all")
+
+
+def check_kind(normalize: str, use_global: bool, use_local: bool, short_side: int | None) -> None:
+    """See that a network's other properties are some.
+
+    Raises:
+        UserError: they are not.
+    """
+    if normalize not in get_args(Normalize):
+        raise UserError(f"model.normalize: {normalize!r} is none of {', '.join(get_args(Normalize))}")
+    if not isinstance(use_global, bool) or not isinstance(use_local, bool):
+        raise UserError(f"model.use_global, use_local: true or false, got {use_global!r}, {use_local!r}")
+    if short_side is not None and not (type(short_side) is int and 32 <= short_side <= 2**16):
+        raise UserError(f"model.short_side: a whole number from 32, or null, got {short_side!r}")
 
 
 def _untrained() -> ATNet:

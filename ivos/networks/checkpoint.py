@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,20 @@ def read(path: str | Path) -> dict[str, Any]:
         CheckpointError: one line with the file's name, where there is no such file or it holds anything else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        there, whole = Path(path).exists(), Path(path).is_file()
+    except (OSError, ValueError) as error:  # a name that cannot be one
+        raise CheckpointError(f"{path}: no such file ({getattr(error, 'strerror', error)})") from error
+    if not whole:  # a pipe would be waited for
+        raise CheckpointError(f"{path}: not a file" if there else f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not a readable PyTorch checkpoint (damaged, or it holds more than tensors and values)"
+        ) from error
+    except Exception as error:  # damage shows in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({reason})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -91,7 +102,7 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headli
 
     Raises:
         CheckpointError: the headline and every key that is missing, not known or misshapen, or whose
-            tensor is not dense, of another kind of number, or holds what is not finite.
+            tensor is not dense, of another kind of number, or holds what is not finite or no variance.
     """
     sound = {key: value for key, value in state.items() if key in expected and _is_dense(value)}
     problems = {
@@ -111,7 +122,12 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headli
         "not finite": [
             key
             for key, value in sound.items()
-            if value.is_floating_point() and not bool(torch.isfinite(value).all())
+            if value.is_floating_point() and not bool(torch.isfinite(value.float()).all())
+        ],
+        "negative, though variances": [
+            key
+            for key, value in sound.items()
+            if key.endswith("running_var") and value.is_floating_point() and bool((value.float() < 0).any())
         ],
     }
     lines = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in problems.items() if keys]

@@ -1,5 +1,6 @@
 """The weights that come with ivos, by name; each has a card beside it, NAME.md."""
 
+import os
 from pathlib import Path
 
 from ivos.networks.checkpoint import CheckpointError
@@ -21,9 +22,9 @@ def weights_file(path_or_name: str | Path) -> Path:
     """
     path = Path(path_or_name)
     shipped = FOLDER / f"{path_or_name}.pt"
-    if path.is_file() or not _is_name(path_or_name):
+    if not _is_name(path_or_name) or os.path.isfile(path):  # which takes names that are too long for a file
         return path
-    if not shipped.is_file():
+    if not os.path.isfile(shipped):
         names = ", ".join([*shipped_names(), UNTRAINED])
         raise CheckpointError(
             f"{path_or_name}: no such file, and no such weights come with ivos, but: {names}"

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -38,6 +39,42 @@ def configs() -> str:
 
 
 @contextlib.contextmanager
+def composing() -> Iterator[None]:
+    """Run a Hydra program so that what is wrong with its options, too, ends in a line and exit status 2.
+
+    Hydra itself prints several lines, or a traceback, and ends with 1. ``HYDRA_FULL_ERROR=1``, set by the
+    user, shows all tracebacks.
+    """
+    name, word = "HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR")
+    if word == "1":
+        yield
+        return
+    os.environ[name] = "1"  # Hydra hands on what it catches
+    try:
+        with reported():
+            try:
+                yield
+            except Exception as error:
+                if user_error(error) is None and not _is_of_ivos(error):
+                    raise UserError(f"the options cannot be composed: {_line(error)}") from error
+                raise
+    finally:
+        os.environ.pop(name)
+        if word is not None:
+            os.environ[name] = word
+
+
+def _is_of_ivos(error: BaseException) -> bool:
+    """Whether an error came out of a job, not out of what Hydra does before it."""
+    step, own = error.__traceback__, 0
+    while step is not None:
+        module, function = step.tb_frame.f_globals.get("__name__", ""), step.tb_frame.f_code.co_name
+        own += module.startswith("ivos.") and function not in ("composing", "main")
+        step = step.tb_next
+    return own > 0
+
+
+@contextlib.contextmanager
 def reported() -> Iterator[None]:
     """End in its message and exit status 2, without a traceback, on a :class:`UserError`."""
     before, threading.excepthook = threading.excepthook, _end_of_a_thread
@@ -56,18 +93,19 @@ def reported() -> Iterator[None]:
 
 def _end_of_a_thread(ended: threading.ExceptHookArgs) -> None:
     """Another thread that cannot write (TensorBoard's) ends the program, which would wait for it for ever."""
-    cause = user_error(ended.exc_value) if ended.exc_value else None
-    if cause is None:
+    error = ended.exc_value
+    if not isinstance(error, OSError) or error.errno not in _DISK:
         threading.__excepthook__(ended)
         return
-    print(f"error: {cause}", file=sys.stderr, flush=True)
+    print(f"error: {user_error(error)}", file=sys.stderr, flush=True)
     os._exit(2)  # all that is on disk is whole at any moment
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """The :class:`UserError` behind an exception, if there is one: Hydra wraps what a constructor raises.
+    """What of an exception is the user's to mend, if it is: Hydra wraps what a constructor raises.
 
-    A disk that is full, or fails, is the user's to mend, too, whatever was written.
+    Options that Hydra and OmegaConf refuse are, and files that the system does not let be read or written. So
+    is a disk that is full, or fails, whatever was written.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
@@ -77,7 +115,37 @@ def user_error(error: BaseException) -> UserError | None:
                 f"{what}: cannot be written ({cause.strerror}); see to it, then go on with resume=true"
             )
         cause = cause.__cause__
-    return cause
+    return cause or _of_options(error) or _of_files(error)
+
+
+def _of_options(error: BaseException) -> UserError | None:
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        if (file := _of_files(error.__cause__)) is not None:
+            return file
+        found = re.search(r"full_key: (\S+)", str(error))
+        return UserError(f"{found[1] if found else 'options'}: {_line(error.__cause__)}")
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        override = getattr(error, "override", None)  # of one that cannot be parsed
+        return UserError(f"{override}: {_line(error)}" if override else _line(error))
+    return None
+
+
+def _of_files(error: BaseException) -> UserError | None:
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
+    return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
+def _line(error: BaseException) -> str:
+    """An error in a line, with what it came from."""
+    words = " ".join(str(error).split())
+    if isinstance(cause := error.__cause__, Exception) and str(cause) not in str(error):
+        words += f" ({' '.join(str(cause).split())})"
+    ours = type(error).__module__.partition(".")[0] in ("hydra", "omegaconf")
+    return words if ours and words else f"{type(error).__name__}: {words}".rstrip(": ")
 
 
 def _folder() -> str:

@@ -1,5 +1,6 @@
 """What the programs do with a composed configuration alike: check it, make the trainer."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -8,15 +9,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import Rule, check_options, one_of, whole
+from ivos.runtime.options import Rule, one_of, option_faults, whole
+from ivos.runtime.signatures import signature_faults
 
 TRAINER_RULES = {
-    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.devices": whole(1) | one_of("auto"),
-    "trainer.num_nodes": whole(1),
+    "*trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "*trainer.devices": whole(1) | one_of("auto"),
+    "*trainer.num_nodes": whole(1),
 }
 
 
@@ -26,12 +28,41 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_values(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
-    """Hold the options of a run and of its trainer against rules; see :func:`check_options`.
+    """Hold the options of a run, its trainer and its session against rules, and all against what takes them.
+
+    See :func:`option_faults` and :func:`signature_faults`. Of options that are taken from one another the
+    first is told.
 
     Raises:
         UserError: all that break one.
+        InstantiationException: from the :class:`UserError` of the session.
     """
-    check_options(resolved(cfg), {**TRAINER_RULES, **rules})
+    options = resolved(cfg)
+    _refuse(cfg, option_faults(options, {**TRAINER_RULES, **rules}))
+    try:
+        instantiate(cfg.session, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise
+    _refuse(cfg, signature_faults(options))
+
+
+def _refuse(cfg: DictConfig, faults: Mapping[str, str]) -> None:
+    if faults:
+        own = [said for name, said in faults.items() if not _is_taken(cfg, name)]
+        raise UserError("\n  ".join(own or faults.values()))
+
+
+def _is_taken(cfg: DictConfig, name: str) -> bool:
+    """Whether an option, or what it is a part of, is an interpolation of another."""
+    node: Any = cfg
+    for key in name.split("."):
+        if not isinstance(node, DictConfig) or key not in node:
+            return False
+        if OmegaConf.is_interpolation(node, key):
+            return True
+        node = node[key]
+    return False
 
 
 def check_resume(resume: bool, *folders: str) -> None:
@@ -53,10 +84,19 @@ def make_trainer(options: DictConfig, **more: Any) -> pl.Trainer:
     """The trainer of a configuration.
 
     Raises:
-        UserError: its options do not go together, or not with this machine.
+        UserError: its options do not go together, or not with this machine; or it would wait for processes
+            of other machines that nobody starts.
     """
     try:
         trainer: pl.Trainer = instantiate(options, _partial_=True)(**more)
-    except (InstantiationException, MisconfigurationException, ValueError, TypeError) as error:
+    except Exception as error:  # it has many ways to say that something is not there
         raise UserError(f"trainer: {' '.join(str(error.__cause__ or error).split())}") from error
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment):
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+        if missing:
+            raise UserError(
+                f"trainer.num_nodes={trainer.num_nodes}: the other machines are not known; start by torchrun "
+                f"or SLURM, or set {', '.join(missing)} on each (docs/distributed.md)"
+            )
     return trainer

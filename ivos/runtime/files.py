@@ -2,11 +2,12 @@
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +18,12 @@ _FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # PyTorc
 
 
 @contextlib.contextmanager
-def named(path: str | Path) -> Iterator[None]:
+def named(path: str | Path, aside: Path | None = None) -> Iterator[None]:
     """Give errors of writing a file its name, which the system's have only where a file was opened.
+
+    Args:
+        path: of the file.
+        aside: where it is written meanwhile.
 
     Raises:
         OSError: of what is written in the block, with the path.
@@ -26,6 +31,8 @@ def named(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.filename is not None and Path(os.fsdecode(error.filename)) not in (Path(path), aside):
+            raise
         reason = error.strerror or " ".join(str(error).split())[:200]
         raise OSError(error.errno or errno.EIO, reason, str(path)) from error
     except RuntimeError as error:
@@ -53,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        with named(path):
+        with named(path, aside):
             yield aside
             _sync(aside)
             os.replace(aside, path)
@@ -92,6 +99,23 @@ def write_picture(path: str | Path, picture: "NDArray[np.uint8]") -> None:
     _, content = cv2.imencode(Path(path).suffix, picture)
     with named(path):
         Path(path).write_bytes(content.tobytes())
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file (UTF-8) holds.
+
+    Raises:
+        OSError: it cannot be read, or is no file (a pipe would be waited for).
+        ValueError: it is not JSON in UTF-8, holds a number of more digits than Python reads, or has too many
+            levels.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("too many levels") from None
 
 
 def _sync(path: Path) -> None:

@@ -18,8 +18,15 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from ivos.runtime.command_line import is_first_process
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import named, replacing, write_text
+from ivos.runtime.options import NULL, TEXT, Rule, check_options
 
 Mode = Literal["online", "offline", "disabled"]
+_TEXTS = Rule(lambda v: isinstance(v, list) and all(map(TEXT.holds, v)), "a list of texts")
+_WANDB = {
+    **{f"logger.wandb.{name}": NULL | TEXT for name in ("name", "project", "entity", "group")},
+    "logger.wandb.tags": NULL | _TEXTS,
+    "logger.wandb.settings": NULL | Rule(lambda v: isinstance(v, dict), "a mapping"),
+}
 
 
 class CSVLogger(lightning.CSVLogger):
@@ -125,6 +132,7 @@ class WandbLogger(lightning.WandbLogger):
     ) -> None:
         if mode not in get_args(Mode):
             raise UserError(f"logger.wandb.mode: {mode!r} is none of {', '.join(get_args(Mode))}")
+        check_options({"logger": {"wandb": {"name": name, **options}}}, _WANDB)
         run, folder = Path(run).resolve(), Path(folder).resolve()
         if is_first_process():
             options |= self._identity(run, mode, options.get("settings") or {})
@@ -138,6 +146,10 @@ class WandbLogger(lightning.WandbLogger):
         """What makes it the W&B run of this folder."""
         import wandb
 
+        try:
+            wandb.Settings(**settings)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"logger.wandb.settings: {' '.join(str(error).split())}") from error
         if wandb.run is not None:
             return {"experiment": wandb.run}
         if mode == "online":

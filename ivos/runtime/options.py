@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from ivos.runtime.errors import UserError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ NULL = Rule(lambda value: value is None, "null")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and bool(value.strip()), "a text")
 SEED = whole(0, 2**32 - 1)
+MAX_WORKERS = 256  # processes; more take a machine down before they help
 
 
 def pairs(rule: Rule) -> Rule:
@@ -74,24 +77,40 @@ def pairs(rule: Rule) -> Rule:
     )
 
 
+def options_go_to(target: Callable[..., Any]) -> Callable[[F], F]:
+    """Mark a function whose ``**options`` are those of another target, for :mod:`ivos.runtime.signatures`."""
+
+    def marked(function: F) -> F:
+        vars(function)["options_of"] = target
+        return function
+
+    return marked
+
+
 def check_options(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Hold options against rules.
+    """Hold options against rules, see :func:`option_faults`.
+
+    Raises:
+        UserError: all options that break a rule, a line each.
+    """
+    if faults := option_faults(options, rules):
+        raise UserError("\n  ".join(faults.values()))
+
+
+def option_faults(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, str]:
+    """The options that break a rule, by name, with what is to be said of each.
 
     Args:
         options: nested, as a configuration is composed (resolved, plain containers).
         rules: by the option's name, in which ``*`` stands for any part: ``stages.*.data.batch_size``. Rules
             for options that are not there say nothing.
-
-    Raises:
-        UserError: all options that break a rule, a line each.
     """
-    wrong = []
-    for name, value in _flat(options):
-        for pattern, rule in rules.items():
-            if fnmatchcase(name, pattern) and not rule.holds(value):
-                wrong.append(f"{name}: must be {rule.words}, got {_shown(value)}")
-    if wrong:
-        raise UserError("\n  ".join(wrong))
+    return {
+        name: f"{name}: must be {rule.words}, got {shown(value)}"
+        for name, value in _flat(options)
+        for pattern, rule in rules.items()
+        if fnmatchcase(name, pattern) and not rule.holds(value)
+    }
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -102,7 +121,8 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{name}.")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it is written in YAML, not too much of it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

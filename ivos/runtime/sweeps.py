@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ivos.runtime.command_line import is_first_process, reported, user_error
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import write_text
+from ivos.runtime.files import read_json, write_text
 
 SCORES, ERROR = "scores.json", "error.txt"
 
@@ -40,8 +40,8 @@ def read_scores(folder: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text("utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        return {str(name): float(value) for name, value in read_json(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the metrics of a run ({error}); delete it") from error
 
 
@@ -69,7 +69,7 @@ def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float
 
 
 def _check_optimize(cfg: DictConfig) -> None:
-    part, parts = cfg.optimize.partition("/")[0], [*cfg.stages, *(["session"] if cfg.score else [])]
+    part, parts = str(cfg.optimize).partition("/")[0], [*cfg.stages, *(["session"] if cfg.score else [])]
     if part not in parts:
         raise UserError(
             f"optimize={cfg.optimize}: no {part!r} in this run (score={str(cfg.score).lower()}); "

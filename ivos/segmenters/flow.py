@@ -126,6 +126,7 @@ class FlowSegmenter:
         scale = min(1.0, (self.short_side or height) / min(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         images = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) if scale < 1 else f for f in frames]
+        before: _State | None = getattr(self, "_video", None)
         self._video = _State(
             full_size=(height, width),
             images=[np.asarray(image, np.uint8) for image in images],
@@ -134,6 +135,8 @@ class FlowSegmenter:
             num_objects=num_objects,
             probabilities=np.zeros((len(frames), size[1], size[0], num_objects), np.float16),
         )
+        if before is not None and _same(before.grey, self._video.grey):  # as object by object
+            self._video.flows = before.flows
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
         """Cut out the frame, propagate; see :meth:`ivos.engine.Segmenter.interact`."""
@@ -331,6 +334,10 @@ def _grown(mask: NDArray[np.bool_], share: float) -> tuple[slice, slice]:
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     margin = int(share * max(width, height)) + 8
     return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
+
+
+def _same(one: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _most_probable(probabilities: NDArray[np.floating]) -> Labels:

@@ -14,8 +14,10 @@ from ivos.engine.masks import to_labels
 from ivos.interaction import Stroke
 from ivos.networks import ATNet
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import options_go_to
 
 
+@options_go_to(ATNetSegmenter)
 def atnet_segmenter(
     network: ATNet, short_side: int | Literal["trained"] | None = None, **options: Any
 ) -> "ATNetSegmenter | ScaledSegmenter":

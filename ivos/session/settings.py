@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, Rule, above, check_options, is_number, number, whole
+from ivos.runtime.options import NULL, SEED, Rule, above, check_options, is_number, number, whole
 
 Metric = Literal["J", "F", "J_AND_F"]
 
@@ -13,7 +13,7 @@ _RULES = {
     "session.max_interactions": whole(1, 16),
     "session.max_time": above(0, 600) | NULL,
     "session.time_threshold": above(0),
-    "session.seed": whole(0),
+    "session.seed": SEED,
     "session.robot.kernel_size": Rule(lambda v: is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
     "session.robot.max_kernel_radius": number(0),
     "session.robot.min_nb_nodes": whole(1),

@@ -1,31 +1,66 @@
 """What can be seen to be wrong with a run before it begins to work."""
 
+import inspect
 from pathlib import Path
+from typing import Any
 
+import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ivos.networks import load
 from ivos.runtime.composed import check_resume, make_trainer
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, above, number, whole
+from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
 from ivos.training.checkpoints import LAST, check_last
+from ivos.training.stages.base import Stage
+
+_MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
+
+
+def _is_stage(value: Any) -> bool:
+    parts = ("module", "data", "init", "trainer")
+    whole_one = isinstance(value, dict) and all(isinstance(value.get(part), dict) for part in parts)
+    return whole_one and isinstance(value["data"].get("samples"), dict)
+
 
 RULES = {
+    "stages": Rule(
+        lambda value: isinstance(value, dict) and all(map(_is_stage, value.values())),
+        "stages by name, each with module, data (and samples in it), init and trainer",
+    ),
+    "trainer": _MAPPING,
+    "callbacks": _MAPPING,
+    "logger": _MAPPING,
+    "optimize": NULL | TEXT,
     "resume": SWITCH,
     "score": SWITCH,
     "checkpoint_artifacts": SWITCH,
     "seed": SEED,
     "weights": NULL | TEXT,
+    "data.root": NULL | TEXT,
+    "data.*_root": NULL | TEXT,
     "trainer.gradient_clip_val": NULL | above(0),
     "trainer.accumulate_grad_batches": whole(1),
     "trainer.log_every_n_steps": whole(1),
     "stages.*.trainer.max_epochs": whole(1),
     "stages.*.data.batch_size": whole(1),
     "stages.*.data.num_batches": whole(1),
-    "stages.*.data.num_workers": NULL | whole(0),
+    "stages.*.data.num_workers": NULL | whole(0, MAX_WORKERS),
+    "stages.*.data.memory_mib": whole(0),
     "stages.*.data.val_clips": NULL | whole(1),
     "stages.*.data.val_frames": NULL | whole(1),
+    "stages.*.data.samples.max_objects": whole(1),
+    "stages.*.data.samples.min_area": whole(0),
+    "stages.*.data.samples.short_side": NULL | whole(1),
+    "stages.*.data.samples.seed": SEED,
+    "stages.*.data.samples.user.later": number(0, 1),
+    "stages.*.data.samples.user.points": number(0, 1),
+    "stages.*.data.samples.user.keep_first": number(0, 1),
+    "stages.*.module.loop_rounds": whole(0),
+    "stages.*.module.loop_share": number(0, 1),
+    "stages.*.module.loss.balance": number(0, 1),
+    "stages.*.module.loss.dice": number(0),
     "stages.*.module.validation_rounds": whole(1, 16),
     "stages.*.module.seed": SEED,
     "stages.*.module.optimizer.lr": above(0),
@@ -33,6 +68,9 @@ RULES = {
     "stages.*.module.scheduler.max_lr": above(0),
 }
 """What options may be, beyond what those that take them check."""
+
+_SETS = ("davis", "youtube_vos", "sbd", "stills", "bl30k", "mose", "vost", "lvos", "sav")
+_DATA = ("root", *(f"{name}_root" for name in _SETS), "train", "val", "test")
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:
@@ -65,12 +103,55 @@ def check_data(cfg: DictConfig) -> None:
     Raises:
         InstantiationException: from the :class:`UserError` that says what is wrong.
     """
+    if unknown := [str(name) for name in cfg.data if name not in _DATA]:
+        raise UserError(f"data.{unknown[0]}: no such option; there are: {', '.join(_DATA)}")
     for stage in cfg.stages.values():
         instantiate(stage.init)
-        instantiate(stage.data)
+        instantiate(stage.data).check()
     if cfg.score:
+        if not cfg.data.test:
+            raise UserError("data.test: names no clips, which the session at the end takes; or score=false")
         instantiate(cfg.data.test)
-        instantiate(cfg.session, _convert_="all")
+
+
+def check_stages(cfg: DictConfig, folder: Path) -> None:
+    """All that the stages and the session are made of is made once, around a small network, before work.
+
+    Args:
+        cfg: of the run.
+        folder: of the run.
+
+    Raises:
+        UserError: a part refuses its options, or they do not go together.
+        InstantiationException: likewise.
+    """
+    with torch.device("meta"):
+        instantiate(cfg.model)  # it may be large
+    small = instantiate(cfg.model, width=4, depths=[1, 1, 1, 1], decoder_width=8)
+    for name, stage in cfg.stages.items():
+        _check_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
+        at_work = OmegaConf.merge(cfg, {"folder": str(folder / str(name))})
+        for part in (*at_work.callbacks.values(), at_work.stages[name].execution):
+            instantiate(part) if part else None
+        make_trainer(at_work.trainer, **stage.trainer, logger=False, enable_checkpointing=False)
+    if cfg.score:
+        instantiate(cfg.segmenter, small)
+        make_trainer(cfg.session_trainer, logger=False)
+
+
+def _check_optimizer(name: str, stage: Stage) -> None:
+    """The optimiser and its schedule get their options when they are made, which Lightning does late."""
+    part = "optimizer"
+    try:
+        optimizer = stage.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+        part = "scheduler"
+        if stage.make_scheduler is not None:
+            known = inspect.signature(stage.make_scheduler).parameters
+            given = getattr(stage.make_scheduler, "keywords", {})
+            steps = {"total_steps": given.get("total_steps") or 100} if "total_steps" in known else {}
+            stage.make_scheduler(optimizer, **steps)
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{name}.{part}: {' '.join(str(error).split())}") from error
 
 
 def check_trainer(cfg: DictConfig, in_sweep: bool = False) -> tuple[int, int]:

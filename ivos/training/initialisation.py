@@ -85,7 +85,8 @@ def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
         sharpness: factor of the dot products before the local transfer's softmax; about 20 for a single peak.
     """
     tnet = network.tnet
-    encoder = copy.deepcopy(tnet.encoder).train()  # as in training, but its statistics are not to move
+    learns = tnet.encoder.stem.weight.requires_grad
+    encoder = copy.deepcopy(tnet.encoder).train(learns)  # as in training, but its statistics are not to move
     r2 = encoder(network.normalise(frames.flatten(0, 1).to(network.mean.device)))[0]
     samples = r2.transpose(0, 1).flatten(1).double()  # [C, pixels]
     variances, axes = torch.linalg.eigh(torch.cov(samples))

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ivos.runtime import children, signals
-from ivos.runtime.command_line import agree_on_start_time, configs, quiet_libraries, reported
+from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="train")
@@ -39,4 +39,5 @@ def main() -> None:
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()
-    train()
+    with composing():
+        train()

@@ -28,7 +28,7 @@ from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.files import clear, replacing, write_text
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.checkpoints import LAST, SaveOnSignal, WholeFiles
-from ivos.training.checks import RULES, check_data, check_folder, check_trainer
+from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
 from ivos.training.initialisation import start_from
 
 
@@ -48,6 +48,7 @@ def run(cfg: DictConfig) -> float | None:
     rank, processes = check_trainer(cfg, in_sweep)
     if rank == 0:  # before anything is loaded; the others would find what this one began
         check_folder(cfg, folder)
+    check_stages(cfg, folder)
     check_data(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     network: ATNet = instantiate(cfg.model)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ivos.runtime.children import be_a_worker
-from ivos.runtime.files import clear, write_text
+from ivos.runtime.files import clear, read_json, write_text
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
 
 def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
     try:
-        content = json.loads(store.read_text())
+        content = read_json(store)
         if content["version"] != VERSION:
             return {}
         return {
@@ -127,7 +127,7 @@ def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("%s: no usable index (%s); it is made anew", store, error)
         return {}
 

@@ -1,5 +1,7 @@
 """Checkpoints that are readable and yet no network: a line, never a report of zeros."""
 
+import os
+
 import pytest
 import torch
 
@@ -39,6 +41,16 @@ SPOILT = {
     "negative": (size(width=-4), "its sizes are"),
     "deep": (size(depths=[10**6, 1, 1, 1]), "its sizes are"),
     "deeper": (size(depths=[1000, 1000, 1, 1]), "its depths are"),
+    "negative variances": (
+        lambda content: content["state_dict"]["anet.encoder.stem_bn.running_var"].sub_(5),
+        "1 negative, though variances: anet.encoder.stem_bn.running_var",
+    ),
+    "text for a switch": (size(use_global="no"), "model.use_global"),
+    "unknown kind": (size(normalize="columns"), "model.normalize: 'columns' is none of"),
+    "no depths": (size(depths=3), "its sizes are"),
+    "list for a size": (lambda content: content["ivos"].update(short_side=[1]), "model.short_side"),
+    "size of zero": (lambda content: content["ivos"].update(short_side=0), "model.short_side"),
+    "key of an int": (lambda content: content.update({3: 4}), "not a checkpoint's dictionary"),
     "no network": (lambda content: content["ivos"].update(network=None), "incomplete"),
 }
 
@@ -55,3 +67,18 @@ def test_what_is_no_network_is_named(how, network, tmp_path):
         load(path)
     assert str(path) in str(error.value)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "nothing", "long", "endless"])
+def test_what_is_no_file_is_named(kind, tmp_path):
+    path = tmp_path / "net.pt"
+    if kind == "pipe":
+        os.mkfifo(path)  # which would be waited for
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "long":
+        path = tmp_path / ("n" * 300 + ".pt")
+    elif kind == "endless":
+        path.symlink_to(path)
+    with pytest.raises(CheckpointError, match=r"net.pt: no|nnn.pt: no such file"):
+        load(path)

@@ -101,6 +101,20 @@ def test_work_at_a_smaller_size_comes_back_at_the_frames(clip):
     assert quality(clip, masks).mean() > 0.7
 
 
+def test_flows_of_a_video_serve_its_next_object(clip):
+    """As protocols go that take object by object; another video has flows of its own."""
+    segmenter, fresh = FlowSegmenter(), FlowSegmenter()
+    segmenter.start(clip.frames, 1)
+    segmenter.interact(0, [stroke(0)])
+    segmenter.start(clip.frames.copy(), 1)
+    kept = dict(segmenter._video.flows)
+    assert kept
+    fresh.start(clip.frames, 1)
+    assert np.array_equal(segmenter.interact(7, [stroke(7)]), fresh.interact(7, [stroke(7)]))
+    segmenter.start(clip.frames[::-1].copy(), 1)
+    assert not segmenter._video.flows
+
+
 def test_repeatable(clip):
     runs = []
     for _ in range(2):

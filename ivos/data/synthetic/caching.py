@@ -15,7 +15,7 @@ from ivos.data.davis import DavisFolder
 from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.sprites import picture_files, sprite_files
 from ivos.data.synthetic.writing import write_davis
-from ivos.runtime.options import NULL, whole
+from ivos.runtime.options import NULL, options_go_to, whole
 from ivos.video.files import DataError
 from ivos.video.index import Index, user_cache
 
@@ -24,6 +24,7 @@ SUBSETS = ("train", "val")
 _LOCKS = ".locks"  # the folder of the locks of those who make a set
 
 
+@options_go_to(SyntheticSpec)
 def open_synthetic(
     subset: str = "val",
     sequences: Sequence[str] | None = None,

@@ -1,6 +1,7 @@
 """What Lightning trains and validates on."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from ivos.data.batches import Batch, collate
 from ivos.data.mixture import Mixture
+from ivos.data.training import mini_sequences
 from ivos.data.training.loader import NumberedLoader, workers_for
 from ivos.data.training.mini_sequences import MiniSequences, MixedMiniSequences
 from ivos.video.clip import Clip
@@ -58,6 +60,25 @@ class TrainingData(pl.LightningDataModule):
         self._batches_done = 0
         self._val: Sequence[Clip] | _Clips = []
 
+    def check(self) -> None:
+        """See that there can be mini-sequences, with nothing decoded.
+
+        Raises:
+            DataError: there are none, or an argument of theirs is wrong.
+        """
+        parts = (
+            {name: part.videos for name, part in self.train.parts.items()}
+            if (isinstance(self.train, Mixture))
+            else {"": self.train}
+        )
+        mini_sequences.log.disabled = True  # what is left out is said when they are made
+        try:
+            for name, videos in parts.items():
+                with _named(name):
+                    self.samples(videos)
+        finally:
+            mini_sequences.log.disabled = False
+
     def setup(self, stage: str) -> None:
         """See which mini-sequences there can be; decode the sets that are held in memory."""
         if self._train is not None:
@@ -78,13 +99,11 @@ class TrainingData(pl.LightningDataModule):
             self._val = [clips[i] for i in range(count)] if self._fits(clips.videos) else clips
 
     def _mini_sequences(self, videos: VideoSet, name: str = "") -> MiniSequences:
-        try:
+        with _named(name):
             held: Sequence[Video | Clip] = (
                 [video.load() for video in videos] if self._fits(videos) else videos
             )
             return self.samples(held)
-        except DataError as error:
-            raise DataError(f"{name}: {error.headline}" if name else error.headline, error.problems) from None
 
     def _fits(self, videos: Sequence[Video]) -> bool:
         return sum(4 * v.num_frames * v.size[0] * v.size[1] for v in videos) <= self.memory_mib << 20
@@ -149,6 +168,15 @@ class TrainingData(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """Which of how many processes this is."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which set of a mixture an error is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error.headline}" if name else error.headline, error.problems) from None
 
 
 class _Clips(Dataset[Clip]):

@@ -1,13 +1,14 @@
 """Batches of mini-sequences by number."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from ivos.data.batches import Batch, MiniSequence, collate
 from ivos.runtime.children import be_a_worker
+from ivos.runtime.errors import UserError
 
 
 class NumberedLoader(DataLoader[MiniSequence]):
@@ -33,9 +34,9 @@ class NumberedLoader(DataLoader[MiniSequence]):
     ) -> None:
         numbers = _Numbers(batch_size, num_batches, rank, world_size)
         super().__init__(  # type: ignore[misc]
-            mini_sequences,  # type: ignore[arg-type]
+            _Told(mini_sequences),  # type: ignore[arg-type]
             batch_sampler=numbers,
-            collate_fn=collate,
+            collate_fn=_collate,
             worker_init_fn=be_a_worker,
             **options,
         )
@@ -43,6 +44,8 @@ class NumberedLoader(DataLoader[MiniSequence]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
             self.numbers.done += 1
             yield batch  # type: ignore[misc]
 
@@ -53,6 +56,24 @@ class NumberedLoader(DataLoader[MiniSequence]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there."""
         self.numbers.done = state["batches_done"]
+
+
+class _Told(Dataset[Any]):
+    """Mini-sequences, or the user's errors instead: PyTorch makes a traceback of what its processes raise."""
+
+    def __init__(self, mini_sequences: Dataset[MiniSequence]) -> None:
+        self.mini_sequences = mini_sequences
+
+    def __getitem__(self, number: int) -> MiniSequence | UserError:
+        try:
+            return self.mini_sequences[number]
+        except UserError as error:
+            return error
+
+
+def _collate(samples: Sequence[MiniSequence | UserError]) -> Batch | UserError:
+    error = next((sample for sample in samples if isinstance(sample, UserError)), None)
+    return error or collate(samples)  # type: ignore[arg-type]
 
 
 class _Numbers:

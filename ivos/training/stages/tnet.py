@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ivos.data.batches import Batch
@@ -9,6 +10,13 @@ from ivos.networks import ATNet
 from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
+
+# What the local transfer does not depend on: all but the encoder up to r2 and the projection.
+BEYOND_LOCAL = (
+    *(f"tnet.encoder.stages.{stage}." for stage in (1, 2, 3)),
+    "tnet.fuse.",
+    "tnet.decoder.",
+)
 
 
 class TNetStage(Stage):
@@ -21,6 +29,11 @@ class TNetStage(Stage):
         train_converter: train the converter, the part of A-Net that works for T-Net alone (no other stage but
             the joint one does); its batch norms keep their statistics like all of A-Net's.
         global_weight: weight of :func:`ivos.training.losses.global_transfer_loss` (0 in the paper).
+        train_local: train what the local transfer matches, too: the encoder up to its quarter resolution and
+            the local projection. One that follows motion already (``init.whiten_local``) is soon spoilt by
+            being asked to turn wrong masks into right ones.
+        given: share of the masks that begin as the truth, not as A-Net's: what A-Net says comes by the global
+            transfer as well, and while both agree, nothing teaches T-Net to follow the local one.
         options: see :class:`Stage`.
     """
 
@@ -31,12 +44,15 @@ class TNetStage(Stage):
         mask_gradient: bool = True,
         train_converter: bool = True,
         global_weight: float = 0.0,
+        train_local: bool = True,
+        given: float = 0.0,
         **options: Any,
     ) -> None:
         converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
-        super().__init__(network, ("tnet.", *converter), **options)
+        parts = ("tnet.",) if train_local else BEYOND_LOCAL
+        super().__init__(network, (*parts, *converter), **options)
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
-        self.global_weight = global_weight
+        self.global_weight, self.given = global_weight, given
 
     def train(self, mode: bool = True) -> "TNetStage":
         """A-Net stays in eval mode as a whole."""
@@ -48,7 +64,7 @@ class TNetStage(Stage):
         """Cross-entropy and the local transfer's error, means over the frames that follow."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         logits, objects = sequences.annotate(0, batch["interaction"])
-        mask = logits.sigmoid().detach()
+        mask = self._first(logits.sigmoid().detach(), batch)
         targets = range(1, sequences.num_frames)
         entropy, error, quality, similarity = [], [], [], []
         for target, logits, local in sequences.propagate(0, mask, targets, [0], [objects]):
@@ -63,3 +79,13 @@ class TNetStage(Stage):
             metrics["global_error"] = mean(similarity)
         loss = mean(entropy) + self.local_weight * mean(error) + self.global_weight * mean(similarity)
         return loss, metrics
+
+    def _first(self, mask: Tensor, batch: Batch) -> Tensor:
+        """A-Net's probabilities [M, 1, H, W], or the truth for the share that is ``given``."""
+        if not self.given:
+            return mask
+        given = torch.tensor(
+            [rng.random() < self.given for rng in self.randomness(batch)], device=mask.device
+        )
+        truth = (batch["masks"][:, 0] == 1).to(mask.dtype)
+        return torch.where(given.view(-1, 1, 1, 1), truth, mask)
