@@ -17,7 +17,7 @@ import pandas as pd
 
 from ivos.evaluation.report import COLUMNS
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import read_json, write_text
+from ivos.runtime.files import clear, read_json, write_text
 from ivos.session import Metric, Sample, SessionSettings, all_samples
 from ivos.video.video import Video
 
@@ -67,8 +67,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove files that a kill left half written; for when nobody else is at work in the folder."""
-        for path in (*self.folder.glob(".*.tmp*"), *self.parts.glob(".*.tmp*")):
-            path.unlink()
+        clear(self.folder)
+        clear(self.parts)
 
     def is_complete(self, sample: Sample) -> bool:
         """Whether all rounds of a sample are on disk: the other file goes last."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -14,6 +13,7 @@ from ivos.evaluation.report import COLUMNS, round_rows
 from ivos.evaluation.run_folder import RunFolder
 from ivos.interaction.clicks import translate
 from ivos.interaction.drawing import draw_strokes
+from ivos.runtime.files import named, write_picture
 from ivos.session import Round, Sample
 from ivos.session.objects import OneObject
 from ivos.video.overlay import overlay
@@ -105,7 +105,7 @@ class RoundPictures(Watcher):
                 picture = overlay(frame, labels)
                 if index == scored.frame:
                     picture = draw_strokes(picture, translate(scored.strokes, ["strokes"]))
-                cv2.imwrite(str(folder / f"{index:05d}.jpg"), np.ascontiguousarray(picture[..., ::-1]))
+                write_picture(folder / f"{index:05d}.jpg", np.ascontiguousarray(picture[..., ::-1]))
 
     def on_sample_end(self, sample: Sample) -> None:
         """The rounds that were not reached have the last one's masks, as in the official summary."""
@@ -114,7 +114,8 @@ class RoundPictures(Watcher):
         last = self._mask_folders(sample, self._last.number)
         for number in range(self._last.number + 1, self.rounds + 1):
             for label, folder in self._mask_folders(sample, number).items():
-                shutil.copytree(last[label], folder)
+                with named(folder):
+                    shutil.copytree(last[label], folder)
 
     def _write_masks(self, sample: Sample, scored: Round) -> None:
         video = self._videos[sample.video.name]

@@ -1,11 +1,13 @@
 """What the command-line programs share: how they report the user's errors, and what they leave unsaid."""
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
 import re
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from ivos.runtime.errors import UserError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # no fault of the program's
 
 # Said by libraries about what is meant to be as it is.
 _NO_NEWS = (
@@ -73,6 +77,7 @@ def _is_of_ivos(error: BaseException) -> bool:
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
     """End in its message and exit status 2, without a traceback, on a :class:`UserError`."""
+    before, threading.excepthook = threading.excepthook, _end_of_a_thread
     try:
         yield
     except Exception as error:
@@ -82,15 +87,33 @@ def reported() -> Iterator[None]:
         if is_first_process() or not getattr(cause, "everywhere", False):
             print(f"error: {cause}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        threading.excepthook = before
+
+
+def _end_of_a_thread(ended: threading.ExceptHookArgs) -> None:
+    """Another thread that cannot write (TensorBoard's) ends the program, which would wait for it for ever."""
+    error = ended.exc_value
+    if not isinstance(error, OSError) or error.errno not in _DISK:
+        threading.__excepthook__(ended)
+        return
+    print(f"error: {user_error(error)}", file=sys.stderr, flush=True)
+    os._exit(2)  # all that is on disk is whole at any moment
 
 
 def user_error(error: BaseException) -> UserError | None:
     """What of an exception is the user's to mend, if it is: Hydra wraps what a constructor raises.
 
-    Options that Hydra and OmegaConf refuse are, and files that the system does not let be read or written.
+    Options that Hydra and OmegaConf refuse are, and files that the system does not let be read or written. So
+    is a disk that is full, or fails, whatever was written.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            what = cause.filename or f"a file in {_folder()}"
+            return UserError(
+                f"{what}: cannot be written ({cause.strerror}); see to it, then go on with resume=true"
+            )
         cause = cause.__cause__
     return cause or _of_options(error) or _of_files(error)
 
@@ -123,6 +146,13 @@ def _line(error: BaseException) -> str:
         words += f" ({' '.join(str(cause).split())})"
     ours = type(error).__module__.partition(".")[0] in ("hydra", "omegaconf")
     return words if ours and words else f"{type(error).__name__}: {words}".rstrip(": ")
+
+
+def _folder() -> str:
+    """What a run writes to."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else os.getcwd()
 
 
 def is_first_process() -> bool:
@@ -163,6 +193,7 @@ def sha256(path: str | Path) -> str:
 
 def quiet_libraries() -> None:
     """Leave libraries their warnings but take their chatter away; of several processes one has the news."""
+    logging.raiseExceptions = False  # a log that cannot be written would be a traceback at each line
     if not is_first_process():
         logging.getLogger().setLevel(logging.WARNING)
     for name in ("absl", "pytorch_lightning", "lightning.pytorch", "lightning_fabric"):

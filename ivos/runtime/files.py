@@ -7,7 +7,38 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+_FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # PyTorch's words for a full disk
+
+
+@contextlib.contextmanager
+def named(path: str | Path, aside: Path | None = None) -> Iterator[None]:
+    """Give errors of writing a file its name, which the system's have only where a file was opened.
+
+    Args:
+        path: of the file.
+        aside: where it is written meanwhile.
+
+    Raises:
+        OSError: of what is written in the block, with the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and Path(os.fsdecode(error.filename)) not in (Path(path), aside):
+            raise
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _FULL):
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split())[:200], str(path)) from error
 
 
 @contextlib.contextmanager
@@ -22,26 +53,52 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Yields:
         where to write, in the same folder and with the same suffix; its name begins with a dot.
+
+    Raises:
+        OSError: it cannot be written, with its path.
     """
     path = Path(path)
     aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        yield aside
-        _sync(aside)
-        os.replace(aside, path)
-        _sync(path.parent)
-    except OSError as error:
-        if error.filename is None or Path(error.filename) == aside:  # say which file it is about
-            error.filename, error.filename2 = str(path), None
-        raise
+        with named(path, aside):
+            yield aside
+            _sync(aside)
+            os.replace(aside, path)
+            _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def clear(folder: str | Path, stem: str = "*", deep: bool = False) -> None:
+    """Remove what killed writers left half written; for one who is alone with the files.
+
+    Args:
+        folder: of the files.
+        stem: of their names, without the suffix; a pattern.
+        deep: in the folders in there, too.
+    """
+    pattern = f".{stem}.*-????????.tmp*"
+    for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8) so that it is there either whole or not at all; see :func:`replacing`."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_picture(path: str | Path, picture: "NDArray[np.uint8]") -> None:
+    """Write a picture, BGR uint8 [h, w, 3], as OpenCV does, which only returns that it could not.
+
+    Raises:
+        OSError: it cannot be written, with its path.
+    """
+    import cv2
+
+    _, content = cv2.imencode(Path(path).suffix, picture)
+    with named(path):
+        Path(path).write_bytes(content.tobytes())
 
 
 def read_json(path: str | Path) -> Any:

@@ -6,7 +6,7 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ivos.runtime.command_line import is_first_process
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import replacing, write_text
+from ivos.runtime.files import named, replacing, write_text
 from ivos.runtime.options import NULL, TEXT, Rule, check_options
 
 Mode = Literal["online", "offline", "disabled"]
@@ -60,6 +60,21 @@ class _GoingOn(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         """Lightning deletes the file here, and has no option that says otherwise."""
 
+    def save(self) -> None:
+        """Write what was logged."""
+        try:
+            with named(self.metrics_file_path):
+                super().save()
+        finally:
+            self.metrics = []  # after a failure, too: there may be a part of it
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Lightning's empties the file first: a kill or a full disk would cost the rows so far."""
+        path = Path(self.metrics_file_path)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        _write_rows(path, fieldnames, rows)
+
     def drop_from(self, step: int) -> None:
         """Keep the rows before a step; a last line that was cut off by a kill goes, too."""
         path = Path(self.metrics_file_path)
@@ -71,14 +86,19 @@ class _GoingOn(ExperimentWriter):
         if whole and "step" not in (rows.fieldnames or []):
             raise UserError(f"{path}: no column 'step', so the run cannot go on with it; move it away")
         kept = [row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) < step]
+        kept = [row for row in kept if None not in row]  # a key of what is too much in a line
         if not kept:
             path.unlink()
             return
         self.metrics_keys = list(kept[0])
-        with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(kept)
+        _write_rows(path, self.metrics_keys, kept)
+
+
+def _write_rows(path: Path, fields: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class WandbLogger(lightning.WandbLogger):

@@ -14,6 +14,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from ivos.runtime.files import write_picture
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -79,7 +81,7 @@ def log_picture(
     loggers: Iterable["Logger"], name: str, picture: "NDArray[np.uint8]", step: int | None = None
 ) -> None:
     """Log a picture, RGB uint8 [h, w, 3]."""
-    import cv2
+    import numpy as np
     from pytorch_lightning import loggers as lightning
 
     for logger in loggers:
@@ -91,7 +93,7 @@ def log_picture(
             number = "" if step is None else f"_{step:06d}"
             path = Path(logger.log_dir, "pictures", f"{name.replace('/', '_')}{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            write_picture(path, np.ascontiguousarray(picture[..., ::-1]))
 
 
 @_first_process_only

@@ -142,7 +142,8 @@ def _plot(runs: pd.DataFrame, parameters: list[str], metric: str, path: Path) ->
         axes.set_axis_off()
     for axes in cells[::columns]:
         axes.set_ylabel(metric)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as aside:
+        figure.savefig(aside, dpi=130)
 
 
 def _scatter(axes: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", name: str) -> None:

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.table import Table
 from torch import Tensor
 
+from ivos.runtime.files import replacing
+
 CURVES = ("train/loss", "train/iou")  # drawn from every step
 SHOWN = (*CURVES, "val/J")  # beside the progress
 
@@ -252,7 +254,8 @@ class LearningCurve(Callback):
         losses = [value for line in left.lines for value in line.get_ydata()]
         left.set_ylim(0, 1.1 * max(losses, default=1.0))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.path, dpi=110)
+        with replacing(self.path) as aside:
+            figure.savefig(aside, dpi=110)
 
 
 def _floats(values: list[Tensor]) -> list[float]:

@@ -18,7 +18,6 @@ from ivos.training.distributed import gather
 
 LAST, PREVIOUS = "last.ckpt", "last.previous.ckpt"
 _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "ivos")
-_FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # PyTorch's words for a full disk
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -42,11 +41,10 @@ class WholeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, aside)
                 if path.name == LAST and path.exists():
                     _keep(path)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _FULL):
-                raise
+        except OSError as error:
+            reason = error.strerror or error
             raise UserError(
-                f"{path}: cannot be written ({_line(error)}); see to it, then go on with resume=true"
+                f"{path}: cannot be written ({reason}); see to it, then go on with resume=true"
             ) from error
 
 

@@ -25,7 +25,7 @@ from ivos.runtime import loggers, signals, sweeps
 from ivos.runtime.command_line import is_first_process, reported, user_error
 from ivos.runtime.composed import check_values, resolved
 from ivos.runtime.errors import UserError, is_out_of_memory
-from ivos.runtime.files import replacing
+from ivos.runtime.files import clear, replacing, write_text
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.checkpoints import LAST, SaveOnSignal, WholeFiles
 from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
@@ -60,6 +60,8 @@ def run(cfg: DictConfig) -> float | None:
         Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
         nullcontext() if in_sweep else reported(),  # before the others are told that this process is lost
     ):
+        if rank == 0:
+            clear(folder, deep=True)
         peers.watch(after=torch.distributed.is_initialized)
         for name in cfg.stages:
             network = train_stage(cfg, str(name), network, folder / str(name), console, [Together(peers)])
@@ -199,7 +201,7 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     scores = compare(
         segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer, logger=False)
     )
-    scores.to_csv(folder / "scores.csv", index_label="segmenter")
+    write_text(folder / "scores.csv", scores.to_csv(index_label="segmenter"))
     metrics = session_metrics(scores)
     sweeps.note_scores(folder.parent, "session", metrics)
     logged = open_loggers(at_work_in(folder, cfg))

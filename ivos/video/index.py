@@ -1,6 +1,7 @@
 """What was found out about a data set's files, kept on disk, so that each file is looked into once."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ivos.runtime.children import be_a_worker
-from ivos.runtime.files import read_json, write_text
+from ivos.runtime.files import clear, read_json, write_text
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ def _locked(store: Path) -> Iterator[None]:
         try:
             store.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(store.with_suffix(".lock")))
+            clear(store.parent, glob.escape(store.stem))
         except (OSError, NotImplementedError) as error:  # a read-only folder, a file system without locks
             log.warning("%s: not locked (%s)", store, error)
         yield

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ivos.runtime.files import named
+
 
 def _davis_palette() -> NDArray[np.uint8]:
     """PASCAL VOC's colour map: the bits of a label, three at a time, become the high bits of R, G and B."""
@@ -31,4 +33,5 @@ def write_labels(path: str | Path, labels: NDArray[np.uint8]) -> None:
     """Write labels uint8 [h, w] as a PNG whose pixels are the labels and whose palette is DAVIS'."""
     image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
-    image.save(path)
+    with named(path):
+        image.save(path)

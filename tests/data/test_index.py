@@ -108,6 +108,15 @@ def test_many_files_are_looked_into_by_processes(davis, monkeypatch):
     np.testing.assert_array_equal(again[1].areas, whole[1].areas)
 
 
+def test_what_a_killed_writer_left_of_an_index_is_cleared(davis, tmp_path):
+    DavisFolder(davis, "train", index=tmp_path)
+    store = index_file(davis, tmp_path)
+    half, another = (tmp_path / f".{stem}.123-0a1b2c3d.tmp.json" for stem in (store.stem, "other-0123"))
+    half.touch(), another.touch()
+    DavisFolder(davis, "trainval", index=tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [another.name]
+
+
 def _open(root, folder, queue):
     count = []
     original = ivos.video.index._look

@@ -379,6 +379,20 @@ def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_one_two_and_four_processes_give_one_report(run, videos, tmp_path):
+    """To the byte, times apart, with more than one thread in each."""
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=3", "trainer.accelerator=cpu"]
+    found = []
+    for processes in (1, 2, 4):
+        folder = tmp_path / str(processes)
+        status, output, _ = run(*arguments, "threads=2", f"trainer.devices={processes}", folder=folder)
+        assert status == 0, output
+        assert json.loads((folder / "session.json").read_text())["threads"] == 2
+        found.append(without_times(folder))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.slow
 def test_more_processes_than_samples_and_two_metrics(run, videos):
     arguments = [*TINY, f"data.root={videos.root}", "data.sequences=[one]", "session.metric=[J,F]"]
     status, output, folder = run(*arguments, "trainer.accelerator=cpu", "trainer.devices=2")

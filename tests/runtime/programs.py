@@ -1,6 +1,7 @@
 """The programs, forked from a process that has imported everything and computed nothing."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ivos.evaluation import main as evaluating
@@ -29,15 +31,16 @@ class Program:
         arguments: of the command line.
         folder: where it works and writes its output.
         limit: bytes that a file may have.
+        full: a pattern of paths, to which nothing can be written.
         clock: the clock on the wall jumps.
         environment: more variables.
     """
 
-    def __init__(self, name, arguments, folder, limit=None, clock=False, **environment):
+    def __init__(self, name, arguments, folder, limit=None, full=None, clock=False, **environment):
         self.output, ready = folder / "output", FORKED.Event()
         self.output.unlink(missing_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
-        given = (name, list(map(str, arguments)), folder, limit, clock, environment, ready)
+        given = (name, list(map(str, arguments)), folder, limit, full, clock, environment, ready)
         self.process = FORKED.Process(target=_be, args=given)
         self.process.start()
         assert ready.wait(PATIENCE)
@@ -98,7 +101,7 @@ class Program:
         self.process.join()
 
 
-def _be(name, arguments, folder, limit, clock, environment, ready):
+def _be(name, arguments, folder, limit, full, clock, environment, ready):
     multiprocessing.set_start_method("fork", force=True)  # as in a program that is started anew
     os.setsid()
     os.chdir(folder)
@@ -112,9 +115,16 @@ def _be(name, arguments, folder, limit, clock, environment, ready):
     if limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if full is not None:
+        sys.addaudithook(lambda event, given: event == "open" and _refuse(full, *given))
     if clock:
         real = time.time
         time.time = lambda: real() + random.uniform(-1e6, 1e6)
     signals.take_over()
     ready.set()
     (training if name == "train.py" else evaluating).main()
+
+
+def _refuse(full, path, mode, flags):
+    if flags & (os.O_WRONLY | os.O_RDWR) and fnmatch(str(path), full):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as of write(), without the name

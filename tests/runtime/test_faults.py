@@ -129,3 +129,39 @@ def test_killed_at_random_moments_it_finds_the_same(work, tmp_path, elsewhere):
 def test_a_clock_that_jumps_changes_nothing(work, tmp_path):
     undisturbed = finish(work, tmp_path, tmp_path / "undisturbed")
     assert finish(work, tmp_path, tmp_path / "jumping", clock=True) == undisturbed
+
+
+FULL = {  # what cannot be written any more, from one go to the next, and the file that is named
+    "evaluate.py": [
+        ({"full": "*/samples/*.csv"}, "/samples/discs-001.tmp.csv"),
+        ({"full": "*/masks/001/02/*.png"}, "/masks/001/02/discs/00000.png"),
+        ({"full": "*/masks/001/03/one/*.png"}, "/masks/001/03/one/00000.png"),
+        ({"full": "*/.curve.*.png"}, "/curve.png"),
+        ({"full": "*/.report.*.csv"}, "/report.csv"),
+        ({"full": "*/metrics.csv"}, "/metrics.csv"),
+    ],
+    "train.py": [
+        ({"limit": 200_000}, "/anet/last.ckpt"),
+        ({"full": "*/anet/metrics.csv"}, "/anet/metrics.csv"),
+        ({"full": "*tfevents*"}, ""),
+        ({"full": "*/anet/.curve.*.png"}, "/anet/curve.png"),
+        ({"full": "*/.scores.*.csv"}, "/session/scores.csv"),
+    ],
+}
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_line_and_the_run_goes_on(work, tmp_path):
+    undisturbed = finish(work, tmp_path, tmp_path / "undisturbed")
+    folder = tmp_path / "run"
+    for fault, file in FULL[work.name]:
+        arguments = [*work.arguments, f"hydra.run.dir={folder}", f"resume={str(folder.exists()).lower()}"]
+        arguments += ["logger=[csv,tensorboard]"]
+        with Program(work.name, arguments, tmp_path, **fault) as program:
+            assert program.end() == 2, program.said()
+            assert "Traceback" not in program.said(), program.said()
+            (line,) = program.errors()
+            assert f"{folder}{file}" in line, line
+            assert "cannot be written (" in line, line
+    assert finish(work, tmp_path, folder, "resume=true") == undisturbed
+    assert not work.leftovers(folder)
