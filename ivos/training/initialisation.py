@@ -12,7 +12,7 @@ from torch import Tensor
 from ivos.data.training import TrainingData
 from ivos.networks import ATNet, load, load_imagenet
 from ivos.runtime.errors import UserError
-from ivos.training.starting import tnet_from_anet
+from ivos.training.starting import amplify_local, tnet_from_anet
 
 WHITENED = 32  # samples whose images tell what is to be whitened or scaled
 
@@ -29,12 +29,15 @@ class Initialisation:
             probability of 0.8, should take for object; None leaves them as they are.
         whiten_local: start the local projection from :func:`whiten_local`, with that sharpness; None leaves
             it as it is.
+        local_gain: how much louder the decoder hears the local transfer, by
+            :func:`ivos.training.starting.amplify_local`; None leaves it as it is.
     """
 
     imagenet: str | Path | None = None
     from_anet: float | None = None
     anet_bias: float | None = None
     whiten_local: float | None = None
+    local_gain: float | None = None
 
     def __post_init__(self) -> None:
         """Say what cannot be done before anything is.
@@ -44,7 +47,7 @@ class Initialisation:
         """
         if self.imagenet not in (None, "download") and not Path(str(self.imagenet)).is_file():
             raise UserError(f"init.imagenet={self.imagenet}: no such file; or say download")
-        for name in ("from_anet", "whiten_local"):
+        for name in ("from_anet", "whiten_local", "local_gain"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"init.{name}={value}: above 0, or null for none")
@@ -69,6 +72,8 @@ class Initialisation:
         if self.whiten_local is not None:
             data.setup("fit")
             whiten_local(network, data.first_batch(WHITENED)["frames"], self.whiten_local)
+        if self.local_gain is not None:
+            amplify_local(network, self.local_gain)
 
 
 @torch.no_grad()

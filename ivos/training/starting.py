@@ -1,6 +1,7 @@
 """Where T-Net begins: at what A-Net has learned, with transfers that already transfer something."""
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,29 @@ def _scale_r5(encoder: Backbone, factor: float) -> None:
         for norm in norms:
             norm.weight *= factor**0.5
             norm.bias *= factor**0.5
+
+
+@torch.no_grad()
+def amplify_local(network: ATNet, gain: float) -> None:
+    """Let T-Net's decoder hear the local transfer so many times louder, in place; else it does what it did.
+
+    The local transfer, a number from 0 to 1, is added to all channels of features that grow to tens in
+    training, and is lost in them: the decoder learns what the global transfer says first. Here these
+    features become smaller and what reads them larger. The decoder is homogeneous between its first
+    convolution and its head but for its biases, so without a local transfer no logit changes.
+
+    Args:
+        network: A-Net and T-Net.
+        gain: the factor; 1 changes nothing.
+    """
+    decoder = network.tnet.decoder
+    entrances = [decoder.reduce[0], decoder.refine3.skip_in, decoder.refine2.skip_in]
+    inside = [*decoder.reduce[1:], *decoder.refine3.children(), *decoder.refine2.children()]
+    smaller = [*(conv.weight for conv in entrances), *(conv.bias for conv in {*entrances, *inside})]
+    for parameter in smaller:
+        parameter.div_(gain)
+    reads = cast(nn.Conv2d, decoder.head[0]).weight
+    reads[:, : reads.shape[1] // 2] *= gain
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, load
 from ivos.training.initialisation import whiten_local
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
+from ivos.training.starting import amplify_local
 
 STAGES = {
     "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
@@ -236,6 +237,24 @@ def test_whitened_projection_gives_white_features(network):
     variances = torch.linalg.eigvalsh(torch.cov(samples)) / 20
     assert variances.max() < 1.01
     assert variances.median() > 0.5  # the rest is too weak to be more than noise
+
+
+def test_a_local_transfer_is_heard_louder_and_nothing_else_changes(network):
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 64, 64)
+    quieter, louder = network.eval(), copy.deepcopy(network).eval()
+    amplify_local(louder, 10)
+    logits = []
+    with torch.no_grad():
+        for each in (quieter, louder):
+            target = each.tnet.features(image)
+            moved = each.tnet.project(target.r5)
+            for mask in (torch.zeros(1, 1, 16, 16), torch.rand(1, 1, 16, 16).round() * 1e-3):
+                logits.append(each.tnet.decode(target, moved, mask))
+                torch.manual_seed(1)
+    before, heard, same, louder_heard = logits
+    torch.testing.assert_close(same, before, rtol=1e-3, atol=1e-4)
+    assert (louder_heard - same).abs().mean() > 5 * (heard - before).abs().mean() > 0
 
 
 def test_dropout_can_be_left_out(network, adam):

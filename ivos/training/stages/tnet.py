@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ivos.data.batches import Batch
 from ivos.networks import ATNet
+from ivos.networks.decoder import resize
 from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
@@ -34,6 +35,8 @@ class TNetStage(Stage):
             being asked to turn wrong masks into right ones.
         given: share of the masks that begin as the truth, not as A-Net's: what A-Net says comes by the global
             transfer as well, and while both agree, nothing teaches T-Net to follow the local one.
+        torn: share of the objects in whose features patches are another object's: what comes by the global
+            transfer is wrong there, as it is where a video looks like nothing that A-Net has learnt.
         options: see :class:`Stage`.
     """
 
@@ -46,13 +49,14 @@ class TNetStage(Stage):
         global_weight: float = 0.0,
         train_local: bool = True,
         given: float = 0.0,
+        torn: float = 0.0,
         **options: Any,
     ) -> None:
         converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
         parts = ("tnet.",) if train_local else BEYOND_LOCAL
         super().__init__(network, (*parts, *converter), **options)
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
-        self.global_weight, self.given = global_weight, given
+        self.global_weight, self.given, self.torn = global_weight, given, torn
 
     def train(self, mode: bool = True) -> "TNetStage":
         """A-Net stays in eval mode as a whole."""
@@ -64,7 +68,7 @@ class TNetStage(Stage):
         """Cross-entropy and the local transfer's error, means over the frames that follow."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         logits, objects = sequences.annotate(0, batch["interaction"])
-        mask = self._first(logits.sigmoid().detach(), batch)
+        mask, objects = self._first(logits.sigmoid().detach(), batch), self._tear(objects)
         targets = range(1, sequences.num_frames)
         entropy, error, quality, similarity = [], [], [], []
         for target, logits, local in sequences.propagate(0, mask, targets, [0], [objects]):
@@ -89,3 +93,12 @@ class TNetStage(Stage):
         )
         truth = (batch["masks"][:, 0] == 1).to(mask.dtype)
         return torch.where(given.view(-1, 1, 1, 1), truth, mask)
+
+    def _tear(self, objects: Tensor) -> Tensor:
+        """Object features [M, D, h, w] with patches of the next object's, in the share that is ``torn``."""
+        if not self.torn:
+            return objects
+        torn = torch.rand(len(objects), 1, 1, 1, device=objects.device) < self.torn
+        noise = torch.rand(len(objects), 1, 3, 3, device=objects.device)
+        patches = resize(noise, objects.shape[-2:]) < 0.5
+        return torch.where(torn & patches, objects.roll(1, 0), objects)
