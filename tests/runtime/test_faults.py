@@ -19,6 +19,7 @@ from tests.training.tiny import MODEL, clips, stage
 
 KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 8))
 MOMENTS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP)
+pytestmark = pytest.mark.timeout(7200)  # of many runs of both programs
 
 
 @pytest.fixture
@@ -93,7 +94,6 @@ def finish(work, place, folder, *more, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
 def test_killed_at_random_moments_it_finds_the_same(work, tmp_path, elsewhere):
     """By each signal in turn; a run that ends before it is killed is followed by another."""
     began = time.monotonic()
