@@ -119,7 +119,8 @@ class RunFolder:
                 path, index_col=0, dtype=text, keep_default_na=False, float_precision="round_trip"
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: unreadable ({error}); remove it and go on with resume=true") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: unreadable ({reason}); remove it and go on with resume=true") from error
         if fault := sample_fault(report, sample, self.rounds):
             raise UserError(f"{path}: damaged ({fault}); remove it and go on with resume=true")
         return report
