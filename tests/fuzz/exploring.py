@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ivos.runtime.command_line import user_error
 
 
-def counts(quick, long):
-    """A test's number of examples: few in the default suite, many among the slow tests."""
-    return pytest.mark.parametrize("examples", [quick, pytest.param(long, marks=pytest.mark.slow)])
+def counts(number):
+    """A test's number of examples."""
+    return pytest.mark.parametrize("examples", [number])
 
 
 def explore(check, strategy, examples):

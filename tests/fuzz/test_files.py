@@ -29,7 +29,7 @@ STROKE = {"path": [[0.1, 0.5], [0.25, 1]], "object_id": 1, "start_time": 3}
 SCRIBBLES = {"scribbles": [[STROKE, STROKE | {"object_id": 0}], []], "sequence": "cat"}
 
 
-@counts(150, 1000)
+@counts(150)
 def test_scribbles(examples, tmp_path):
     path = tmp_path / "001.json"
 
@@ -73,7 +73,7 @@ def pictures():
     return st.tuples(modes, sizes, st.integers(0, 9), options).map(encoded)
 
 
-@counts(120, 600)
+@counts(120)
 def test_masks(examples, tmp_path):
     path, labels = tmp_path / "mask.png", np.random.default_rng(0).integers(0, 3, (11, 17)).astype(np.uint8)
     write_labels(path, labels)
@@ -101,7 +101,7 @@ def test_masks(examples, tmp_path):
     explore(check, drawn, examples=examples)
 
 
-@counts(60, 400)
+@counts(60)
 def test_frames(examples, tmp_path):
     path = tmp_path / "frame.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (16, 24, 3)).astype(np.uint8)
@@ -122,7 +122,7 @@ def test_frames(examples, tmp_path):
     explore(check, damaged(jpeg) | pictures(), examples=examples)
 
 
-@counts(150, 1000)
+@counts(150)
 def test_lists(examples, tmp_path):
     path = tmp_path / "val.txt"
 
@@ -147,7 +147,7 @@ def test_lists(examples, tmp_path):
 META = {"videos": {"cat": {"objects": {"1": {"category": "cat", "frames": ["00000", "00005"]}}}}}
 
 
-@counts(80, 500)
+@counts(80)
 def test_meta_files(examples, tmp_path):
     path = tmp_path / "meta.json"
 
@@ -168,7 +168,7 @@ def one_video(folder):
     return Video("cat", files, files, (), (8, 8), 1, np.ones((2, 1), np.int64))
 
 
-@counts(60, 400)
+@counts(60)
 def test_reports_of_samples(examples, tmp_path):
     """What is read back is what was written, in every figure."""
     (sample,) = all_samples([one_video(tmp_path)])
@@ -207,7 +207,7 @@ def test_reports_of_samples(examples, tmp_path):
 SETTINGS = {"session.metric": "J", "session.seed": 0, "threads": 1, "data.sequences cat": "2 frames"}
 
 
-@counts(80, 500)
+@counts(80)
 def test_settings_of_a_run(examples, tmp_path):
     run = RunFolder(tmp_path, [])
     path = tmp_path / "session.json"
@@ -227,7 +227,7 @@ def test_settings_of_a_run(examples, tmp_path):
     explore(check, changed(SETTINGS).map(as_json) | damaged(as_json(SETTINGS)), examples=examples)
 
 
-@counts(40, 300)
+@counts(40)
 def test_scores_of_a_run(examples, tmp_path):
     path = tmp_path / "scores.json"
     scores = {"anet/val/J": 0.5, "session/J": 1}
@@ -248,7 +248,7 @@ def tiny():
     return ATNet(width=1, depths=(1, 1, 1, 1), decoder_width=2)
 
 
-@counts(20, 100)
+@counts(20)
 def test_damaged_checkpoints(examples, tmp_path):
     """Weights that were loaded are those that were saved, whatever has happened to the file."""
     path = tmp_path / "net.pt"
@@ -268,7 +268,7 @@ def test_damaged_checkpoints(examples, tmp_path):
     explore(check, damaged(whole) | st.binary(max_size=64), examples=examples)
 
 
-@counts(30, 150)
+@counts(30)
 def test_changed_checkpoints(examples, tmp_path):
     """Whatever stands in it: a network whose numbers are finite, or a line."""
     path = tmp_path / "net.pt"
