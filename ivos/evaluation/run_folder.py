@@ -119,7 +119,11 @@ class RunFolder:
                 path, index_col=0, dtype=text, keep_default_na=False, float_precision="round_trip"
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: unreadable ({error}); remove it and go on with resume=true") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: unreadable ({reason}); remove it and go on with resume=true") from error
+        content = path.read_bytes()
+        if not content.endswith(b"\n") or b"\0" in content:  # which would be read as shorter figures
+            raise UserError(f"{path}: damaged (cut or zeroed); remove it and go on with resume=true")
         if fault := sample_fault(report, sample, self.rounds):
             raise UserError(f"{path}: damaged ({fault}); remove it and go on with resume=true")
         return report
@@ -150,6 +154,8 @@ def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> st
     values = numbers.to_numpy(float)
     if not (np.isfinite(values) & (values >= 0)).all() or (values[:, 4:] > 1).any():
         return "values out of range"
+    if report.index.tolist() != list(range(len(report))) or report["session_id"].nunique() != 1:
+        return "rows out of order"
     if set(report["sequence"]) != {sample.video.name} or set(report["scribble_idx"]) != {sample.scribble}:
         return f"not of {sample.title}"
     there = rounds or int(report["interaction"].max())

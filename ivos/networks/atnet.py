@@ -143,9 +143,9 @@ def load(path_or_name: str | Path) -> ATNet:
             raise TypeError("its state_dict is none")
         with torch.device("meta"):
             network = ATNet(**config, short_side=content["ivos"].get("short_side"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: written by ivos, but incomplete or by another version ({error!r})"
+            f"{path}: written by ivos, but incomplete or by another version ({_short(error)})"
         ) from error
     prefix = "network."  # in a checkpoint of training the network is a part of the module
     if any(key.startswith(prefix) for key in state):
@@ -153,6 +153,11 @@ def load(path_or_name: str | Path) -> ATNet:
     check_state(state, network.state_dict(), f"{path} does not hold a network of {network.config}")
     network._adopt(state)
     return network
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:

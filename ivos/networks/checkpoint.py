@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if not whole:  # a pipe would be waited for
         raise CheckpointError(f"{path}: not a file" if there else f"{path}: no such file")
     try:
+        _check_sums(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -80,6 +82,18 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
     return content
+
+
+def _check_sums(path: str | Path) -> None:
+    """See that what PyTorch has written is as it was written; PyTorch itself does not look at the sums.
+
+    Raises:
+        ValueError: a part has changed.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if (spoilt := parts.testzip()) is not None:
+                raise ValueError(f"damaged: {spoilt}")
 
 
 def to_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -69,10 +69,18 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing or no picture.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = _by_opencv(path, cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path}: missing or unreadable")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _by_opencv(path: Path, how: int) -> NDArray[np.uint8] | None:
+    """A picture as OpenCV decodes it, BGR; None where it does not."""
+    try:
+        return cv2.imread(str(path), how | cv2.IMREAD_IGNORE_ORIENTATION)  # type: ignore[return-value]
+    except cv2.error:  # of more pixels than it takes
+        return None
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -179,7 +187,8 @@ def _inspect_frame(path: Path) -> FileInfo:
     except _UNREADABLE as error:
         return FileInfo(problem=f"unreadable ({reason(error)})")
     # OpenCV, which reads it later, knows other formats than Pillow, but takes half a picture for a whole one.
-    if cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION) is None:
+    reduced = cv2.IMREAD_REDUCED_COLOR_8 if min(size) >= 8 else cv2.IMREAD_COLOR
+    if _by_opencv(path, reduced) is None:
         return FileInfo(problem="a picture of a kind that OpenCV cannot read; save it as JPEG")
     return FileInfo(size)
 

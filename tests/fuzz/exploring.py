@@ -1,0 +1,104 @@
+"""Examples drawn by hypothesis, the same ones every time, and damage to files and JSON."""
+
+import json
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ivos.runtime.command_line import user_error
+
+
+def counts(number):
+    """A test's number of examples."""
+    return pytest.mark.parametrize("examples", [number])
+
+
+def explore(check, strategy, examples):
+    """Call a check with drawn examples; what fails is shown as small as it can be made."""
+
+    @settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(drawn=strategy)
+    def explored(drawn):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check(drawn)
+
+    explored()
+
+
+def refused(error, *said):
+    """Whether an error is the user's, told in lines without a traceback, in which something is said."""
+    told = user_error(error)
+    assert told is not None, repr(error)
+    assert "Traceback" not in str(told)
+    assert "\n" not in str(told).split("\n  ")[0]
+    for text in said:
+        assert str(text) in str(told)
+    return True
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 3), st.sampled_from([10**30, -(10**400), 2**32, 0.5, 1.0, 1e-320, 1e300]),
+    st.floats(allow_nan=True, allow_infinity=True),
+)  # fmt: skip
+LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5))
+KEYS = st.text(max_size=5)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(content, path=()):
+    """Where something stands in nested lists and dictionaries."""
+    yield path
+    if isinstance(content, dict | list):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in items:
+            yield from places(value, (*path, key))
+
+
+def replaced(content, path, value):
+    """The content with another value at a place; None of a key: without it."""
+    if not path:
+        return value
+    copy = dict(content) if isinstance(content, dict) else list(content)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], value)
+    return copy
+
+
+@st.composite
+def changed(draw, content, values=VALUES):
+    """A content of which up to three places hold something else."""
+    for _ in range(draw(st.integers(0, 3))):
+        path = draw(st.sampled_from(list(places(content))))
+        content = replaced(content, path, draw(values))
+    return content
+
+
+@st.composite
+def damaged(draw, content: bytes):
+    """Bytes that are cut, zeroed, doubled, flipped, replaced, or as they were."""
+    for _ in range(draw(st.integers(0, 2))):
+        first = draw(st.integers(0, max(0, len(content) - 1)))
+        last = min(len(content), first + draw(st.sampled_from([1, 2, 4, 16, 64, 1 << 20])))
+        part = content[first:last]
+        kind = draw(st.sampled_from(["cut", "drop", "zero", "double", "flip", "other"]))
+        part = {
+            "cut": b"", "drop": b"", "zero": bytes(len(part)), "double": 2 * part,
+            "flip": part[:1].translate(bytes(b ^ 1 << draw(st.integers(0, 7)) for b in range(256))) + part[1:]
+            if kind == "flip" else b"", "other": draw(st.binary(max_size=8)) if kind == "other" else b"",
+        }[kind]  # fmt: skip
+        content = content[:first] + part + (b"" if kind == "cut" else content[last:])
+    return content
+
+
+def as_json(content):
+    """As Python writes it: NaN and Infinity, too."""
+    return json.dumps(content).encode()

@@ -1,0 +1,73 @@
+"""Options of evaluate.py with all kinds of values: they are taken, or refused in a line."""
+
+import sys
+
+import absl.logging
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import strategies as st
+
+from ivos.evaluation import run as evaluation
+from ivos.evaluation.main import main as evaluate
+from tests.evaluation.conftest import TINY, draw
+
+from .exploring import counts, explore
+
+VALUES = st.sampled_from([
+    "null", "true", "off", "0", "-1", "1", "3", "0.5", "nan", "1e400", "4294967296", "abc", "''", "[]",
+    "[1,2]", "[a]", "{}", "{a:1}", "${nosuch}", "${seed}", "???", "[[1]]", "/proc/x", "../x", "'[bold]'", "J",
+])  # fmt: skip
+SHARED = [
+    "session", "session.metric", "session.max_interactions", "session.max_time", "session.seed",
+    "session.robot", "session.robot.nb_points", "session.robot.kernel_size", "trainer", "trainer.accelerator",
+    "trainer.num_nodes", "model.width", "model.depths", "model.normalize", "segmenter",
+    "segmenter.precision", "segmenter.short_side", "segmenter.lookahead", "segmenter.tf32", "resume",
+    "logger", "logger.csv.name", "folder", "+nosuch", "data.root", "+data.nosuch",
+]  # fmt: skip
+OF_EVALUATE = [
+    "data.subset", "data.sequences", "data.year", "data.resolution", "data.index", "data.num_workers",
+    "checkpoint", "threads", "save_masks", "masks_layout", "save_overlays", "protocol",
+]  # fmt: skip
+
+
+@pytest.fixture
+def end(monkeypatch, capsys, tmp_path):
+    """Run a program up to its work: its exit status and errors."""
+
+    def run(main, *arguments):
+        monkeypatch.setattr("sys.argv", ["program.py", *arguments])
+        absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation, "summary_table", lambda _: "")
+    return run
+
+
+def overrides(options):
+    pair = st.tuples(st.sampled_from(options), VALUES).map("=".join)
+    return st.lists(pair, min_size=1, max_size=2)
+
+
+@counts(20)
+def test_options_are_taken_or_refused_in_a_line(examples, end, tmp_path):
+    draw(tmp_path / "davis", "val_discs", size=(64, 64), objects=1)
+    numbers = iter(range(10**6))
+
+    def check(drawn):
+        folder = f"hydra.run.dir={tmp_path}/run{next(numbers)}"
+        status, errors = end(evaluate, folder, f"data.root={tmp_path}/davis", *TINY, *drawn)
+        assert status in (0, 2), errors
+        assert "Traceback" not in errors
+        if status == 2:
+            assert errors.startswith("error: ")
+
+    explore(check, overrides(SHARED + OF_EVALUATE), examples=examples)
