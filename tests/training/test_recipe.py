@@ -38,7 +38,7 @@ def test_the_first_steps_of_pretraining_are_the_same_again(pictures, tmp_path):
         folder = tmp_path / run
         code, _, errors = train(
             tmp_path, "experiment=pretrain", f"pictures={pictures}", f"hydra.run.dir={folder}", *ONE,
-            "~stages.tnet", "~stages.follow", "~stages.joint",
+            "~stages.tnet", "~stages.joint",
             "data.val.num_clips=1", "stages.anet.data.batch_size=2",
             "stages.anet.data.num_batches=3", "stages.anet.trainer.max_epochs=1",
             "stages.anet.data.val_clips=1",

@@ -23,7 +23,7 @@ STAGES = {
     "tnet": (TNetStage, {}, ("tnet.", "anet.converter."), 3),
     "tnet beyond the local transfer": (
         TNetStage,
-        {"train_local": False, "given": 0.5},
+        {"train_local": False},
         (
             *(f"tnet.{part}." for part in ("encoder.stages.1", "encoder.stages.2", "encoder.stages.3")),
             "tnet.fuse.",
@@ -101,25 +101,6 @@ def test_a_local_transfer_that_is_kept_gives_the_same_features(network, make_bat
         after = network.tnet.eval().features(images)
     assert torch.equal(after.local, before.local)
     assert not torch.allclose(after.r5, before.r5)
-
-
-def test_a_share_of_the_first_masks_is_given(network, make_batch, adam):
-    """By the sample's place and the step, so that processes and resuming change nothing."""
-    batch = make_batch(3)
-    said, truth = torch.full_like(batch["masks"][:, 0], 0.5, dtype=torch.float32), batch["masks"][:, 0] == 1
-    counts = []
-    for given in (0.0, 0.5, 1.0):
-        stage, found = TNetStage(network, optimizer=adam, given=given), []
-        for stage.number in range(50):
-            first = stage._first(said, batch)
-            assert torch.equal(first, stage._first(said, batch))
-            is_true = (first == truth).flatten(1).all(1)
-            assert torch.equal(first[~is_true], said[~is_true])
-            found.append(is_true.float().mean())
-        counts.append(float(torch.stack(found).mean()))
-    assert counts[0] == 0
-    assert counts[1] == pytest.approx(0.5, abs=0.2)
-    assert counts[2] == 1
 
 
 def test_checkpointing_changes_no_gradient(network, make_batch, adam):

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ivos.data.batches import Batch
 from ivos.networks import ATNet
-from ivos.networks.decoder import resize
 from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
@@ -33,10 +31,6 @@ class TNetStage(Stage):
         train_local: train what the local transfer matches, too: the encoder up to its quarter resolution and
             the local projection. One that follows motion already (``init.whiten_local``) is soon spoilt by
             being asked to turn wrong masks into right ones.
-        given: share of the masks that begin as the truth, not as A-Net's: what A-Net says comes by the global
-            transfer as well, and while both agree, nothing teaches T-Net to follow the local one.
-        torn: share of the objects in whose features patches are another object's: what comes by the global
-            transfer is wrong there, as it is where a video looks like nothing that A-Net has learnt.
         options: see :class:`Stage`.
     """
 
@@ -48,15 +42,13 @@ class TNetStage(Stage):
         train_converter: bool = True,
         global_weight: float = 0.0,
         train_local: bool = True,
-        given: float = 0.0,
-        torn: float = 0.0,
         **options: Any,
     ) -> None:
         converter = ("anet.converter.",) if train_converter and network.tnet.use_global else ()
         parts = ("tnet.",) if train_local else BEYOND_LOCAL
         super().__init__(network, (*parts, *converter), **options)
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
-        self.global_weight, self.given, self.torn = global_weight, given, torn
+        self.global_weight = global_weight
 
     def train(self, mode: bool = True) -> "TNetStage":
         """A-Net stays in eval mode as a whole."""
@@ -68,7 +60,7 @@ class TNetStage(Stage):
         """Cross-entropy and the local transfer's error, means over the frames that follow."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         logits, objects = sequences.annotate(0, batch["interaction"])
-        mask, objects = self._first(logits.sigmoid().detach(), batch), self._tear(objects)
+        mask = logits.sigmoid().detach()
         targets = range(1, sequences.num_frames)
         entropy, error, quality, similarity = [], [], [], []
         for target, logits, local in sequences.propagate(0, mask, targets, [0], [objects]):
@@ -83,22 +75,3 @@ class TNetStage(Stage):
             metrics["global_error"] = mean(similarity)
         loss = mean(entropy) + self.local_weight * mean(error) + self.global_weight * mean(similarity)
         return loss, metrics
-
-    def _first(self, mask: Tensor, batch: Batch) -> Tensor:
-        """A-Net's probabilities [M, 1, H, W], or the truth for the share that is ``given``."""
-        if not self.given:
-            return mask
-        given = torch.tensor(
-            [rng.random() < self.given for rng in self.randomness(batch)], device=mask.device
-        )
-        truth = (batch["masks"][:, 0] == 1).to(mask.dtype)
-        return torch.where(given.view(-1, 1, 1, 1), truth, mask)
-
-    def _tear(self, objects: Tensor) -> Tensor:
-        """Object features [M, D, h, w] with patches of the next object's, in the share that is ``torn``."""
-        if not self.torn:
-            return objects
-        torn = torch.rand(len(objects), 1, 1, 1, device=objects.device) < self.torn
-        noise = torch.rand(len(objects), 1, 3, 3, device=objects.device)
-        patches = resize(noise, objects.shape[-2:]) < 0.5
-        return torch.where(torn & patches, objects.roll(1, 0), objects)
