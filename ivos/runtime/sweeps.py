@@ -41,7 +41,7 @@ def read_scores(folder: Path) -> dict[str, float]:
         return {}
     try:
         return {str(name): float(value) for name, value in read_json(path).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the metrics of a run ({error}); delete it") from error
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ivos.runtime.command_line import user_error
 
 
-def counts(number):
-    """A test's number of examples."""
-    return pytest.mark.parametrize("examples", [number])
+def counts(number, more=30):
+    """A test's number of examples, and how many times as many its long run has."""
+    return pytest.mark.parametrize("examples", [number, pytest.param(more * number, marks=pytest.mark.slow)])
 
 
 def explore(check, strategy, examples):

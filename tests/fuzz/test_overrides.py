@@ -57,7 +57,7 @@ def overrides(options):
     return st.lists(pair, min_size=1, max_size=2)
 
 
-@counts(20)
+@counts(20, more=6)
 def test_options_are_taken_or_refused_in_a_line(examples, end, tmp_path):
     draw(tmp_path / "davis", "val_discs", size=(64, 64), objects=1)
     numbers = iter(range(10**6))
