@@ -1,4 +1,4 @@
-"""Options of evaluate.py with all kinds of values: they are taken, or refused in a line."""
+"""Options of evaluate.py and train.py with all kinds of values: they are taken, or refused in a line."""
 
 import sys
 
@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from ivos.evaluation import run as evaluation
 from ivos.evaluation.main import main as evaluate
+from ivos.training import pipeline
+from ivos.training.main import main as train
 from tests.evaluation.conftest import TINY, draw
+from tests.training.tiny import MODEL, stage
 
 from .exploring import counts, explore
 
@@ -27,6 +30,14 @@ SHARED = [
 OF_EVALUATE = [
     "data.subset", "data.sequences", "data.year", "data.resolution", "data.index", "data.num_workers",
     "checkpoint", "threads", "save_masks", "masks_layout", "save_overlays", "protocol",
+]  # fmt: skip
+OF_TRAIN = [
+    "seed", "weights", "score", "stages", "stages.tnet", "stages.tnet.module", "stages.tnet.module.seed",
+    "stages.tnet.module.optimizer", "stages.tnet.module.optimizer.lr", "stages.tnet.module.local_weight",
+    "stages.tnet.data.batch_size", "stages.tnet.data.num_workers", "stages.tnet.data.samples.crop",
+    "stages.tnet.data.samples.zoom", "stages.tnet.data.samples.augment", "stages.tnet.init.from_anet",
+    "stages.tnet.trainer.max_epochs", "stages.tnet.execution.compile", "callbacks", "optimize",
+    "trainer.precision", "trainer.gradient_clip_val", "data.test", "data.val.subset",
 ]  # fmt: skip
 
 
@@ -49,6 +60,8 @@ def end(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: {})
     monkeypatch.setattr(evaluation, "summary_table", lambda _: "")
+    monkeypatch.setattr(pipeline, "train_stage", lambda cfg, name, network, *_: network)
+    monkeypatch.setattr(pipeline, "score", lambda *_: None)
     return run
 
 
@@ -57,17 +70,21 @@ def overrides(options):
     return st.lists(pair, min_size=1, max_size=2)
 
 
+@pytest.mark.parametrize("program", ["evaluate", "train"])
 @counts(20, more=6)
-def test_options_are_taken_or_refused_in_a_line(examples, end, tmp_path):
-    draw(tmp_path / "davis", "val_discs", size=(64, 64), objects=1)
+def test_options_are_taken_or_refused_in_a_line(examples, program, end, tmp_path):
+    for subset in ("train", "val"):
+        draw(tmp_path / "davis", f"{subset}_discs", size=(64, 64), objects=1, subset=subset)
+    main, options = {"evaluate": (evaluate, OF_EVALUATE), "train": (train, OF_TRAIN)}[program]
+    own = {"evaluate": TINY, "train": [*MODEL, *stage("anet"), *stage("tnet")]}[program]
     numbers = iter(range(10**6))
 
     def check(drawn):
         folder = f"hydra.run.dir={tmp_path}/run{next(numbers)}"
-        status, errors = end(evaluate, folder, f"data.root={tmp_path}/davis", *TINY, *drawn)
+        status, errors = end(main, folder, f"data.root={tmp_path}/davis", *own, *drawn)
         assert status in (0, 2), errors
         assert "Traceback" not in errors
         if status == 2:
             assert errors.startswith("error: ")
 
-    explore(check, overrides(SHARED + OF_EVALUATE), examples=examples)
+    explore(check, overrides(SHARED + options), examples=examples)
