@@ -17,7 +17,7 @@ from tests.evaluation.test_evaluate import without_times
 from tests.runtime.programs import Program
 from tests.training.tiny import MODEL, clips, stage
 
-KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 8))
+KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 4))
 MOMENTS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP)
 pytestmark = pytest.mark.timeout(7200)  # of many runs of both programs
 
