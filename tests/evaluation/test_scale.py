@@ -23,6 +23,7 @@ from ivos.data.davis import DavisFolder
 from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
 from ivos.evaluation.peers import Peers
 from ivos.runtime.errors import UserError
+from tests.ports import free_port
 
 from .conftest import ROOT, TINY, draw
 from .test_evaluate import without_times
@@ -413,7 +414,8 @@ def test_spawned_processes_are_refused(videos, tmp_path):
 @pytest.mark.slow
 def test_torchrun_makes_one_folder(videos, tmp_path):
     """Without hydra.run.dir: each process would name it after its own clock."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "evaluate.py")]
+    launcher = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    command = [sys.executable, "-m", *launcher, str(ROOT / "evaluate.py")]
     arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=1", "trainer.accelerator=cpu"]
     done = subprocess.run(
         [*command, *arguments, "trainer.devices=2"],

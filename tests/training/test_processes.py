@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from ivos.networks import load
 from ivos.runtime.errors import UserError
 from ivos.training.checks import check_trainer
 from ivos.training.pipeline import at_work_in
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8", "trainer.accelerator=cpu",
@@ -59,12 +59,6 @@ def end(process, timeout=600):
 
 def train(*arguments):
     return start(sys.executable, str(ROOT / "train.py"), *TINY, *arguments)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 CHOICES = {
