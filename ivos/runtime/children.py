@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from ivos.runtime.signals import SIGNALS
+from ivos.runtime.signals import SIGNALS, started_by_lightning
 
 _PARENT = "IVOS_PARENT"  # the process that Lightning starts others from
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -43,7 +43,7 @@ def join_the_program() -> None:
     Until :class:`ivos.evaluation.peers.Peers` watches, which says who was lost.
     """
     first = os.environ.get(_PARENT)
-    if first is not None and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+    if first is not None and started_by_lightning() and int(os.environ.get("LOCAL_RANK", 0)) > 0:
         end_with_parent()
         if str(os.getppid()) != first:
             raise SystemExit(1)

@@ -154,7 +154,7 @@ def _say(number: int) -> None:
 
 def _status(number: int) -> int:
     """0 where Lightning watches, which would kill the first process, and that may be writing."""
-    return 0 if not is_first_process() and _started_by_lightning() else 128 + number
+    return 0 if not is_first_process() and started_by_lightning() else 128 + number
 
 
 def resuming(command: Sequence[str], folder: str, option: str = "hydra.run.dir") -> str:
@@ -168,6 +168,7 @@ def resuming(command: Sequence[str], folder: str, option: str = "hydra.run.dir")
     return shlex.join([*kept, "resume=true", f"{option}={folder}"])
 
 
-def _started_by_lightning() -> bool:
+def started_by_lightning() -> bool:
+    """Whether it is Lightning that starts the other processes of a run, not torchrun or SLURM."""
     others = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
     return not any(name in os.environ for name in others)

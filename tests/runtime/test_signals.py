@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from ivos.runtime import signals
+from ivos.runtime import children, signals
 from tests.evaluation.conftest import draw
 from tests.runtime.programs import Program
 from tests.training.tiny import MODEL, clips, stage
@@ -112,3 +112,11 @@ def test_which_signals_are_handled(monkeypatch):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_process_of_torchrun_has_another_parent(monkeypatch):
+    """What a program before it has left in the environment is not of its run."""
+    for name, value in {"IVOS_PARENT": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
+    children.join_the_program()
+    assert os.environ["IVOS_PARENT"] == str(os.getpid())
