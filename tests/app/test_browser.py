@@ -318,18 +318,18 @@ def test_objects_styles_help_and_play(server, visit, wait):
     page.keyboard.press("h")
     wait(page, "app.state.objects[1].hidden")
     page.keyboard.press("0")
-    assert page.inner_text("#tool") == "Background"
+    wait(page, "document.querySelector('#tool').innerText === 'Background'")
     page.keyboard.press("m")
-    assert page.evaluate("app.style") == "outline"
+    wait(page, "app.style === 'outline'")
     page.keyboard.press("?")
-    assert page.locator("#help-dialog[open]").count() == 1
+    wait(page, "document.querySelector('#help-dialog').open")
     assert page.locator("#keys dt").count() > 15
     page.keyboard.press("Escape")
     wait(page, "!document.querySelector('dialog[open]')")
     page.keyboard.press("Space")
     wait(page, "app.frame === 11 && !app.playing")
     page.click("#theme")
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    wait(page, "document.documentElement.dataset.theme === 'dark'")
     page.on("dialog", lambda dialog: dialog.accept())
     page.locator("#objects li[data-number='2']").hover()
     page.locator("#objects li[data-number='2'] [aria-label='Remove ball']").click()
