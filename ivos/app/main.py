@@ -180,6 +180,7 @@ def _load(cfg: DictConfig) -> Any:
 
     from ivos.networks import load
 
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # strokes do not wait for the network
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = load(cfg.checkpoint)
     try:
