@@ -16,6 +16,7 @@ from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
 from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
 from ivos.video.files import read_mask
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
@@ -180,7 +181,7 @@ def _load(cfg: DictConfig) -> Any:
 
     from ivos.networks import load
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # strokes do not wait for the network
+    torch.set_num_threads(max(1, cores() - 1))  # strokes do not wait for the network
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = load(cfg.checkpoint)
     try:

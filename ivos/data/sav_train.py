@@ -7,7 +7,6 @@ same command goes on where it was cut off.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from ivos.data.sav import FRAMES, MASKS
 from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, write_text
+from ivos.runtime.machine import cores
 from ivos.video.files import DataError, by
 from ivos.video.names import name_fault
 from ivos.video.palette import write_labels
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("videos", type=Path, help="folder with *.mp4 and *_manual.json, at any depth")
     parser.add_argument("output", type=Path, help="gets a folder sav_train")
     parser.add_argument("--kinds", nargs="+", choices=list(_LISTS), default=["manual"], help="of masklets")
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--processes", type=int, default=cores())
     options = parser.parse_args(arguments)
     try:
         return _unpack_all(options.videos, options.output / "sav_train", options.kinds, options.processes)

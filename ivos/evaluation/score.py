@@ -11,7 +11,6 @@ recall and decay are those of davis2017-evaluation; void (255) counts as backgro
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from ivos.metrics import GroundTruth
 from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
+from ivos.runtime.machine import cores
 from ivos.video.files import DataError, by, listing
 from ivos.video.labels import VOID
 
@@ -106,7 +106,7 @@ def score(
     jobs = [_Job(name, predictions / name, truth / name, ends) for name in names]
     there = [job for job in jobs if job.predictions.is_dir()]
     there.sort(key=lambda job: -len(list(job.truth.rglob("*.png"))))  # the longest first
-    workers = min(processes or len(os.sched_getaffinity(0)), len(there))
+    workers = min(processes or cores(), len(there))
     if workers > 1:
         with ProcessPoolExecutor(workers, initializer=be_a_worker) as pool:
             found = list(pool.map(_score_sequence, there))

@@ -5,7 +5,6 @@ import glob
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from rich.progress import track
 
 from ivos.runtime.children import be_a_worker
 from ivos.runtime.files import clear, read_json, write_text
+from ivos.runtime.machine import cores
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def index_file(root: Path, index: Index = True) -> Path:
 
 def _look(files: Sequence[Path], root: Path, cutouts: bool) -> dict[Path, FileInfo]:
     many = len(files) >= _MANY
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores()
     pool: Executor
     if many and workers > 1 and sys.platform == "linux":
         # Forked, as loaders' workers are: spawned ones would import the whole program again.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ivos.runtime.machine
 import ivos.video.index
 from ivos.data.davis import DavisFolder
 from ivos.data.youtube_vos import YouTubeVOS
@@ -96,7 +97,7 @@ def test_an_unusable_index_is_made_anew(youtube_vos, tmp_path, text, looks):
 def test_many_files_are_looked_into_by_processes(davis, monkeypatch):
     whole = DavisFolder(davis, "train", index=False)
     monkeypatch.setattr(ivos.video.index, "_MANY", 1)
-    monkeypatch.setattr(ivos.video.index.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(ivos.runtime.machine.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     made = []
     original = ivos.video.index.ProcessPoolExecutor
     monkeypatch.setattr(

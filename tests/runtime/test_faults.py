@@ -48,9 +48,6 @@ class Evaluating:
         masks = {p.relative_to(folder): p.read_bytes() for p in sorted((folder / "masks").rglob("*.png"))}
         return (*without_times(folder), masks)
 
-    def leftovers(self, folder):
-        return [path for path in folder.rglob("*") if ".tmp" in path.name or path.suffix == ".lock"]
-
 
 class Training:
     """train.py on two stages and the session, with a process that makes mini-sequences."""
@@ -77,8 +74,10 @@ class Training:
             found[f"{name}.J"] = rows[["step", "val/J"]].to_numpy().tolist()
         return found | {"scores": (folder / "session" / "scores.csv").read_text()}
 
-    def leftovers(self, folder):
-        return [path for path in folder.rglob("*") if ".tmp" in path.name or path.suffix == ".lock"]
+
+def leftovers(folder):
+    """What somebody was writing."""
+    return [path for path in folder.rglob("*") if ".tmp" in path.name or path.suffix == ".lock"]
 
 
 @pytest.fixture(params=[Evaluating, Training], ids=["evaluate", "train"])
@@ -121,7 +120,7 @@ def test_killed_at_random_moments_it_finds_the_same(work, tmp_path, elsewhere):
             assert status == (-number if number == signal.SIGKILL else 128 + number), said
             assert "Traceback" not in said, said
         assert work.result(folder) == undisturbed
-        assert not work.leftovers(folder)
+        assert not leftovers(folder)
     print(f"{work.name}: {kills} kills in {runs} runs, {duration:.0f} s undisturbed: {statuses}")
 
 
@@ -164,4 +163,4 @@ def test_a_full_disk_is_a_line_and_the_run_goes_on(work, tmp_path):
             assert f"{folder}{file}" in line, line
             assert "cannot be written (" in line, line
     assert finish(work, tmp_path, folder, "resume=true") == undisturbed
-    assert not work.leftovers(folder)
+    assert not leftovers(folder)

@@ -1,6 +1,5 @@
 """Batches of mini-sequences by number."""
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 from ivos.data.batches import Batch, MiniSequence, collate
 from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import cores
 
 
 class NumberedLoader(DataLoader[MiniSequence]):
@@ -100,6 +100,5 @@ def workers_for(on_gpu: bool, processes: int) -> int:
     Beside a GPU they get all cores but one for each training process, up to 16 each; on a CPU, where training
     itself needs the cores, a quarter of them. There is always one.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // max(processes, 1)
+    share = cores() // max(processes, 1)
     return max(1, min(16, share - 1) if on_gpu else share // 4)
