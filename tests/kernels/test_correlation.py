@@ -15,6 +15,7 @@ from torch.library import opcheck
 
 from ivos import kernels
 from ivos.kernels import cpu, cuda, naive, ops
+from tests.training import two
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
 # B, C, h, w, radius, dilation
@@ -511,52 +512,11 @@ def test_mixed_types_under_autocast_that_casting_cannot_mend():
         kernels.correlation(target, other.double())
 
 
-DDP = """
-import sys
-import torch
-from ivos import kernels
-
-rank, store = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.project = torch.nn.Conv2d(3, 4, 1)
-
-    def forward(self, target, other, mask):
-        return kernels.local_transfer(self.project(target), self.project(other), mask)
-
-
-torch.manual_seed(0)
-model = Model()
-batches = [[torch.randn(1, n, 9, 10) for n in (3, 3, 2)] for _ in range(2)]
-for batch in batches:
-    model(*batch).sin().sum().backward()
-expected = [p.grad / 2 for p in model.parameters()]
-model.zero_grad()
-parallel = torch.nn.parallel.DistributedDataParallel(model)
-parallel(*batches[rank]).sin().sum().backward()
-for p, grad in zip(model.parameters(), expected):
-    torch.testing.assert_close(p.grad, grad)
-torch.distributed.destroy_process_group()
-print("the gradients agree")
-"""
-
-
-def test_distributed(tmp_path):
+def test_distributed():
     """Two processes of half the batch each get the gradients of the whole."""
-    root = str(Path(kernels.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DDP]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    store = str(tmp_path / "store")
-    workers = [subprocess.Popen([*command, str(rank), store], env=environment, **pipes) for rank in range(2)]
-    for worker in workers:
-        out, messages = worker.communicate(timeout=120)
-        assert worker.returncode == 0, messages
-        assert "the gradients agree" in out
+    for got, expected in two.run_two(two.local_transfer_gradients):
+        for one, other in zip(got, expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_needs_torch_alone():

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from ivos import kernels
 from ivos.data.davis import DavisFolder
 from ivos.data.training import MiniSequences, TrainingData
 from ivos.networks import ATNet
@@ -65,6 +66,30 @@ def _rank(rank, port, results, function, arguments):
         results.put((rank, pickle.dumps(function(rank, *arguments)), None))
     except BaseException:
         results.put((rank, None, traceback.format_exc()))
+
+
+class _LocalTransfer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Conv2d(3, 4, 1)
+
+    def forward(self, target, other, mask):
+        return kernels.local_transfer(self.project(target), self.project(other), mask)
+
+
+def local_transfer_gradients(rank):
+    """Gradients of a projection by two processes of a batch each, and by one of both batches."""
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = _LocalTransfer()
+    batches = [[torch.randn(1, n, 9, 10) for n in (3, 3, 2)] for _ in range(2)]
+    for batch in batches:
+        model(*batch).sin().sum().backward()
+    expected = [p.grad / 2 for p in model.parameters()]
+    model.zero_grad()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    parallel(*batches[rank]).sin().sum().backward()
+    return [p.grad for p in model.parameters()], expected
 
 
 class Watch(pl.Callback):
