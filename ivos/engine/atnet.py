@@ -3,7 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, cast, get_args
 
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ivos.engine.arithmetic import tf32
 from ivos.engine.fast import fast_copy, has_nnpack
+from ivos.engine.flow import Floats, OpticalFlow
+from ivos.engine.masks import centred, off_centre
 from ivos.engine.padding import Padding
 from ivos.engine.plan import Plan, plan_round
 from ivos.engine.state import Annotation, RoundRecord, VideoState
@@ -37,6 +39,8 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotun
 MAX_OBJECTS = 254
 # The frames themselves stay on the device where they take a quarter of the grant or less.
 _SHARE_OF_FRAMES = 4
+# What T-Net counts beside what the optical flow carries from three frames, each of which counts up to one.
+_OWN = 0.15
 
 
 @dataclass
@@ -47,6 +51,7 @@ class _Walk:
     probability: Tensor  # of the source [N, 1, H, W]
     targets: deque[int]
     steps: int
+    carried: dict[int, Floats] = field(default_factory=dict)  # for the flow: where it began, the latest two
 
 
 class ATNetSegmenter:
@@ -71,6 +76,8 @@ class ATNetSegmenter:
         host_memory_gib: what may be kept in CPU memory behind a GPU; None: half of what is free, but nothing
             where computing features again, measured once a video, takes less than fetching them.
         undo_gib: what may be kept in CPU memory for :meth:`undo`, which otherwise runs rounds again.
+        flow: let optical flow carry the masks, too, at each step, and T-Net decide where it cannot be
+            trusted; ``trained``: if the weights' file says so. Not in the paper; computed on the CPU.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class ATNetSegmenter:
         memory_gib: float | None = None,
         host_memory_gib: float | None = None,
         undo_gib: float = 0,
+        flow: bool | Literal["trained"] = False,
     ) -> None:
         if precision not in get_args(Precision):
             raise UserError(f"segmenter.precision: {precision!r} is none of {', '.join(get_args(Precision))}")
@@ -95,6 +103,8 @@ class ATNetSegmenter:
             raise UserError(f"segmenter.lookahead: at least 1 frame, got {lookahead}")
         if not undo_gib >= 0:
             raise UserError(f"segmenter.undo_gib: at least 0 GiB, got {undo_gib}")
+        if not isinstance(flow, bool) and flow != "trained":
+            raise UserError(f"segmenter.flow: true, false or trained, got {flow!r}")
         self.network = network.eval()
         self.precision = precision
         self.tf32 = tf32
@@ -106,6 +116,7 @@ class ATNetSegmenter:
         self.memory_gib = memory_gib
         self.host_memory_gib = host_memory_gib
         self.undo_gib = undo_gib
+        self.flow = bool(network.flow) if flow == "trained" else flow
         self._pool = HostPool()
         self._video: VideoState | None = None
         self._open: Generator[int, None, None] | None = None  # the round that runs
@@ -150,6 +161,7 @@ class ATNetSegmenter:
         self._end_round()
         if self._video is not None and self._video.features is not None:
             self._video.features.clear()
+        before = self._video.flow if self._video else None
         self._video = None  # its memory counts as free for the next
         if self._device.type == "cpu":
             recycle_memory()
@@ -179,6 +191,7 @@ class ATNetSegmenter:
             host_room=host_room,
             undo_room=int(self.undo_gib * GIB),
             host_pays=None if self.host_memory_gib is None else True,
+            flow=OpticalFlow(list(frames), before=before) if self.flow else None,
         )
         if self._device.type != "cpu" and frames.nbytes <= self._video.room_for_stores() // _SHARE_OF_FRAMES:
             self._video.video = torch.empty(frames.shape, dtype=torch.uint8, device=self._device)
@@ -381,9 +394,35 @@ class ATNetSegmenter:
             local = tnet.local(target, _joined([features[frame] for frame in sources]), mask)
             logits = tnet.decode(target, moved, local)
         found = list(zip(targets, logits.float().sigmoid().chunk(len(walks)), strict=True))
+        if self.flow:
+            found = [
+                (frame, self._along(walk, frame, new))
+                for walk, (frame, new) in zip(walks, found, strict=True)
+            ]
         for walk, (frame, new) in zip(walks, found, strict=True):
             walk.source, walk.probability, walk.steps = frame, new, walk.steps - 1
         return found
+
+    def _along(self, walk: _Walk, target: int, new: Tensor) -> Tensor:
+        """T-Net's probabilities [N, 1, H, W] of a target together with those that the flow carries there.
+
+        It carries the labels of the annotated frame and what was made of the latest two frames.
+        """
+        video = self._started()
+        assert video.flow is not None
+        if not walk.carried:
+            labels = video.labels(walk.probability[:, 0]).cpu().numpy()
+            walk.carried[walk.source] = (labels[..., None] == np.arange(1, len(new) + 1)).astype(np.float32)
+        total, weights = video.flow.carry(target, walk.carried)
+        own = centred(video.padding.crop(new[:, 0])).permute(1, 2, 0).float().cpu().numpy()
+        mean = (total + _OWN * own) / (weights + _OWN)[..., None]
+        layers = video.flow.refine(target, np.asarray(mean, np.float32))
+        first, *later = walk.carried
+        walk.carried = {frame: walk.carried[frame] for frame in (first, *later[-1:])} | {target: layers}
+        taken = off_centre(torch.from_numpy(layers).permute(2, 0, 1).to(new))
+        fused = new.clone()
+        video.padding.crop(fused)[:, 0] = taken
+        return fused
 
     def _ahead(self, walk: _Walk) -> list[int]:
         """Frames after the next target whose features are computed with its own."""

@@ -18,3 +18,16 @@ def to_labels(probabilities: Tensor) -> Tensor:
     """
     best, label = probabilities.max(dim=0)
     return torch.where(best > THRESHOLD, label + 1, 0).to(torch.uint8)
+
+
+def centred(probabilities: Tensor) -> Tensor:
+    """Probabilities as they would be if :data:`THRESHOLD` were a half; :func:`off_centre` is the way back."""
+    return probabilities / (probabilities + _ODDS * (1 - probabilities))
+
+
+def off_centre(probabilities: Tensor) -> Tensor:
+    """Probabilities whose threshold is a half as ones whose threshold is :data:`THRESHOLD`."""
+    return _ODDS * probabilities / (_ODDS * probabilities + 1 - probabilities)
+
+
+_ODDS = THRESHOLD / (1 - THRESHOLD)

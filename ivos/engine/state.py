@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ivos.engine.flow import OpticalFlow
 from ivos.engine.masks import THRESHOLD, to_labels
 from ivos.engine.padding import Padding
 from ivos.engine.store import TensorStore
@@ -67,6 +68,7 @@ class VideoState:
     grant: int  # bytes for probabilities and stores on the device
     host_room: int  # bytes for features in CPU memory behind a GPU
     undo_room: int  # bytes left for what undo goes back to
+    flow: OpticalFlow | None = None  # where it carries masks, too
     video: Tensor | None = None  # the frames on the device [T, h, w, 3], where there is room behind a CPU
     host_pays: bool | None = None  # whether fetching features beats computing them again; None: unknown
     features: TensorStore | None = None  # FrameFeatures by frame; made with the first of them

@@ -36,6 +36,8 @@ class ATNet(nn.Module):
         use_local: see :class:`TNet`.
         short_side: of the frames that the weights are trained for, in pixels; None: not known. It goes into
             the files, and says to ``segmenter.short_side=trained`` at what size the networks see a video.
+        flow: whether these weights do better where optical flow carries masks, too; None: not known. It goes
+            into the files like ``short_side``, for ``segmenter.flow=trained``.
     """
 
     def __init__(
@@ -47,10 +49,11 @@ class ATNet(nn.Module):
         use_global: bool = True,
         use_local: bool = True,
         short_side: int | None = None,
+        flow: bool | None = None,
     ) -> None:
         super().__init__()
         check_size(width, depths, decoder_width)
-        check_kind(normalize, use_global, use_local, short_side)
+        check_kind(normalize, use_global, use_local, short_side, flow)
         self.config: dict[str, Any] = {
             "width": width,
             "depths": list(depths),
@@ -59,7 +62,7 @@ class ATNet(nn.Module):
             "use_global": use_global,
             "use_local": use_local,
         }
-        self.short_side = short_side
+        self.short_side, self.flow = short_side, flow
         self.anet = ANet(width, depths, decoder_width)
         self.tnet = TNet(width, depths, decoder_width, normalize, use_global, use_local)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
@@ -91,6 +94,11 @@ class ATNet(nn.Module):
         """The state dict under the names of the authors' checkpoint."""
         return to_released_names(self.state_dict())
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a file says of the network besides its weights."""
+        return {"network": self.config, "short_side": self.short_side, "flow": self.flow}
+
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the weights with what is needed to build the network again (:func:`load` reads it).
 
@@ -102,7 +110,7 @@ class ATNet(nn.Module):
         state = self.state_dict()
         if half:
             state |= {key: value.detach().half() for key, value in self.named_parameters()}
-        about = {"format": FORMAT, "network": self.config, "short_side": self.short_side}
+        about = {"format": FORMAT, **self.about}
         torch.save({"ivos": about, "state_dict": state}, path)
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
@@ -142,7 +150,8 @@ def load(path_or_name: str | Path) -> ATNet:
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise TypeError("its state_dict is none")
         with torch.device("meta"):
-            network = ATNet(**config, short_side=content["ivos"].get("short_side"))
+            kept = {key: content["ivos"].get(key) for key in ("short_side", "flow")}
+            network = ATNet(**config, **kept)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: written by ivos, but incomplete or by another version ({_short(error)})"
@@ -176,7 +185,9 @@ def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:
         raise UserError(f"model: its depths are {list(depths)}, more than 256 in all")
 
 
-def check_kind(normalize: str, use_global: bool, use_local: bool, short_side: int | None) -> None:
+def check_kind(
+    normalize: str, use_global: bool, use_local: bool, short_side: int | None, flow: bool | None
+) -> None:
     """See that a network's other properties are some.
 
     Raises:
@@ -188,6 +199,8 @@ def check_kind(normalize: str, use_global: bool, use_local: bool, short_side: in
         raise UserError(f"model.use_global, use_local: true or false, got {use_global!r}, {use_local!r}")
     if short_side is not None and not (type(short_side) is int and 32 <= short_side <= 2**16):
         raise UserError(f"model.short_side: a whole number from 32, or null, got {short_side!r}")
+    if not isinstance(flow, bool | None):
+        raise UserError(f"model.flow: true, false or null, got {flow!r}")
 
 
 def _untrained() -> ATNet:

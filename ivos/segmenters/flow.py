@@ -1,6 +1,5 @@
 """A segmenter without weights: GrabCut from the strokes, optical flow from frame to frame. OpenCV alone."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -9,15 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.engine.flow import Floats, Image, OpticalFlow, Quality, as_layers
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
 from ivos.segmenters.baselines import copy_nearest
 
-Image = NDArray[np.uint8]  # RGB [h, w, 3]
 Labels = NDArray[np.uint8]  # [h, w]
-Floats = NDArray[np.float32]
 
-_FLOWS_KEPT = 2000  # of 0.8 MB at 432x240
 _REACH, _CORRECTS, _MARGIN = 1 / 5, 1 / 12, 1.6  # of a point, see cut_out
 
 
@@ -27,13 +24,11 @@ class _State:
 
     full_size: tuple[int, int]  # (height, width) of the frames as they came
     images: list[Image]
-    colours: list[Floats]  # [h, w, 3] CIE Lab
-    grey: list[NDArray[np.uint8]]
+    flow: OpticalFlow
     num_objects: int
     probabilities: NDArray[np.float16]  # [T, h, w, N]
     strokes: dict[int, list[Stroke]] = field(default_factory=dict)
     passes: dict[tuple[int, int], dict[int, Floats]] = field(default_factory=dict)  # see _interval
-    flows: OrderedDict[tuple[int, int], Floats] = field(default_factory=OrderedDict)
 
 
 class CopySegmenter:
@@ -92,7 +87,7 @@ class FlowSegmenter:
     def __init__(
         self,
         short_side: int | None = 240,
-        flow: str = "fine",
+        flow: Quality = "fine",
         colour_scale: float = 6.0,
         flow_scale: float = 2.0,
         band: int = 4,
@@ -113,12 +108,6 @@ class FlowSegmenter:
         self.short_side, self.flow = short_side, flow
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
         self.band, self.softness = band, softness
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        if flow == "fine":
-            self._dis.setFinestScale(0)
-            self._dis.setPatchStride(3)
-            self._dis.setGradientDescentIterations(25)
-            self._dis.setVariationalRefinementIterations(5)
 
     def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
@@ -127,16 +116,22 @@ class FlowSegmenter:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         images = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) if scale < 1 else f for f in frames]
         before: _State | None = getattr(self, "_video", None)
+        small = [np.asarray(image, np.uint8) for image in images]
         self._video = _State(
             full_size=(height, width),
-            images=[np.asarray(image, np.uint8) for image in images],
-            colours=[_lab(image) for image in images],
-            grey=[np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images],
+            images=small,
+            flow=OpticalFlow(
+                small,
+                self.flow,
+                self.colour_scale,
+                self.flow_scale,
+                self.band,
+                self.softness,
+                None if before is None else before.flow,  # of the same video, as object by object
+            ),
             num_objects=num_objects,
             probabilities=np.zeros((len(frames), size[1], size[0], num_objects), np.float16),
         )
-        if before is not None and _same(before.grey, self._video.grey):  # as object by object
-            self._video.flows = before.flows
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
         """Cut out the frame, propagate; see :meth:`ivos.engine.Segmenter.interact`."""
@@ -161,7 +156,7 @@ class FlowSegmenter:
 
     def _at_full_size(self, probabilities: NDArray[np.generic]) -> Labels:
         height, width = self._video.full_size
-        return _most_probable(_layers(cv2.resize(np.asarray(probabilities, np.float32), (width, height))))
+        return _most_probable(as_layers(cv2.resize(np.asarray(probabilities, np.float32), (width, height))))
 
     def _propagate(self, frame: int) -> None:
         """Do the intervals beside a newly annotated frame again; those further away stay as they are."""
@@ -189,46 +184,10 @@ class FlowSegmenter:
         done = {source: np.asarray(video.probabilities[source], np.float32)}
         order = [source]
         for t in targets:
-            done[t] = self._refine(t, self._carry(t, {r: done[r] for r in {source, *order[-2:]}}))
+            total, weights = video.flow.carry(t, {r: done[r] for r in {source, *order[-2:]}})
+            done[t] = video.flow.refine(t, np.asarray(total / weights[..., None], np.float32))
             order.append(t)
         return done
-
-    def _carry(self, target: int, references: dict[int, Floats]) -> Floats:
-        """The mean of the references along the flow, weighted by how far it can be trusted."""
-        video = self._video
-        total: Floats = np.zeros_like(next(iter(references.values())))
-        weights: Floats = np.full(total.shape[:2], 1e-9, np.float32)
-        for reference, probabilities in references.items():
-            there, back = self._flow(target, reference), self._flow(reference, target)
-            mismatch = np.linalg.norm(there + _warp(back, there), axis=2)
-            colour = np.abs(_warp(video.colours[reference], there) - video.colours[target]).sum(axis=2)
-            doubt = cv2.blur(colour / self.colour_scale + mismatch / self.flow_scale, (7, 7))
-            weight = np.exp(-doubt) + 1e-6 / abs(target - reference)
-            total += weight[..., None] * _layers(_warp(probabilities, there))
-            weights += weight
-        return np.asarray(total / weights[..., None], np.float32)
-
-    def _flow(self, start: int, end: int) -> Floats:
-        """Where each pixel of one frame is on another: [h, w, 2] (x, y), in pixels."""
-        flows = self._video.flows
-        if (start, end) not in flows:
-            nothing = np.zeros((*self._video.grey[0].shape, 2), np.float32)
-            grey = self._video.grey
-            flows[start, end] = np.asarray(self._dis.calc(grey[start], grey[end], nothing), np.float32)
-            if len(flows) > _FLOWS_KEPT:
-                flows.popitem(last=False)
-        flows.move_to_end((start, end))
-        return flows[start, end]
-
-    def _refine(self, target: int, probabilities: Floats) -> Floats:
-        """Draw the outlines to the edges of the image, in a band along them."""
-        if not self.band:
-            return probabilities
-        guide = _Guide(np.asarray(self._video.colours[target] / 100, np.float32), self.band, self.softness)
-        refined = np.empty_like(probabilities)
-        for index in range(probabilities.shape[2]):
-            refined[..., index] = guide.filter(probabilities[..., index])
-        return refined.clip(0, 1)
 
 
 def cut_out(
@@ -336,10 +295,6 @@ def _grown(mask: NDArray[np.bool_], share: float) -> tuple[slice, slice]:
     return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
-def _same(one: list[NDArray[np.uint8]], other: list[NDArray[np.uint8]]) -> bool:
-    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
 def _most_probable(probabilities: NDArray[np.floating]) -> Labels:
     """Give each pixel [..., N] to its most probable object, if that is more probable than not."""
     best = probabilities.argmax(axis=-1)
@@ -348,55 +303,3 @@ def _most_probable(probabilities: NDArray[np.floating]) -> Labels:
 
 def _one_hot(labels: Labels, num_objects: int) -> NDArray[np.bool_]:
     return np.asarray(labels[..., None] == np.arange(1, num_objects + 1))
-
-
-def _lab(image: Image) -> Floats:
-    return np.asarray(cv2.cvtColor(np.asarray(image / 255, np.float32), cv2.COLOR_RGB2LAB), np.float32)
-
-
-def _layers(image: NDArray[np.generic]) -> Floats:
-    """[h, w] as [h, w, 1]: OpenCV drops a last axis of one."""
-    return np.asarray(image if image.ndim == 3 else image[..., None], np.float32)
-
-
-def _warp(image: Floats, flow: Floats) -> Floats:
-    """What is at the flow's end, [h, w, ...]."""
-    height, width = flow.shape[:2]
-    columns = np.asarray(flow[..., 0] + np.arange(width), np.float32)
-    rows = np.asarray(flow[..., 1] + np.arange(height)[:, None], np.float32)
-    layers = _layers(image)
-    four = [layers[..., i : i + 4] for i in range(0, layers.shape[2], 4)]  # OpenCV takes four at a time
-    parts = [
-        _layers(cv2.remap(part, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-        for part in four
-    ]
-    warped = np.concatenate(parts, axis=2)
-    return warped if image.ndim == 3 else np.asarray(warped[..., 0])
-
-
-class _Guide:
-    """He's guided filter with a colour image as its guide: near each pixel the output is linear in it."""
-
-    def __init__(self, guide: Floats, radius: int, softness: float) -> None:
-        self.guide, self.side = guide, 2 * radius + 1
-        self.mean = self._box(guide)
-        pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-        products = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[:3]], -1))
-        rest = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[3:]], -1))
-        covariance = np.empty((*guide.shape, 3), np.float32)
-        for (i, j), product in zip(
-            pairs, np.moveaxis(np.concatenate([products, rest], -1), -1, 0), strict=True
-        ):
-            covariance[..., i, j] = covariance[..., j, i] = product - self.mean[..., i] * self.mean[..., j]
-        self.inverse = np.linalg.inv(covariance + softness * np.eye(3, dtype=np.float32))
-
-    def _box(self, image: Floats) -> Floats:
-        return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
-
-    def filter(self, target: Floats) -> Floats:
-        """The target [h, w], drawn to the guide's edges."""
-        mean = self._box(target)
-        covariance = self._box(self.guide * target[..., None]) - self.mean * mean[..., None]
-        slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)
-        offset = mean - (slope * self.mean).sum(axis=-1)
-        return np.asarray((self._box(slope) * self.guide).sum(axis=-1) + self._box(offset), np.float32)

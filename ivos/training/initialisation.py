@@ -110,7 +110,8 @@ def plain(value: Any) -> Any:
 def start_from(network: ATNet, path: str | Path) -> None:
     """Copy the weights of a checkpoint into a network of the same width, depth and kind of softmax.
 
-    The size of the frames that they were trained for comes with them, unless the network has one of its own.
+    What their file says besides, the size of the frames and whether flow is to help, comes with them, unless
+    the network has its own.
 
     Raises:
         UserError: the checkpoint is of another network; the message names both.
@@ -123,3 +124,5 @@ def start_from(network: ATNet, path: str | Path) -> None:
     network.load_state_dict(source.state_dict())
     if network.short_side is None:
         network.short_side = source.short_side
+    if network.flow is None:
+        network.flow = source.flow

@@ -19,6 +19,8 @@ OPTIONS = [
     {"winograd": False, "undo_gib": 1},
     {"winograd": False, "undo_gib": 0.0003},  # keeps what one round changes, not two
     {"winograd": False, "together": True, "lookahead": 2},
+    {"winograd": False, "flow": True},
+    {"winograd": False, "flow": True, "together": True, "undo_gib": 1},
     {"winograd": False, "memory_gib": 0.001},  # nearly nothing is kept from step to step
 ]
 

@@ -50,6 +50,7 @@ SPOILT = {
     "no depths": (size(depths=3), "its sizes are"),
     "list for a size": (lambda content: content["ivos"].update(short_side=[1]), "model.short_side"),
     "size of zero": (lambda content: content["ivos"].update(short_side=0), "model.short_side"),
+    "number for a switch": (lambda content: content["ivos"].update(flow=1), "model.flow"),
     "key of an int": (lambda content: content.update({3: 4}), "not a checkpoint's dictionary"),
     "no network": (lambda content: content["ivos"].update(network=None), "incomplete"),
 }

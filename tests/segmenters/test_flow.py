@@ -107,12 +107,12 @@ def test_flows_of_a_video_serve_its_next_object(clip):
     segmenter.start(clip.frames, 1)
     segmenter.interact(0, [stroke(0)])
     segmenter.start(clip.frames.copy(), 1)
-    kept = dict(segmenter._video.flows)
+    kept = dict(segmenter._video.flow._flows)
     assert kept
     fresh.start(clip.frames, 1)
     assert np.array_equal(segmenter.interact(7, [stroke(7)]), fresh.interact(7, [stroke(7)]))
     segmenter.start(clip.frames[::-1].copy(), 1)
-    assert not segmenter._video.flows
+    assert not segmenter._video.flow._flows
 
 
 def test_repeatable(clip):

@@ -77,7 +77,7 @@ def lively_network():
     return lively()
 
 
-@pytest.fixture(params=[{}, {"undo_gib": 1}], ids=str)
+@pytest.fixture(params=[{}, {"undo_gib": 1}, {"flow": True}], ids=str)
 def pair(request, lively_network):
     """A scaled segmenter, and the engine on frames that were resized for it."""
     video = np.random.default_rng(0).integers(0, 256, (7, *SMALL, 3), np.uint8).repeat(2, 1).repeat(2, 2)

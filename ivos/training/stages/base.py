@@ -221,8 +221,7 @@ class Stage(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`ivos.networks.load` needs, so that any checkpoint can be evaluated as it is."""
         self.finite.look(self)
-        about = {"network": self.network.config, "short_side": self.network.short_side}
-        checkpoint["ivos"] = {**about, "processes": self.trainer.world_size}
+        checkpoint["ivos"] = {**self.network.about, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Samples are numbered by process.

@@ -1,0 +1,173 @@
+"""Optical flow between any two frames of a video, and what it carries along. OpenCV alone."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.runtime.errors import UserError
+
+Image = NDArray[np.uint8]  # RGB [h, w, 3]
+Floats = NDArray[np.float32]
+Quality = Literal["fine", "fast"]
+
+_KEPT = 1 << 30  # bytes of flows: 1300 of 432x240
+# Pixels of the shorter side, below which OpenCV refuses frames, or crashes.
+_SMALLEST = {"fine": 12, "fast": 32}
+
+
+class OpticalFlow:
+    """DIS optical flow (Kroeger et al., 2016) on a video, computed where it is asked for and kept.
+
+    Args:
+        images: the frames, uint8 RGB [h, w, 3].
+        quality: ``fine`` (to single pixels) or ``fast`` (DIS' preset).
+        colour_scale: mean difference of colour (Lab) at which a reference's weight has fallen to 1/e.
+        flow_scale: the same for the flow there and back, in pixels.
+        band: half the width of the band in which :meth:`refine` redraws outlines, in pixels; 0 for none.
+        softness: of the guided filter there, as a variance of colours in [0, 1].
+        before: another video's, whose flows are taken over if its frames are these.
+
+    Raises:
+        UserError: the frames are too small for it.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        quality: Quality = "fine",
+        colour_scale: float = 6.0,
+        flow_scale: float = 2.0,
+        band: int = 4,
+        softness: float = 1e-3,
+        before: "OpticalFlow | None" = None,
+    ) -> None:
+        if min(images[0].shape[:2]) < _SMALLEST[quality]:
+            raise UserError(
+                f"segmenter.flow: {quality} optical flow needs {_SMALLEST[quality]} pixels or more on either "
+                f"side of a frame, these have {images[0].shape[1]}x{images[0].shape[0]}"
+            )
+        self.images = images
+        self.grey = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images]
+        self.colour_scale, self.flow_scale = colour_scale, flow_scale
+        self.band, self.softness = band, softness
+        self._flows: OrderedDict[tuple[int, int], Floats] = OrderedDict()
+        if before is not None and _same(before.grey, self.grey):
+            self._flows = before._flows
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        if quality == "fine":
+            self._dis.setFinestScale(0)
+            self._dis.setPatchStride(3)
+            self._dis.setGradientDescentIterations(25)
+            self._dis.setVariationalRefinementIterations(5)
+
+    def carry(self, target: int, references: Mapping[int, Floats]) -> tuple[Floats, Floats]:
+        """What the references' layers are in the target, and how far that can be trusted.
+
+        Each pixel takes what it is in each reference along the flow, weighted by how alike the colours are at
+        the flow's two ends and how well the flow back agrees.
+
+        Args:
+            target: a frame.
+            references: frames with what is to be carried, [h, w, N].
+
+        Returns:
+            the weighted sum [h, w, N], and the sum of the weights [h, w], each of which is at most about 1.
+        """
+        total: Floats = np.zeros_like(next(iter(references.values())))
+        weights: Floats = np.full(total.shape[:2], 1e-9, np.float32)
+        colours = _lab(self.images[target])
+        for reference, layers in references.items():
+            there, back = self.between(target, reference), self.between(reference, target)
+            mismatch = np.linalg.norm(there + warp(back, there), axis=2)
+            colour = np.abs(warp(_lab(self.images[reference]), there) - colours).sum(axis=2)
+            doubt = cv2.blur(colour / self.colour_scale + mismatch / self.flow_scale, (7, 7))
+            weight = np.exp(-doubt) + 1e-6 / abs(target - reference)
+            total += weight[..., None] * as_layers(warp(layers, there))
+            weights += weight
+        return total, weights
+
+    def between(self, start: int, end: int) -> Floats:
+        """Where each pixel of one frame is on another: [h, w, 2] (x, y), in pixels."""
+        flows = self._flows
+        if (start, end) not in flows:
+            nothing = np.zeros((*self.grey[0].shape, 2), np.float32)
+            flows[start, end] = np.asarray(
+                self._dis.calc(self.grey[start], self.grey[end], nothing), np.float32
+            )
+            while len(flows) > 4 and len(flows) * nothing.nbytes > _KEPT:
+                flows.popitem(last=False)
+        flows.move_to_end((start, end))
+        return flows[start, end]
+
+    def refine(self, target: int, layers: Floats) -> Floats:
+        """Draw the outlines of layers [h, w, N] in [0, 1] to the edges of the image, in a band along them.
+
+        By a guided filter (He et al., 2010).
+        """
+        if not self.band:
+            return layers
+        guide = _Guide(np.asarray(_lab(self.images[target]) / 100, np.float32), self.band, self.softness)
+        refined = np.empty_like(layers)
+        for index in range(layers.shape[2]):
+            refined[..., index] = guide.filter(layers[..., index])
+        return refined.clip(0, 1)
+
+
+def _same(one: list[Image], other: list[Image]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _lab(image: Image) -> Floats:
+    return np.asarray(cv2.cvtColor(np.asarray(image / 255, np.float32), cv2.COLOR_RGB2LAB), np.float32)
+
+
+def as_layers(image: NDArray[np.generic]) -> Floats:
+    """[h, w] as [h, w, 1]: OpenCV drops a last axis of one."""
+    return np.asarray(image if image.ndim == 3 else image[..., None], np.float32)
+
+
+def warp(image: Floats, flow: Floats) -> Floats:
+    """What is at the flow's end, [h, w, ...]."""
+    height, width = flow.shape[:2]
+    columns = np.asarray(flow[..., 0] + np.arange(width), np.float32)
+    rows = np.asarray(flow[..., 1] + np.arange(height)[:, None], np.float32)
+    layers = as_layers(image)
+    four = [layers[..., i : i + 4] for i in range(0, layers.shape[2], 4)]  # OpenCV takes four at a time
+    parts = [
+        as_layers(cv2.remap(part, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        for part in four
+    ]
+    warped = np.concatenate(parts, axis=2)
+    return warped if image.ndim == 3 else np.asarray(warped[..., 0])
+
+
+class _Guide:
+    """He's guided filter with a colour image as its guide: near each pixel the output is linear in it."""
+
+    def __init__(self, guide: Floats, radius: int, softness: float) -> None:
+        self.guide, self.side = guide, 2 * radius + 1
+        self.mean = self._box(guide)
+        pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+        products = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[:3]], -1))
+        rest = self._box(np.stack([guide[..., i] * guide[..., j] for i, j in pairs[3:]], -1))
+        covariance = np.empty((*guide.shape, 3), np.float32)
+        for (i, j), product in zip(
+            pairs, np.moveaxis(np.concatenate([products, rest], -1), -1, 0), strict=True
+        ):
+            covariance[..., i, j] = covariance[..., j, i] = product - self.mean[..., i] * self.mean[..., j]
+        self.inverse = np.linalg.inv(covariance + softness * np.eye(3, dtype=np.float32))
+
+    def _box(self, image: Floats) -> Floats:
+        return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
+
+    def filter(self, target: Floats) -> Floats:
+        """The target [h, w], drawn to the guide's edges."""
+        mean = self._box(target)
+        covariance = self._box(self.guide * target[..., None]) - self.mean * mean[..., None]
+        slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)
+        offset = mean - (slope * self.mean).sum(axis=-1)
+        return np.asarray((self._box(slope) * self.guide).sum(axis=-1) + self._box(offset), np.float32)
