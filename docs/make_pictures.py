@@ -1,11 +1,14 @@
-"""The README's pictures of the page: a session on a synthetic clip with the shipped network, as it comes out.
+"""The README's pictures: what the shipped network does on synthetic clips, as it comes out.
 
-``uv run docs/make_pictures.py`` writes ``docs/pictures/annotate.jpg`` and ``annotate.webp`` again. Needs
-Chromium and Playwright. Strokes lie where the clip's true masks are widest, as a user would see it.
+``uv run docs/make_pictures.py`` writes ``session.jpg``, of an evaluation, and ``annotate.jpg`` and
+``annotate.webp``, of a session in the page, to ``docs/pictures`` again. The latter need Chromium and
+Playwright; their strokes lie where the clip's true masks are widest, as a user would see it.
 """
 
 import io
 import itertools
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 
 from ivos.app.browser import chromium, serving, wait
@@ -28,8 +31,10 @@ SPEC = SyntheticSpec(
     occluders=0, camouflage=0, jpeg_quality=90,
 )  # fmt: skip
 CLIP = 2
+WHITE = (3, 3), (3, 3), (0, 0)
 WINDOW = {"width": 1240, "height": 760}
 SHRUNK = (868, 532)
+SESSION, SHOWN = "val-0003", (1, 2, 4)  # a clip of evaluate.py's, and rounds of it
 
 
 class Film:
@@ -55,9 +60,10 @@ class Film:
 
 
 def main() -> None:
-    """Draw the clip, serve it, record."""
+    """Evaluate, lay out; draw the clip, serve it, record."""
     frames, truth = render_clip(SPEC, CLIP)
     with tempfile.TemporaryDirectory() as folder:
+        lay_out(Path(folder) / "run")
         clip = Path(folder) / "clip"
         clip.mkdir()
         for t, frame in enumerate(frames):
@@ -65,8 +71,23 @@ def main() -> None:
         workspace = f"{folder}/workspaces"
         with serving(ROOT / "annotate.py", video=clip, objects=2, workspace=workspace) as address:
             record(address, truth)
-    for path in (PICTURES / "annotate.jpg", PICTURES / "annotate.webp"):
+    for path in (PICTURES / "session.jpg", PICTURES / "annotate.jpg", PICTURES / "annotate.webp"):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def lay_out(run: Path) -> None:
+    """Frames of a session, from its first to its last, a round a row."""
+    options = [f"hydra.run.dir={run}", f"session.max_interactions={max(SHOWN)}", "save_overlays=true"]
+    subprocess.run([sys.executable, str(ROOT / "evaluate.py"), *options], check=True)
+    rows = []
+    for number in SHOWN:
+        frames = sorted((run / "overlays" / SESSION / "001" / f"{number:02d}").glob("*.jpg"))
+        chosen = [frames[round(place)] for place in np.linspace(0, len(frames) - 1, 5)]
+        row = np.hstack([np.pad(np.asarray(Image.open(f)), WHITE, constant_values=255) for f in chosen])
+        margin = Image.new("RGB", (52, row.shape[0]), "white")
+        ImageDraw.Draw(margin).text((2, row.shape[0] / 2), f"round {number}", "black", anchor="lm")
+        rows.append(np.hstack([np.asarray(margin), row]))
+    Image.fromarray(np.vstack(rows)).save(PICTURES / "session.jpg", quality=90)
 
 
 def record(address: str, truth: NDArray[np.uint8]) -> None:
