@@ -5,6 +5,7 @@ from torch import Tensor
 
 THRESHOLD = 0.8
 """A pixel goes to its most probable object where that probability exceeds this, else to the background."""
+_ODDS = THRESHOLD / (1 - THRESHOLD)
 
 
 def to_labels(probabilities: Tensor) -> Tensor:
@@ -28,6 +29,3 @@ def centred(probabilities: Tensor) -> Tensor:
 def off_centre(probabilities: Tensor) -> Tensor:
     """Probabilities whose threshold is a half as ones whose threshold is :data:`THRESHOLD`."""
     return _ODDS * probabilities / (_ODDS * probabilities + 1 - probabilities)
-
-
-_ODDS = THRESHOLD / (1 - THRESHOLD)
