@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ivos.runtime.command_line import user_error
 
 
-def counts(number, more=30):
+def counts(number, more=10):
     """A test's number of examples, and how many times as many its long run has."""
     return pytest.mark.parametrize("examples", [number, pytest.param(more * number, marks=pytest.mark.slow)])
 
