@@ -115,6 +115,13 @@ def _run_share(
     with Peers(run.parts, rank, processes) as peers:
         if rank == 0:
             run.clear()
+
+        def begin() -> None:
+            """Nobody begins before all have seen each other at work: one lost at once would not be missed."""
+            peers.watch()
+            peers.meet()
+            trainer.strategy.barrier()
+
         run_samples(
             segmenter,
             share,
@@ -122,7 +129,7 @@ def _run_share(
             trainer,
             metric=metric,
             watchers=watchers,
-            begin=peers.watch,
+            begin=begin,
             total=len(run.all),
             done=lambda: len(run.all) - len(run.remaining()),
             threads=threads,

@@ -38,7 +38,7 @@ class SessionModule(pl.LightningModule):
         protocol: makes the protocol of a decoded sample.
         metric: what is shown while it runs.
         watchers: what looks on, in this order.
-        begin: called once all processes have come as far as the first sample.
+        begin: called once all processes are there, by those that have no sample, too.
         total: samples of all processes together, for those who show progress.
         done: how many of them are done by now, on any process; None: those that this one has done.
         threads: CPU threads of PyTorch in this process while sessions are run, on which the last digits of
@@ -73,13 +73,16 @@ class SessionModule(pl.LightningModule):
         """Samples stay on the CPU; the segmenter moves what it needs."""
         return batch
 
+    def setup(self, stage: str) -> None:
+        """All processes have come this far, for which Lightning waits; from here on a lost one is missed."""
+        self.begin()
+
     def on_test_start(self) -> None:
-        """All processes have come this far; from here on a lost one would go unnoticed."""
+        """Signals and threads are this program's, not Lightning's."""
         signals.take_over(getattr(self.trainer.strategy.launcher, "kill", None))
         self._threads_before = torch.get_num_threads()
         if self.threads is not None:  # not before: Lightning sets them as it starts several processes
             torch.set_num_threads(self.threads)
-        self.begin()
 
     def on_test_end(self) -> None:
         """PyTorch has the threads that it had."""
