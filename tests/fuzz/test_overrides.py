@@ -71,7 +71,7 @@ def overrides(options):
 
 
 @pytest.mark.parametrize("program", ["evaluate", "train"])
-@counts(20, more=6)
+@counts(20, more=3)
 def test_options_are_taken_or_refused_in_a_line(examples, program, end, tmp_path):
     for subset in ("train", "val"):
         draw(tmp_path / "davis", f"{subset}_discs", size=(64, 64), objects=1, subset=subset)
