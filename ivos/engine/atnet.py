@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ivos.engine.arithmetic import tf32
 from ivos.engine.fast import fast_copy, has_nnpack
-from ivos.engine.flow import Floats, OpticalFlow
+from ivos.engine.flow import Floats, OpticalFlow, one_hot
 from ivos.engine.masks import centred, off_centre
 from ivos.engine.padding import Padding
 from ivos.engine.plan import Plan, plan_round
@@ -393,14 +393,11 @@ class ATNetSegmenter:
         with self._autocast():
             local = tnet.local(target, _joined([features[frame] for frame in sources]), mask)
             logits = tnet.decode(target, moved, local)
-        found = list(zip(targets, logits.float().sigmoid().chunk(len(walks)), strict=True))
-        if self.flow:
-            found = [
-                (frame, self._along(walk, frame, new))
-                for walk, (frame, new) in zip(walks, found, strict=True)
-            ]
-        for walk, (frame, new) in zip(walks, found, strict=True):
-            walk.source, walk.probability, walk.steps = frame, new, walk.steps - 1
+        found = []
+        for walk, frame, new in zip(walks, targets, logits.float().sigmoid().chunk(len(walks)), strict=True):
+            fused = self._along(walk, frame, new) if self.flow else new
+            walk.source, walk.probability, walk.steps = frame, fused, walk.steps - 1
+            found.append((frame, fused))
         return found
 
     def _along(self, walk: _Walk, target: int, new: Tensor) -> Tensor:
@@ -412,7 +409,7 @@ class ATNetSegmenter:
         assert video.flow is not None
         if not walk.carried:
             labels = video.labels(walk.probability[:, 0]).cpu().numpy()
-            walk.carried[walk.source] = (labels[..., None] == np.arange(1, len(new) + 1)).astype(np.float32)
+            walk.carried[walk.source] = one_hot(labels, len(new)).astype(np.float32)
         total, weights = video.flow.carry(target, walk.carried)
         own = centred(video.padding.crop(new[:, 0])).permute(1, 2, 0).float().cpu().numpy()
         mean = (total + _OWN * own) / (weights + _OWN)[..., None]

@@ -1,5 +1,6 @@
 """Optical flow between any two frames of a video, and what it carries along. OpenCV alone."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -50,7 +51,8 @@ class OpticalFlow:
                 f"segmenter.flow: {quality} optical flow needs {_SMALLEST[quality]} pixels or more on either "
                 f"side of a frame, these have {images[0].shape[1]}x{images[0].shape[0]}"
             )
-        self.images = images
+        # A step asks for those of its target and of three references; two directions take turns.
+        self._colours = functools.lru_cache(maxsize=8)(lambda frame: _lab(images[frame]))
         self.grey = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images]
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
         self.band, self.softness = band, softness
@@ -79,11 +81,10 @@ class OpticalFlow:
         """
         total: Floats = np.zeros_like(next(iter(references.values())))
         weights: Floats = np.full(total.shape[:2], 1e-9, np.float32)
-        colours = _lab(self.images[target])
         for reference, layers in references.items():
             there, back = self.between(target, reference), self.between(reference, target)
             mismatch = np.linalg.norm(there + warp(back, there), axis=2)
-            colour = np.abs(warp(_lab(self.images[reference]), there) - colours).sum(axis=2)
+            colour = np.abs(warp(self._colours(reference), there) - self._colours(target)).sum(axis=2)
             doubt = cv2.blur(colour / self.colour_scale + mismatch / self.flow_scale, (7, 7))
             weight = np.exp(-doubt) + 1e-6 / abs(target - reference)
             total += weight[..., None] * as_layers(warp(layers, there))
@@ -110,7 +111,7 @@ class OpticalFlow:
         """
         if not self.band:
             return layers
-        guide = _Guide(np.asarray(_lab(self.images[target]) / 100, np.float32), self.band, self.softness)
+        guide = _Guide(np.asarray(self._colours(target) / 100, np.float32), self.band, self.softness)
         refined = np.empty_like(layers)
         for index in range(layers.shape[2]):
             refined[..., index] = guide.filter(layers[..., index])
@@ -128,6 +129,11 @@ def _lab(image: Image) -> Floats:
 def as_layers(image: NDArray[np.generic]) -> Floats:
     """[h, w] as [h, w, 1]: OpenCV drops a last axis of one."""
     return np.asarray(image if image.ndim == 3 else image[..., None], np.float32)
+
+
+def one_hot(labels: Image, num_objects: int) -> NDArray[np.bool_]:
+    """Labels [h, w] as layers [h, w, N]."""
+    return np.asarray(labels[..., None] == np.arange(1, num_objects + 1))
 
 
 def warp(image: Floats, flow: Floats) -> Floats:

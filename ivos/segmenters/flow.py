@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.engine.flow import Floats, Image, OpticalFlow, Quality, as_layers
+from ivos.engine.flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
 from ivos.segmenters.baselines import copy_nearest
@@ -138,13 +138,13 @@ class FlowSegmenter:
         video = self._video
         mask = self._cut(frame, strokes)
         video.strokes.setdefault(frame, []).extend(strokes)
-        video.probabilities[frame] = _one_hot(mask, video.num_objects)
+        video.probabilities[frame] = one_hot(mask, video.num_objects)
         self._propagate(frame)
         return np.stack([self._at_full_size(p) for p in video.probabilities])
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
         """The frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
-        return self._at_full_size(_one_hot(self._cut(frame, strokes), self._video.num_objects))
+        return self._at_full_size(one_hot(self._cut(frame, strokes), self._video.num_objects))
 
     def _cut(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
         """The frame with new strokes, at the size that is worked at."""
@@ -299,7 +299,3 @@ def _most_probable(probabilities: NDArray[np.floating]) -> Labels:
     """Give each pixel [..., N] to its most probable object, if that is more probable than not."""
     best = probabilities.argmax(axis=-1)
     return np.where(probabilities.max(axis=-1) > 0.5, best + 1, 0).astype(np.uint8)
-
-
-def _one_hot(labels: Labels, num_objects: int) -> NDArray[np.bool_]:
-    return np.asarray(labels[..., None] == np.arange(1, num_objects + 1))
