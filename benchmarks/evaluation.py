@@ -29,7 +29,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.data.synthetic import SyntheticSpec, write_davis
 from ivos.engine import ATNetSegmenter
 from ivos.evaluation import (

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.store import GIB, recycle_memory
+from ivos.engine.feature_store import GIB, recycle_memory
 from ivos.interaction import Stroke
 from ivos.networks import ATNet
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ivos.engine.fast import fast_copy
+from ivos.engine.fused_layers import fast_copy
 from ivos.networks import ATNet, affinity, readout
 from ivos.networks.decoder import Decoder, scale_up
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ivos.leaderboard import main as leaderboard
+from ivos.evaluation.leaderboard import main as leaderboard
 
 ROOT = Path(__file__).parents[1]
 SEGMENTERS = {

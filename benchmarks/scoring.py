@@ -23,7 +23,7 @@ from scipy.special import comb
 from skimage.morphology import disk
 from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
 
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 from ivos.interaction.medial_axis import _removal_table
 from ivos.interaction.robot import Robot
 from ivos.interaction.strokes import Stroke

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ivos.leaderboard import main
+from ivos.evaluation.leaderboard import main
 
 
 @pytest.fixture

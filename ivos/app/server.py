@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ivos.app import messages
 from ivos.app.access import Access
 from ivos.app.export import FORMATS, Export, export
-from ivos.app.room import Page, Payload, Room
+from ivos.app.open_session import OpenSession, Page, Payload
 from ivos.app.worker import Worker, one_line
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
@@ -85,10 +85,10 @@ class Server:
     ) -> None:
         self.settings = settings
         self.worker = Worker(make_segmenter, self._post, live)
-        self.rooms: dict[str, Room] = {}
+        self.rooms: dict[str, OpenSession] = {}
         for one in workspaces:
             count = settings.num_objects.get(one.name, 1)
-            self.rooms[one.name] = Room(one, self.worker, count, settings.study.get(one.name))
+            self.rooms[one.name] = OpenSession(one, self.worker, count, settings.study.get(one.name))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._came = asyncio.Event()
@@ -196,7 +196,7 @@ class Server:
 
     # Pages and files
 
-    def _room(self, request: Request | WebSocket) -> Room:
+    def _room(self, request: Request | WebSocket) -> OpenSession:
         room = self.rooms.get(request.path_params["name"])
         if room is None:
             raise HTTPException(404, "there is no such session")
@@ -291,7 +291,7 @@ class Server:
         self._keep(self._write_export(room, kind))
         return JSONResponse({"format": kind}, 202)
 
-    async def _write_export(self, room: Room, kind: str) -> None:
+    async def _write_export(self, room: OpenSession, kind: str) -> None:
         loop = asyncio.get_running_loop()
 
         def progress(done: int, total: int) -> None:
@@ -341,7 +341,7 @@ class Server:
             room.part(page)
             pump.cancel()
 
-    def _hear(self, room: Room, page: Page, text: str | bytes) -> None:
+    def _hear(self, room: OpenSession, page: Page, text: str | bytes) -> None:
         try:
             message = messages.parse(text)
             if isinstance(message, messages.Hello) and page not in room.pages:
@@ -358,7 +358,7 @@ class Server:
             seq = messages.sequence_number(text) if len(text) <= messages.MAX_MESSAGE else -1
             page.tell({"type": "error", "seq": seq, "message": str(error)})
 
-    async def _score(self, room: Room) -> None:
+    async def _score(self, room: OpenSession) -> None:
         if self.settings.after_study is not None:
             await asyncio.to_thread(self.settings.after_study, room.workspace)
 

@@ -29,7 +29,7 @@ _UNWRITTEN = 16  # masks that may wait for the disk before the network does
 
 
 @dataclass(frozen=True)
-class Past:
+class CompletedRound:
     """A round as the engine has to have it behind it."""
 
     number: int
@@ -49,7 +49,7 @@ class Job:
 
     kind: Literal["restore", "preview", "propagate"]
     workspace: Workspace
-    history: tuple[Past, ...]
+    history: tuple[CompletedRound, ...]
     num_objects: int
     frame: int = 0
     strokes: tuple[Stroke, ...] = ()
@@ -63,7 +63,7 @@ class _Live:
 
     segmenter: Any
     num_objects: int
-    applied: list[Past] = field(default_factory=list)
+    applied: list[CompletedRound] = field(default_factory=list)
 
 
 class Worker:
@@ -205,7 +205,9 @@ class Worker:
         for future in writing:
             future.result()
         reach = min(reached), max(reached)
-        past = Past(job.number, job.frame, job.strokes, job.num_objects, None if complete else reach)
+        past = CompletedRound(
+            job.number, job.frame, job.strokes, job.num_objects, None if complete else reach
+        )
         live.applied.append(past)
         seconds = time.perf_counter() - begin
         sure = _confidence(live.segmenter, reach)
@@ -280,7 +282,7 @@ class Worker:
             live.segmenter.add_object()
             live.num_objects += 1
 
-    def _replay(self, job: Job, live: _Live, past: Past) -> int:
+    def _replay(self, job: Job, live: _Live, past: CompletedRound) -> int:
         """Run a round again, as far as it went; pixels that differ from its masks on disk."""
         self._grow(job, live, past.num_objects)
         differing = 0

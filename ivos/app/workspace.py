@@ -36,7 +36,7 @@ class WorkspaceError(UserError):
 
 
 @dataclass
-class Facts:
+class WorkspaceMetadata:
     """What ``workspace.json`` holds besides its version."""
 
     id: str  # drawn when the workspace was made: masks of another one are never taken for its own
@@ -93,11 +93,11 @@ class Workspace:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         return handle
 
-    def _open(self, print_of_source: str) -> Facts:
+    def _open(self, print_of_source: str) -> WorkspaceMetadata:
         path = self.folder / "workspace.json"
         if not path.exists():
             source = self.source
-            facts = Facts(
+            facts = WorkspaceMetadata(
                 secrets.token_hex(6),
                 {"path": str(source.path.resolve()), "kind": source.kind, "fingerprint": print_of_source},
                 source.size,
@@ -113,7 +113,7 @@ class Workspace:
             )
         return facts
 
-    def _write(self, facts: Facts) -> None:
+    def _write(self, facts: WorkspaceMetadata) -> None:
         content = {"version": VERSION, "name": self.name, **vars(facts)}
         write_text(self.folder / "workspace.json", json.dumps(content, indent=1))
 
@@ -262,7 +262,7 @@ def fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _read_facts(path: Path) -> Facts:
+def _read_facts(path: Path) -> WorkspaceMetadata:
     try:
         content = read_json(path)
         version = content.pop("version")
@@ -272,7 +272,7 @@ def _read_facts(path: Path) -> Facts:
                 "the one that made it, or another folder by workspace=FOLDER"
             )
         content.pop("name")
-        facts = Facts(**content)
+        facts = WorkspaceMetadata(**content)
         facts.size = (facts.size[0], facts.size[1])
         facts.times, facts.files = tuple(facts.times), tuple(facts.files)
         return facts

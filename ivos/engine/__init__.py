@@ -1,9 +1,9 @@
 """The interactive round: strokes on a frame to masks of a whole video."""
 
 from ivos.engine.atnet import ATNetSegmenter
+from ivos.engine.feature_store import TensorStore
 from ivos.engine.plan import Plan, plan_round
 from ivos.engine.segmenter import LiveSegmenter, Segmenter, takes_network
-from ivos.engine.store import TensorStore
 
 __all__ = [
     "ATNetSegmenter",

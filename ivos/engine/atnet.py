@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ivos.engine.arithmetic import tf32
-from ivos.engine.fast import fast_copy, has_nnpack
-from ivos.engine.flow import Floats, OpticalFlow, one_hot
-from ivos.engine.masks import centred, off_centre
-from ivos.engine.padding import Padding
-from ivos.engine.plan import Plan, plan_round
-from ivos.engine.state import Annotation, RoundRecord, VideoState
-from ivos.engine.store import (
+from ivos.engine.feature_store import (
     GIB,
     HostPool,
     TensorStore,
@@ -30,6 +24,12 @@ from ivos.engine.store import (
     size_of,
     zeros,
 )
+from ivos.engine.fused_layers import fast_copy, has_nnpack
+from ivos.engine.optical_flow import Floats, OpticalFlow, one_hot
+from ivos.engine.padding import Padding
+from ivos.engine.plan import Plan, plan_round
+from ivos.engine.state import Annotation, RoundRecord, VideoState
+from ivos.engine.thresholding import centred, off_centre
 from ivos.interaction import Stroke, check_strokes, interaction_channels
 from ivos.networks import ANet, ATNet, FrameFeatures, affinity, readout
 from ivos.runtime.errors import UserError, is_out_of_memory
@@ -44,7 +44,7 @@ _OWN = 0.15
 
 
 @dataclass
-class _Walk:
+class PropagationPass:
     """Propagation in one direction: where it stands, where it may go, and how many steps it takes."""
 
     source: int
@@ -367,7 +367,7 @@ class ATNetSegmenter:
         if together and steps[0] == steps[1] + 1:  # ended between the two of a step: both were computed
             steps[1] = min(steps[0], len(plan.forward))
         walks = [
-            _Walk(plan.annotated, probability, deque(frames), number)
+            PropagationPass(plan.annotated, probability, deque(frames), number)
             for frames, number in zip((plan.backward, plan.forward), steps, strict=True)
         ]
         while active := [walk for walk in walks if walk.steps]:
@@ -379,7 +379,7 @@ class ATNetSegmenter:
                     if reach[0] <= target <= reach[1]:
                         yield target, new
 
-    def _step(self, walks: list[_Walk]) -> list[tuple[int, Tensor]]:
+    def _step(self, walks: list[PropagationPass]) -> list[tuple[int, Tensor]]:
         """One frame on in each direction: the targets with their probabilities [N, 1, H, W]."""
         tnet = self._networks.tnet
         sources = [walk.source for walk in walks]
@@ -400,7 +400,7 @@ class ATNetSegmenter:
             found.append((frame, fused))
         return found
 
-    def _along(self, walk: _Walk, target: int, new: Tensor) -> Tensor:
+    def _along(self, walk: PropagationPass, target: int, new: Tensor) -> Tensor:
         """T-Net's probabilities [N, 1, H, W] of a target together with those that the flow carries there.
 
         It carries the labels of the annotated frame and what was made of the latest two frames.
@@ -421,11 +421,11 @@ class ATNetSegmenter:
         video.padding.crop(fused)[:, 0] = taken
         return fused
 
-    def _ahead(self, walk: _Walk) -> list[int]:
+    def _ahead(self, walk: PropagationPass) -> list[int]:
         """Frames after the next target whose features are computed with its own."""
         return list(walk.targets)[: self.lookahead - 1]
 
-    def _forget(self, walks: list[_Walk]) -> None:
+    def _forget(self, walks: list[PropagationPass]) -> None:
         """Drop the features at hand that no walk takes up in its next step."""
         video = self._started()
         needed = {frame for walk in walks if walk.steps for frame in (walk.source, *self._ahead(walk))}

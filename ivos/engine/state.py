@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ivos.engine.flow import OpticalFlow
-from ivos.engine.masks import THRESHOLD, to_labels
+from ivos.engine.feature_store import TensorStore
+from ivos.engine.optical_flow import OpticalFlow
 from ivos.engine.padding import Padding
-from ivos.engine.store import TensorStore
+from ivos.engine.thresholding import THRESHOLD, to_labels
 from ivos.interaction import Stroke
 from ivos.networks import FrameFeatures
 
@@ -18,7 +18,7 @@ _PENDING = 64 << 20  # bytes of labels that may wait on the device
 
 
 @dataclass
-class Before:
+class UndoSnapshot:
     """The frames that a round has changed, as they were before it."""
 
     probabilities: dict[int, Tensor | None] = field(default_factory=dict)  # [N, H, W]; None: all zero
@@ -43,7 +43,7 @@ class RoundRecord:
     key: Tensor  # the frame's r5 [1, 32w, H/16, W/16]
     value: Tensor  # its objects' features, projected [N, 32w, H/16, W/16]
     reach: tuple[int, int]  # first and last frame that it has come to so far
-    before: Before = field(default_factory=Before)
+    before: UndoSnapshot = field(default_factory=UndoSnapshot)
 
 
 @dataclass

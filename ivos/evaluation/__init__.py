@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ivos.evaluation.evaluation import evaluate
-    from ivos.evaluation.module import SessionModule, Watcher, run_samples
+    from ivos.evaluation.module import SessionCallback, SessionModule, run_samples
     from ivos.evaluation.progress import SessionProgress
     from ivos.evaluation.report import metrics, summary_table
     from ivos.evaluation.run_folder import RunFolder, report_folders, share_out
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "ivos.evaluation.evaluation": ["evaluate"],
-    "ivos.evaluation.module": ["SessionModule", "Watcher", "run_samples"],
+    "ivos.evaluation.module": ["SessionModule", "SessionCallback", "run_samples"],
     "ivos.evaluation.progress": ["SessionProgress"],
     "ivos.evaluation.report": ["metrics", "summary_table"],
     "ivos.evaluation.run_folder": ["RunFolder", "report_folders", "share_out"],
@@ -29,10 +29,10 @@ __all__ = [
     "GroundTruth",
     "Metric",
     "RunFolder",
+    "SessionCallback",
     "SessionModule",
     "SessionProgress",
     "SessionSettings",
-    "Watcher",
     "evaluate",
     "f_measure",
     "jaccard",

@@ -14,13 +14,13 @@ import torch
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 from ivos.engine import Segmenter
-from ivos.evaluation.module import Watcher, run_samples
-from ivos.evaluation.peers import Peers
+from ivos.evaluation.module import SessionCallback, run_samples
 from ivos.evaluation.report import log_session, plot_curve, protocol_summary, rounds_table, sequences_table
 from ivos.evaluation.run_folder import RunFolder, report_folders
-from ivos.evaluation.watchers import MasksLayout, RoundPictures, SampleReports
+from ivos.evaluation.session_callbacks import MasksLayout, RoundPictures, SampleReports
 from ivos.runtime.errors import UserError
-from ivos.session import Davis, Metric, ProtocolSettings, SessionSettings
+from ivos.runtime.process_watchdog import ProcessWatchdog
+from ivos.session import Davis, Metric, ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
 
@@ -35,7 +35,7 @@ def evaluate(
     save_overlays: bool = False,
     resume: bool = False,
     provenance: Mapping[str, Any] | None = None,
-    protocol: ProtocolSettings | None = None,
+    protocol: ProtocolFactory | None = None,
     threads: int | None = None,
 ) -> dict[str, Mapping[str, Any]]:
     """Run interactive sessions by a protocol, once for each metric of the settings.
@@ -50,7 +50,7 @@ def evaluate(
         folder: where report.csv, summary.json, rounds.csv, curve.png and pictures go; with several metrics
             each has a folder of its own in there, named after it.
         trainer: whose test loop runs it.
-        save_masks: see :class:`ivos.evaluation.watchers.RoundPictures`.
+        save_masks: see :class:`ivos.evaluation.session_callbacks.RoundPictures`.
         masks_layout: likewise.
         save_overlays: likewise.
         resume: go on with the run in the folder, if there is one, after its last complete sample.
@@ -104,15 +104,15 @@ def _run_share(
     run: RunFolder,
     metric: Metric,
     settings: SessionSettings,
-    protocol: ProtocolSettings,
+    protocol: ProtocolFactory,
     trainer: pl.Trainer,
-    watchers: Sequence[Watcher],
+    watchers: Sequence[SessionCallback],
     threads: int | None,
 ) -> None:
     """This process' samples, watched over by the others."""
     rank, processes = trainer.global_rank, trainer.world_size
     share = run.share(rank, processes)  # before anyone has begun
-    with Peers(run.parts, rank, processes) as peers:
+    with ProcessWatchdog(run.parts, rank, processes) as peers:
         if rank == 0:
             run.clear()
 
@@ -137,7 +137,7 @@ def _run_share(
 
 
 def session_provenance(
-    videos: Sequence[Video], metric: Metric, settings: SessionSettings, protocol: ProtocolSettings
+    videos: Sequence[Video], metric: Metric, settings: SessionSettings, protocol: ProtocolFactory
 ) -> dict[str, Any]:
     """What a session's numbers depend on besides the segmenter, by the option's name."""
     options = {**asdict(settings), "metric": metric}

@@ -7,7 +7,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ivos.runtime import children, signals
+from ivos.runtime import signals
+from ivos.runtime import subprocesses as children
 from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
 
 

@@ -17,7 +17,7 @@ from ivos.session import Metric, Protocol, Round, Sample, run_session
 MakeProtocol = Callable[[Sample], Protocol]
 
 
-class Watcher:
+class SessionCallback:
     """What looks on while sessions are run; the rounds are handed to it as values."""
 
     def on_sample(self, sample: Sample) -> None:
@@ -50,7 +50,7 @@ class SessionModule(pl.LightningModule):
         segmenter: Segmenter,
         protocol: MakeProtocol,
         metric: Metric,
-        watchers: Sequence[Watcher] = (),
+        watchers: Sequence[SessionCallback] = (),
         begin: Callable[[], None] = lambda: None,
         total: int = 0,
         done: Callable[[], int] | None = None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 from ivos.runtime.errors import UserError
 from ivos.session import Metric, SessionSettings
 from ivos.video.video import Video

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from ivos.evaluation.module import SessionModule, Watcher
+from ivos.evaluation.module import SessionCallback, SessionModule
 from ivos.evaluation.report import TITLE
 from ivos.session import Round, Sample, mean_over, of_metric
 
@@ -65,7 +65,7 @@ class SessionProgress(ProgressBar):
         self._console.print(line, soft_wrap=True)
 
 
-class _View(Watcher):
+class _View(SessionCallback):
     def __init__(self, module: SessionModule, console: Console) -> None:
         self.module, self.console, self.title = module, console, TITLE[module.metric]
         self.values: list[float] = []

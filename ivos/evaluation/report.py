@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ivos.runtime import loggers as media
 from ivos.runtime.files import replacing
-from ivos.session import ProtocolSettings, Round, Sample, of_metric
+from ivos.session import ProtocolFactory, Round, Sample, of_metric
 from ivos.video.video import Video
 from ivos.video.writer import write_video
 
@@ -91,7 +91,7 @@ def protocol_summary(
     videos: Sequence[Video],
     metric: str,
     summary: Mapping[str, Any],
-    protocol: ProtocolSettings,
+    protocol: ProtocolFactory,
 ) -> dict[str, Any]:
     """What there is to say beside the official numbers: ``protocol.json``.
 

@@ -14,15 +14,15 @@ from ivos.engine import Segmenter, takes_network
 from ivos.evaluation.evaluation import evaluate
 from ivos.evaluation.report import summary_table
 from ivos.evaluation.run_folder import RunFolder, report_folders
-from ivos.evaluation.watchers import MasksLayout
+from ivos.evaluation.session_callbacks import MasksLayout
 from ivos.networks import load
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.runtime import loggers
 from ivos.runtime.command_line import is_first_process, sha256
-from ivos.runtime.composed import check_resume, check_values, make_trainer, resolved
+from ivos.runtime.config import check_resume, check_values, make_trainer, resolved
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
-from ivos.session import ProtocolSettings, SessionSettings
+from ivos.session import ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
 RULES = {
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> None:
         report_folders(folder, settings, cfg.resume)
     pl.seed_everything(settings.seed, verbose=False)
     segmenter = make_segmenter(cfg, console)
-    protocol: ProtocolSettings = instantiate(cfg.protocol)
+    protocol: ProtocolFactory = instantiate(cfg.protocol)
     videos = instantiate(cfg.data)
     console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences", soft_wrap=True)
     logged = [instantiate(options) for options in cfg.logger.values() if options]

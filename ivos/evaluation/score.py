@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.metrics import GroundTruth
-from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.runtime.machine import cores
+from ivos.runtime.subprocesses import be_a_worker
 from ivos.video.files import DataError, by, listing
 from ivos.video.labels import VOID
 

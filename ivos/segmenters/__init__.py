@@ -1,6 +1,6 @@
 """Segmenters to compare with; all follow :class:`ivos.engine.Segmenter`."""
 
 from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
-from ivos.segmenters.flow import CopySegmenter, FlowSegmenter
+from ivos.segmenters.grabcut_flow import CopySegmenter, FlowSegmenter
 
 __all__ = ["CopiedMask", "CopySegmenter", "DilatedStrokes", "FlowSegmenter"]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ivos.engine.masks import to_labels
 from ivos.engine.padding import Padding
+from ivos.engine.thresholding import to_labels
 from ivos.interaction import Stroke, interaction_channels, rasterise
 from ivos.networks import ATNet
 

@@ -1,6 +1,6 @@
 """The interactive session, as a loop over rounds, and the protocols that say what is asked in it."""
 
-from ivos.session.clicked import Davis, DavisClicks, ProtocolSettings, Sam2Offline, Sam2Online
+from ivos.session.clicks import Davis, DavisClicks, ProtocolFactory, Sam2Offline, Sam2Online
 from ivos.session.davis import DavisProtocol, RobotUser, User, davis, of_metric
 from ivos.session.metrics import mean_over
 from ivos.session.rounds import Prompt, Protocol, Round, Scores, run_session
@@ -14,7 +14,7 @@ __all__ = [
     "Metric",
     "Prompt",
     "Protocol",
-    "ProtocolSettings",
+    "ProtocolFactory",
     "RobotUser",
     "Round",
     "Sam2Offline",

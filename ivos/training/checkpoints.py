@@ -20,7 +20,7 @@ LAST, PREVIOUS = "last.ckpt", "last.previous.ckpt"
 _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "ivos")
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target, syncs and renames it; of ``last.ckpt`` the one before is kept.
 
     Lightning's own is written to ``TMPDIR`` first, and copied where that is another file system.

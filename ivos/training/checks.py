@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ivos.networks import load
-from ivos.runtime.composed import check_resume, make_trainer
+from ivos.runtime.config import check_resume, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
 from ivos.training.checkpoints import LAST, check_last

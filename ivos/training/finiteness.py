@@ -31,7 +31,7 @@ class _Batch:
     norm: Tensor | None = None  # of the gradient, where a step follows
 
 
-class FiniteSteps:
+class NonFiniteGuard:
     """Sees to it that no step is taken whose loss or gradient is not finite, and that training stops there.
 
     Looking at a number on a GPU means waiting for all that it has still to do. So with a fused optimiser

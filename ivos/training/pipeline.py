@@ -19,15 +19,15 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from ivos.evaluation.comparison import compare, comparison_table
-from ivos.evaluation.peers import Peers
 from ivos.networks import ATNet
 from ivos.runtime import loggers, signals, sweeps
 from ivos.runtime.command_line import is_first_process, reported, user_error
-from ivos.runtime.composed import check_values, resolved
+from ivos.runtime.config import check_values, resolved
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.files import clear, replacing, write_text
+from ivos.runtime.process_watchdog import ProcessWatchdog
 from ivos.segmenters import CopiedMask, DilatedStrokes
-from ivos.training.checkpoints import LAST, SaveOnSignal, WholeFiles
+from ivos.training.checkpoints import LAST, AtomicCheckpointIO, SaveOnSignal
 from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
 from ivos.training.initialisation import start_from
 
@@ -57,24 +57,26 @@ def run(cfg: DictConfig) -> float | None:
         start_from(network, cfg.weights)
     with (
         loggers.closing(),
-        Peers(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
+        ProcessWatchdog(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
         nullcontext() if in_sweep else reported(),  # before the others are told that this process is lost
     ):
         if rank == 0:
             clear(folder, deep=True)
         peers.watch(after=torch.distributed.is_initialized)
         for name in cfg.stages:
-            network = train_stage(cfg, str(name), network, folder / str(name), console, [Together(peers)])
+            network = train_stage(
+                cfg, str(name), network, folder / str(name), console, [WatchdogCallback(peers)]
+            )
         if cfg.score and rank == 0:  # the others wait for its end
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
     return sweeps.read_scores(folder).get(cfg.optimize)
 
 
-class Together(Callback):
+class WatchdogCallback(Callback):
     """Says which of several processes was lost, before anybody sees what that did to the others."""
 
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: ProcessWatchdog) -> None:
         self.peers = peers
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -128,7 +130,7 @@ def train_stage(
     logged = open_loggers(cfg)
     make_trainer = instantiate(cfg.trainer, **stage.trainer, _partial_=True)
     whole = [*callbacks, *chosen, SaveOnSignal(last)]
-    trainer = make_trainer(callbacks=whole, logger=logged, plugins=[WholeFiles()])
+    trainer = make_trainer(callbacks=whole, logger=logged, plugins=[AtomicCheckpointIO()])
     with memory_named(name, stage, last):
         trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     signals.stop()  # what raised it was swallowed

@@ -21,8 +21,8 @@ class SessionResult:
         """What is logged as ``val/...``: J as DAVIS defines it, of label masks.
 
         That is: a pixel goes to its most probable object where that probability exceeds 0.8, else to the
-        background (:func:`ivos.engine.masks.to_labels`), an object's mask is scored by intersection over
-        union with the true one (:func:`ivos.metrics.jaccard`), and what the truth leaves void counts as
+        background (:func:`ivos.engine.thresholding.to_labels`), an object's mask is scored by intersection
+        over union with the true one (:func:`ivos.metrics.jaccard`), and what the truth leaves void counts as
         background. Frames before an object's begin, on which nothing is known of it, are left out.
 
         ``J`` is the mean over all frames and rounds. The others are J after the first and after the last

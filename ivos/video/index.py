@@ -17,9 +17,9 @@ from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import track
 
-from ivos.runtime.children import be_a_worker
 from ivos.runtime.files import clear, read_json, write_text
 from ivos.runtime.machine import cores
+from ivos.runtime.subprocesses import be_a_worker
 from ivos.video.files import FileInfo, inspect_file
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import pytest
 
 from ivos.app.export import Export, decode_runs, encode_runs, export
 from ivos.app.workspace import Workspace
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.interaction import read_scribbles
 from ivos.video.reader import open_source
 

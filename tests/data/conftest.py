@@ -68,7 +68,7 @@ def grey():
 @pytest.fixture(autouse=True)
 def no_default_places(tmp_path_factory, monkeypatch):
     """What lies in the folder data of this checkout is not for tests to find."""
-    from ivos.data import places
+    from ivos.data.datasets import paths as places
 
     empty = tmp_path_factory.mktemp("working_folder")
     monkeypatch.setattr(places, "CHECKOUT", empty)

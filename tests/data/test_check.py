@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ivos.data.check import Finding, main, table
+from ivos.data.tools.check import Finding, main, table
 from ivos.video.files import DataError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.interaction import read_scribbles
 from ivos.video.files import DataError
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 import ivos.runtime.machine
 import ivos.video.index
-from ivos.data.davis import DavisFolder
-from ivos.data.youtube_vos import YouTubeVOS
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.video.files import DataError
 from ivos.video.index import index_file
 

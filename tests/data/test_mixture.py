@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import ivos.video.video
-from ivos.data.choice import folder_or_mixture
-from ivos.data.davis import DavisFolder
-from ivos.data.mixture import Mixture
-from ivos.data.sbd import SBD
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.default import folder_or_mixture
+from ivos.data.datasets.mixture import Mixture
+from ivos.data.datasets.sbd import SBD
+from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.data.synthetic.stills import StillMotion
 from ivos.data.training import MiniSequences, NumberedLoader, TrainingData
-from ivos.data.youtube_vos import YouTubeVOS
 from ivos.interaction.simulate import SimulatedUser
 from ivos.video.files import DataError
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ivos.data.pasted import PastedSamples, PastedSpec, Pictures, render
+from ivos.data.copy_paste.samples import CopyPasteConfig, CopyPasteSamples, Pictures, render
 from ivos.interaction.simulate import SimulatedUser
 from ivos.runtime.errors import UserError
 
@@ -24,18 +24,20 @@ def pictures(folder):
 
 
 def test_a_clip_is_a_function_of_its_seed(pictures):
-    clips = [render(pictures, PastedSpec(), (64, 96), range(3), np.random.default_rng(5)) for _ in range(2)]
+    clips = [
+        render(pictures, CopyPasteConfig(), (64, 96), range(3), np.random.default_rng(5)) for _ in range(2)
+    ]
     assert all(np.array_equal(a, b) for a, b in zip(*clips, strict=True))
     frames, labels = clips[0]
     assert frames.shape == (3, 64, 96, 3)
     assert labels.shape == (3, 64, 96)
-    other, _ = render(pictures, PastedSpec(), (64, 96), range(3), np.random.default_rng(6))
+    other, _ = render(pictures, CopyPasteConfig(), (64, 96), range(3), np.random.default_rng(6))
     assert not np.array_equal(frames, other)
 
 
 def test_things_move_and_the_light_is_not_what_labels_follow(pictures):
-    still = PastedSpec(speed=(1e-9, 1e-9), bend=0.0, noise=0.0, jpeg=100, light=0.0)
-    quick = PastedSpec(speed=(0.03, 0.03))
+    still = CopyPasteConfig(speed=(1e-9, 1e-9), bend=0.0, noise=0.0, jpeg=100, light=0.0)
+    quick = CopyPasteConfig(speed=(0.03, 0.03))
     moved = []
     for spec in (still, quick):
         changed = [
@@ -49,7 +51,7 @@ def test_things_move_and_the_light_is_not_what_labels_follow(pictures):
 
 
 def test_gaps_show_the_same_clip(pictures):
-    spec = PastedSpec(noise=0.0, jpeg=100, soft=0.0, light=0.0)
+    spec = CopyPasteConfig(noise=0.0, jpeg=100, soft=0.0, light=0.0)
     every, labels = render(pictures, spec, (64, 64), range(5), np.random.default_rng(3))
     some, some_labels = render(pictures, spec, (64, 64), [0, 2, 4], np.random.default_rng(3))
     assert np.array_equal(labels[::2], some_labels)
@@ -58,8 +60,8 @@ def test_gaps_show_the_same_clip(pictures):
 
 def test_mini_sequences_by_number(pictures):
     options = {"num_frames": 3, "window": 5, "size": (64, 96), "max_objects": 2, "min_area": 40}
-    samples = PastedSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
-    again = PastedSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
+    samples = CopyPasteSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
+    again = CopyPasteSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
     for number in (7, 2):  # in any order
         sample, same = samples[number], again[number]
         assert sample["frames"].shape == (3, 64, 96, 3)
@@ -73,7 +75,7 @@ def test_mini_sequences_by_number(pictures):
 
 def test_the_seventh_clip_looks_as_ever(pictures):
     """The generator's numbers, so that a recipe gives the same weights again; change them with the recipe."""
-    frames, labels = render(pictures, PastedSpec(), (64, 64), range(2), np.random.default_rng(7))
+    frames, labels = render(pictures, CopyPasteConfig(), (64, 64), range(2), np.random.default_rng(7))
     assert [int((labels == label).sum()) for label in range(5)] == LABELS
     assert float(frames.mean()) == pytest.approx(MEAN, abs=1.0)
 
@@ -107,9 +109,9 @@ def test_what_is_wrong_with_a_folder(folder, tmp_path):
     with pytest.raises(UserError, match="no subset 'test'"):
         Pictures(folder, subset="test")
     with pytest.raises(UserError, match="multiples of 32"):
-        PastedSamples(Pictures(folder), size=(60, 64))
+        CopyPasteSamples(Pictures(folder), size=(60, 64))
     with pytest.raises(UserError, match="num_frames=5: with window=3"):
-        PastedSamples(Pictures(folder), num_frames=5, window=3)
+        CopyPasteSamples(Pictures(folder), num_frames=5, window=3)
 
 
 def test_objects_of_pictures_with_masks_are_cut_out(tmp_path):
@@ -128,7 +130,7 @@ def test_objects_of_pictures_with_masks_are_cut_out(tmp_path):
         cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
     pictures = Pictures(tmp_path)
     assert [(which, int(mask.sum())) for which, mask in pictures.objects] == [(0, 16), (1, 2821)]
-    plain = PastedSpec(
+    plain = CopyPasteConfig(
         num_things=(1, 1), cutouts=1.0, twins=0.0, occluders=0.0, clutter=0, bend=0.0, size=(0.3, 0.5),
         light=0.0, blur=0.0, soft=0.0, noise=0.0, jpeg=100,
     )  # fmt: skip

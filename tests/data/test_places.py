@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ivos.data import places
-from ivos.data.davis import DavisFolder
-from ivos.data.mixture import Mixture
-from ivos.data.sbd import SBD
+from ivos.data.datasets import paths as places
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.mixture import Mixture
+from ivos.data.datasets.sbd import SBD
+from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.data.synthetic import SyntheticSpec
-from ivos.data.youtube_vos import YouTubeVOS
 from ivos.video.files import DataError
 
 CONF = Path(__file__).parents[2] / "conf"

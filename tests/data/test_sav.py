@@ -9,9 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from ivos.data.check import main as check
-from ivos.data.sav import SAV
-from ivos.data.sav_train import decode_rle, main, unpack
+from ivos.data.datasets.sav import SAV
+from ivos.data.tools.check import main as check
+from ivos.data.tools.extract_sav_train import decode_rle, main, unpack
 from ivos.data.training.mini_sequences import MiniSequences
 from ivos.session.objects import split_objects
 from ivos.video.files import DataError

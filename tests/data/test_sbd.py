@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from ivos.data.sbd import SBD
+from ivos.data.datasets.sbd import SBD
 from ivos.data.training import MiniSequences
 from ivos.video.files import DataError, read_instances
 

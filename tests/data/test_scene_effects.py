@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-import ivos.data.synthetic.cast
+import ivos.data.synthetic.scene_builder
 from ivos.data.synthetic import SyntheticSpec, render_clip
 from ivos.video.labels import areas
 
@@ -63,14 +63,14 @@ def test_leaving_objects_come_back():
 def test_occluders_hide(monkeypatch):
     effects = {"occluders": 3, "num_frames": 4, "motion": 0.05}
     hidden = [clip(index, **effects) for index in CLIPS]
-    draw = ivos.data.synthetic.cast._occluder
+    draw = ivos.data.synthetic.scene_builder._occluder
 
     def transparent(spec, rng):
         figure = draw(spec, rng)
         figure.parts[0].image[..., 3] = 0
         return figure
 
-    monkeypatch.setattr(ivos.data.synthetic.cast, "_occluder", transparent)
+    monkeypatch.setattr(ivos.data.synthetic.scene_builder, "_occluder", transparent)
     shrunk = 0
     for index, (frames, labels) in enumerate(hidden):
         open_frames, open_labels = clip(index, **effects)

@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from ivos.data.check import main
-from ivos.data.stills import Stills
+from ivos.data.datasets.static_images import Stills
 from ivos.data.synthetic.stills import StillMotion
+from ivos.data.tools.check import main
 from ivos.data.training.mini_sequences import MiniSequences
 from ivos.video.files import DataError
 from ivos.video.palette import write_labels

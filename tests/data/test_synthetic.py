@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import ivos.data.synthetic.writing
-from ivos.data.choice import folder_or_synthetic
-from ivos.data.davis import DavisFolder
+import ivos.data.synthetic.davis_writer
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.default import folder_or_synthetic
 from ivos.data.synthetic import SyntheticSpec, open_synthetic, render_clip, synthetic_davis, write_davis
 from ivos.video.files import DataError
 from ivos.video.palette import write_labels
@@ -128,7 +128,7 @@ def test_a_failure_leaves_no_half_set(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("full")
 
-    monkeypatch.setattr("ivos.data.synthetic.writing._first_strokes", fail)
+    monkeypatch.setattr("ivos.data.synthetic.davis_writer._first_strokes", fail)
     with pytest.raises(RuntimeError, match="full"):
         synthetic_davis(tmp_path / "cache", {"val": SMALL}, num_workers=1)
     assert visible(tmp_path / "cache") == []
@@ -152,7 +152,7 @@ def test_what_killed_makers_left_behind_is_taken_away(tmp_path):
 
 
 def _make_and_die(folder, specs, started):
-    ivos.data.synthetic.writing._first_strokes = lambda *_: started.set() or time.sleep(600)
+    ivos.data.synthetic.davis_writer._first_strokes = lambda *_: started.set() or time.sleep(600)
     synthetic_davis(folder, specs, num_workers=1)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ivos.data.batches import collate
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.data.synthetic import SyntheticSpec, render_clip, write_davis
 from ivos.data.training import MiniSequences, NumberedLoader, TrainingData
 from ivos.data.training.loader import workers_for

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from ivos.data.check import main
-from ivos.data.video_folders import VideoFolders
+from ivos.data.datasets.video_folders import VideoFolders
+from ivos.data.tools.check import main
 from ivos.video.files import DataError
 from ivos.video.palette import write_labels
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.data.training import MiniSequences
-from ivos.data.youtube_vos import YouTubeVOS
 from ivos.video.files import DataError
 from ivos.video.palette import write_labels
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
-from ivos.engine.fast import Winograd3x3, _EnlargedConv, fast_copy
+from ivos.engine.feature_store import GIB, HostPool, budget, recycle_memory, seconds, zeros
+from ivos.engine.fused_layers import Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.state import VideoState
-from ivos.engine.store import GIB, HostPool, budget, recycle_memory, seconds, zeros
 from ivos.networks import affinity, readout
 from ivos.networks.decoder import scale_up
 from ivos.runtime.errors import UserError
@@ -49,7 +49,7 @@ def test_winograd_stands_for_3x3_convolutions_that_keep_the_size():
 
 
 def test_winograd_on_several_sheets(monkeypatch):
-    monkeypatch.setattr("ivos.engine.fast._SHEET", 2000)
+    monkeypatch.setattr("ivos.engine.fused_layers._SHEET", 2000)
     for dilation in (1, 4):
         conv = nn.Conv2d(64, 64, 3, padding=dilation, dilation=dilation).requires_grad_(False)
         x = torch.randn(4, 64, 28, 60)[..., 3:30].to(memory_format=torch.channels_last)
@@ -362,7 +362,7 @@ def test_free_memory_of_a_gpu_is_also_what_pytorch_keeps_there():
     ):
         assert budget("segmenter.memory_gib", None, torch.device("cuda", 0)) == 14 * GIB
         assert budget("segmenter.memory_gib", 2, torch.device("cuda", 0)) == 2 * GIB
-    with mock.patch("ivos.engine.store.free_memory", return_value=10 * GIB):
+    with mock.patch("ivos.engine.feature_store.free_memory", return_value=10 * GIB):
         assert budget("", None, torch.device("cpu"), spare=2 * GIB) == 6 * GIB
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.flow import OpticalFlow
-from ivos.engine.masks import THRESHOLD, centred, off_centre, to_labels
+from ivos.engine.optical_flow import OpticalFlow
+from ivos.engine.resized import atnet_segmenter
+from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
 from ivos.networks import load
 from ivos.runtime.errors import UserError
-from ivos.segmenters.scaled import atnet_segmenter
 from tests.engine.lively import lively
 
 SHIFT = 4  # pixels a frame
@@ -52,7 +52,7 @@ def test_flows_are_kept_within_bounds(clip, monkeypatch):
     flow = OpticalFlow(list(clip[0]))
     found = flow.between(0, 1)
     assert flow.between(0, 1) is found
-    monkeypatch.setattr("ivos.engine.flow._KEPT", 6 * found.nbytes)
+    monkeypatch.setattr("ivos.engine.optical_flow._KEPT", 6 * found.nbytes)
     for other in range(1, 10):
         flow.between(9 - other, 9)
     assert flow.between(0, 1) is not found

@@ -96,7 +96,7 @@ def test_perfect_masks_go_on_without_strokes(layout, tmp_path):
     """The robot finds nothing to correct: the masks are repeated, and every round is scored."""
     import pytorch_lightning as pl
 
-    from ivos.data.davis import DavisFolder
+    from ivos.data.datasets.davis import DavisFolder
     from ivos.evaluation import SessionSettings, evaluate
 
     videos = DavisFolder(layout)
@@ -125,7 +125,7 @@ def test_time_out_keeps_what_was_scored(layout, tmp_path, monkeypatch):
     """A sample out of time goes no further; the summary carries its last round on, rounds.csv does not."""
     import pytorch_lightning as pl
 
-    from ivos.data.davis import DavisFolder
+    from ivos.data.datasets.davis import DavisFolder
     from ivos.evaluation import SessionSettings, evaluate
 
     clock = itertools.count()  # every look at the clock takes a second

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 
 SPEC = importlib.util.find_spec("davisinteractive")
 if SPEC is None:
@@ -43,7 +43,7 @@ print(hasattr(numpy, "int"), hasattr(numpy, "float"))
 
 def test_every_module_imports():
     code = """
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 davisinteractive_mend.install()
 import importlib, pkgutil, davisinteractive
 names = [m.name for m in pkgutil.walk_packages(davisinteractive.__path__, "davisinteractive.")]

@@ -19,10 +19,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
-from ivos.evaluation.peers import Peers
 from ivos.runtime.errors import UserError
+from ivos.runtime.process_watchdog import ProcessWatchdog
 from tests.ports import free_port
 
 from .conftest import ROOT, TINY, draw
@@ -278,13 +278,13 @@ def process(target, *arguments):
 
 
 def hold(folder, rank, processes, ready):
-    with Peers(folder, rank, processes):
+    with ProcessWatchdog(folder, rank, processes):
         ready.set()
         time.sleep(600)
 
 
 def watch(folder, rank, processes, output, seen):
-    with Path(output).open("w") as sys.stderr, Peers(folder, rank, processes) as peers:
+    with Path(output).open("w") as sys.stderr, ProcessWatchdog(folder, rank, processes) as peers:
         peers.watch()
         while len(peers._seen) < processes - 1:
             time.sleep(0.05)
@@ -296,7 +296,10 @@ def test_a_lost_process_ends_the_others_with_a_message(tmp_path):
     ready, seen = FORK.Event(), FORK.Event()
     with process(hold, tmp_path, 1, 3, ready) as lost:
         ready.wait(300)
-        with Peers(tmp_path, 2, 3), process(watch, tmp_path, 0, 3, tmp_path / "said", seen) as other:
+        with (
+            ProcessWatchdog(tmp_path, 2, 3),
+            process(watch, tmp_path, 0, 3, tmp_path / "said", seen) as other,
+        ):
             assert seen.wait(300)
             assert other.is_alive()
             lost.kill()
@@ -316,21 +319,21 @@ def test_those_that_have_left_are_not_missed(tmp_path):
         ready.wait(300)
         stale.kill()
         stale.join()
-    with Peers(tmp_path, 1, 2):
+    with ProcessWatchdog(tmp_path, 1, 2):
         pass  # waits for nobody: number 0 is not there
-    with Peers(tmp_path, 0, 2) as peers:
+    with ProcessWatchdog(tmp_path, 0, 2) as peers:
         peers.watch()
     assert not list(tmp_path.glob("*.lock"))
 
 
 def test_two_runs_in_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("ivos.evaluation.peers.PATIENCE", 0.2)
+    monkeypatch.setattr("ivos.runtime.process_watchdog.PATIENCE", 0.2)
     ready = FORK.Event()
     with process(hold, tmp_path / "samples", 0, 1, ready):
         ready.wait(300)
         with pytest.raises(UserError, match="another run is at work"):
-            Peers(tmp_path / "samples", 0, 1)
-    Peers(tmp_path / "samples", 0, 1)  # its end is the end of it
+            ProcessWatchdog(tmp_path / "samples", 0, 1)
+    ProcessWatchdog(tmp_path / "samples", 0, 1)  # its end is the end of it
 
 
 def test_resume_needs_a_folder(videos, tmp_path, monkeypatch, capsys):

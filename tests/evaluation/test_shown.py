@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 from rich.console import Console
 
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionProgress, SessionSettings, summary_table
 from ivos.evaluation.comparison import compare, comparison_table
 from ivos.evaluation.loader import DecodedSamples, sample_loader

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from ivos.data.youtube_vos import read_meta
+from ivos.data.datasets.youtube_vos import read_meta
 from ivos.evaluation.report import round_rows
 from ivos.evaluation.run_folder import RunFolder
 from ivos.interaction import interaction_channels, read_scribbles

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import skimage.morphology
 
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 from ivos.interaction import check_strokes
 from ivos.interaction.medial_axis import medial_axis
 from ivos.interaction.robot import Robot, _bezier
@@ -201,7 +201,7 @@ def test_draws_the_same_without_scikit_images_inner_loop(labels, monkeypatch):
 
 
 def test_draws_what_the_official_robot_draws_on_real_frames(real_data):
-    from ivos.data.davis import DavisFolder
+    from ivos.data.datasets.davis import DavisFolder
 
     for video in DavisFolder(real_data / "davis", "train"):
         truth = video.load_annotations()[-1]

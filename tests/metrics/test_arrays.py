@@ -24,7 +24,7 @@ def test_equals_the_official_scorer(golden, case, metric, key):
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_davisinteractive_on_random_blobs(seed):
     """Blobs of many sizes, at the borders too, empty and full masks, void pixels, odd frame sizes."""
-    from ivos.evaluation import davisinteractive_mend
+    from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 
     davisinteractive_mend.install()
     from davisinteractive.metrics import batched_f_measure, batched_jaccard

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ivos.evaluation import davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
 from ivos.metrics import GroundTruth, f_measure, jaccard
 
 davisinteractive_mend.install()

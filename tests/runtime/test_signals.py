@@ -6,7 +6,8 @@ import signal
 import pytest
 import torch
 
-from ivos.runtime import children, signals
+from ivos.runtime import signals
+from ivos.runtime import subprocesses as children
 from tests.evaluation.conftest import draw
 from tests.runtime.programs import Program
 from tests.training.tiny import MODEL, clips, stage

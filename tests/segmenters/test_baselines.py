@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ivos.engine import Segmenter, masks
+from ivos.engine import Segmenter
+from ivos.engine import thresholding as masks
 from ivos.interaction import rasterise
 from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
 

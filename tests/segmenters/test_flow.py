@@ -11,7 +11,7 @@ from ivos.engine import Segmenter
 from ivos.metrics import jaccard
 from ivos.runtime.errors import UserError
 from ivos.segmenters import CopySegmenter, FlowSegmenter
-from ivos.segmenters.flow import cut_out
+from ivos.segmenters.grabcut_flow import cut_out
 from ivos.session import Davis, DavisClicks, Sample, SessionSettings, run_session
 from ivos.video.clip import Clip
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ivos.engine import ATNetSegmenter, LiveSegmenter, Segmenter
-from ivos.engine.masks import to_labels
+from ivos.engine.resized import ResizedSegmenter, atnet_segmenter
+from ivos.engine.thresholding import to_labels
 from ivos.networks import load
 from ivos.runtime.errors import UserError
-from ivos.segmenters.scaled import ScaledSegmenter, atnet_segmenter
 from tests.engine.lively import lively
 
 STROKES = [{"path": [[0.3, 0.4], [0.6, 0.5]], "object_id": 1}]
@@ -53,7 +53,7 @@ def test_small_frames_stay_as_they_are(network):
 @pytest.mark.parametrize("size", [16, 64.5, True, "240"])
 def test_other_sizes_are_refused(network, size):
     with pytest.raises(UserError, match=r"segmenter\.short_side"):
-        ScaledSegmenter(ATNetSegmenter(network), size)
+        ResizedSegmenter(ATNetSegmenter(network), size)
 
 
 # The verbs of a live segmenter: each is the engine's on frames that were made smaller beforehand.

@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.interaction.robot import Robot
 from ivos.session import (
     DavisProtocol,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ivos.runtime.errors import UserError
-from ivos.training.checkpoints import WholeFiles, check_last
+from ivos.training.checkpoints import AtomicCheckpointIO, check_last
 
 GOOD = {
     "state_dict": {"weight": torch.arange(1000.0)}, "optimizer_states": [], "lr_schedulers": [], "loops": {},
@@ -19,7 +19,7 @@ def last(tmp_path):
     """A last.ckpt of step 2, and the one before it of step 1."""
     path = tmp_path / "anet" / "last.ckpt"
     for step in (1, 2):
-        WholeFiles().save_checkpoint(GOOD | {"global_step": step}, path)
+        AtomicCheckpointIO().save_checkpoint(GOOD | {"global_step": step}, path)
     return path
 
 
@@ -31,9 +31,9 @@ def test_the_one_before_is_kept_and_nothing_else(last):
     check_last(last)
     previous = last.with_name("last.previous.ckpt")
     assert (step(last), step(previous)) == (2, 1)
-    WholeFiles().save_checkpoint(GOOD | {"global_step": 3}, last)
+    AtomicCheckpointIO().save_checkpoint(GOOD | {"global_step": 3}, last)
     assert (step(last), step(previous)) == (3, 2)
-    WholeFiles().save_checkpoint(GOOD, last.with_name("best.ckpt"))
+    AtomicCheckpointIO().save_checkpoint(GOOD, last.with_name("best.ckpt"))
     assert sorted(path.name for path in last.parent.iterdir()) == [
         "best.ckpt",
         "last.ckpt",
@@ -45,7 +45,7 @@ def test_it_is_written_beside_its_target(last, tmp_path, monkeypatch):
     """TMPDIR may be on another file system, or not be there."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    WholeFiles().save_checkpoint(GOOD | {"global_step": 3}, last)
+    AtomicCheckpointIO().save_checkpoint(GOOD | {"global_step": 3}, last)
     assert step(last) == 3
 
 
@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_what_was_there(last, monkeypatch):
 
     monkeypatch.setattr("torch.save", full)
     with pytest.raises(UserError, match=r"last\.ckpt: cannot be written .*No space left"):
-        WholeFiles().save_checkpoint(GOOD, last)
+        AtomicCheckpointIO().save_checkpoint(GOOD, last)
     monkeypatch.undo()
     assert step(last) == 2
     assert len(list(last.parent.iterdir())) == 2

@@ -7,7 +7,7 @@ from hydra.errors import InstantiationException
 
 from ivos.data.training.loader import NumberedLoader
 from ivos.runtime.command_line import configs, user_error
-from ivos.runtime.composed import check_values, make_trainer
+from ivos.runtime.config import check_values, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.training.checks import RULES, check_data, check_stages
 from ivos.video.files import DataError

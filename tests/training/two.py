@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ivos import kernels
-from ivos.data.davis import DavisFolder
+from ivos.data.datasets.davis import DavisFolder
 from ivos.data.training import MiniSequences, TrainingData
 from ivos.networks import ATNet
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage

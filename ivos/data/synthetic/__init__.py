@@ -5,9 +5,9 @@ From the inside out: :mod:`.spec` says what a set of clips is like; :mod:`.textu
 :mod:`.render` makes a clip of it, :mod:`.writing` files in DAVIS layout, and :mod:`.caching` keeps them.
 """
 
-from ivos.data.synthetic.caching import open_synthetic, synthetic_davis
+from ivos.data.synthetic.cache import open_synthetic, synthetic_davis
+from ivos.data.synthetic.config import SyntheticSpec
+from ivos.data.synthetic.davis_writer import write_davis
 from ivos.data.synthetic.render import render_clip
-from ivos.data.synthetic.spec import SyntheticSpec
-from ivos.data.synthetic.writing import write_davis
 
 __all__ = ["SyntheticSpec", "open_synthetic", "render_clip", "synthetic_davis", "write_davis"]

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.motion import Matrix, Wander, similarity
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.textures import Float, blob, capsule, polygon
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.data.synthetic.cast import stage
-from ivos.data.synthetic.lens import Lens
-from ivos.data.synthetic.spec import SyntheticSpec
+from ivos.data.synthetic.camera_effects import Lens
+from ivos.data.synthetic.config import SyntheticSpec
+from ivos.data.synthetic.scene_builder import stage
 
 
 def render_clip(spec: SyntheticSpec, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.figures import Figure
 from ivos.data.synthetic.motion import Matrix, Wander, similarity
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.sprites import picture_files
 from ivos.data.synthetic.textures import Float, backdrop, faded, palette
 from ivos.video.files import read_frame

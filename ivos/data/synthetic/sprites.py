@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.figures import Figure, Part, random_bends, shadow
 from ivos.data.synthetic.motion import Wander
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.textures import Float
 from ivos.video.files import MAX_GREY_LABEL, DataError, read_frame, read_mask
 from ivos.video.labels import VOID

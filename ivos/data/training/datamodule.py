@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from ivos.data.batches import Batch, collate
-from ivos.data.mixture import Mixture
+from ivos.data.datasets.mixture import Mixture
 from ivos.data.training import mini_sequences
 from ivos.data.training.loader import NumberedLoader, workers_for
 from ivos.data.training.mini_sequences import MiniSequences, MixedMiniSequences

@@ -6,9 +6,9 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from ivos.data.batches import Batch, MiniSequence, collate
-from ivos.runtime.children import be_a_worker
 from ivos.runtime.errors import UserError
 from ivos.runtime.machine import cores
+from ivos.runtime.subprocesses import be_a_worker
 
 
 class NumberedLoader(DataLoader[MiniSequence]):

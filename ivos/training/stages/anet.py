@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ivos.data.batches import Batch
-from ivos.engine.masks import THRESHOLD
+from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet
 from ivos.training.corrections import correct

@@ -19,7 +19,7 @@ from ivos.networks import ATNet
 from ivos.runtime.errors import UserError
 from ivos.training import distributed
 from ivos.training.execution import fused
-from ivos.training.finiteness import FiniteSteps, scales_the_loss
+from ivos.training.finiteness import NonFiniteGuard, scales_the_loss
 from ivos.training.initialisation import plain
 from ivos.training.losses import SegmentationLoss
 from ivos.training.validation import SessionResult, metric_names, simulate_session
@@ -70,7 +70,7 @@ class Stage(pl.LightningModule):
         self.validation_rounds, self.seed = validation_rounds, seed
         self.checkpointing = False  # see ivos.training.execution
         self.number = 0  # of the batch at work, in all epochs
-        self.finite = FiniteSteps()
+        self.finite = NonFiniteGuard()
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in metric_names(validation_rounds)})
         self.segmenter: ATNetSegmenter | None = None  # in validation
         for name, parameter in network.named_parameters():
@@ -171,7 +171,7 @@ class Stage(pl.LightningModule):
             distributed.average_statistics(self.network)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Take no step with a gradient that is not finite; see :class:`FiniteSteps`."""
+        """Take no step with a gradient that is not finite; see :class:`NonFiniteGuard`."""
         self.finite.check_gradient(optimizer, self)
 
     def on_train_end(self) -> None:

@@ -40,7 +40,7 @@ def end_with_parent(yes: bool = True) -> None:
 def join_the_program() -> None:
     """What a program begins with: a process that Lightning has started for it ends with the first one.
 
-    Until :class:`ivos.evaluation.peers.Peers` watches, which says who was lost.
+    Until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches, which says who was lost.
     """
     first = os.environ.get(_PARENT)
     if first is not None and started_by_lightning() and int(os.environ.get("LOCAL_RANK", 0)) > 0:

@@ -21,7 +21,8 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from ivos.runtime import children, signals
+from ivos.runtime import signals
+from ivos.runtime import subprocesses as children
 from ivos.runtime.errors import UserError
 
 try:
@@ -34,7 +35,7 @@ GRACE = 60.0  # seconds to end well after another has got a signal: the main thr
 PATIENCE = 5.0  # seconds for the processes of a killed run to be gone
 
 
-class Peers:
+class ProcessWatchdog:
     """This process' place among those that share a run, as a context.
 
     Made by every process before the first of them begins to work; that they have all got there before
@@ -106,7 +107,7 @@ class Peers:
             self._look()
             time.sleep(INTERVAL / 10)
 
-    def __enter__(self) -> "Peers":
+    def __enter__(self) -> "ProcessWatchdog":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -5,10 +5,10 @@ import math
 import cv2
 import numpy as np
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.figures import Figure, Part, cut, drawn, lit
 from ivos.data.synthetic.motion import Matrix, Wander
 from ivos.data.synthetic.scene import Scene
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.sprites import cut_out
 from ivos.data.synthetic.textures import Float, blob, faded, palette, texture
 from ivos.video.files import DataError

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from ivos.data.places import folder_of, require
+from ivos.data.datasets.paths import folder_of, require
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, select

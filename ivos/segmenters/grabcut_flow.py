@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.engine.flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot
+from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
 from ivos.segmenters.baselines import copy_nearest

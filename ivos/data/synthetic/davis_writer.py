@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.render import render_clip
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.interaction import Scribbles, Stroke, write_scribbles
-from ivos.runtime.children import be_a_worker
+from ivos.runtime.subprocesses import be_a_worker
 from ivos.video.labels import most_telling_frames
 from ivos.video.palette import write_labels
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ivos.data.places import folder_of
+from ivos.data.datasets.paths import folder_of
 from ivos.interaction import ScribbleError, read_scribbles
 from ivos.video.files import DataError, FileInfo, files_in, listing
 from ivos.video.index import Index, inspect_files

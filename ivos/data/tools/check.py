@@ -1,4 +1,4 @@
-"""Look at a data set and change nothing: ``uv run -m ivos.data.check SET FOLDER``.
+"""Look at a data set and change nothing: ``uv run -m ivos.data.tools.check SET FOLDER``.
 
 Prints what there is and every fault, and ends with status 1 if there is one.
 """
@@ -14,12 +14,12 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from ivos.data.davis import DavisFolder
-from ivos.data.sav import SAV
-from ivos.data.sbd import SBD
-from ivos.data.stills import Stills
-from ivos.data.video_folders import LAYOUTS, Kind, VideoFolders
-from ivos.data.youtube_vos import YouTubeVOS
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.sav import SAV
+from ivos.data.datasets.sbd import SBD
+from ivos.data.datasets.static_images import Stills
+from ivos.data.datasets.video_folders import LAYOUTS, Kind, VideoFolders
+from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.video.files import DataError, by
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
@@ -87,7 +87,8 @@ def _video_folders(kind: Kind, root: str, index: Index, subset: str) -> VideoSet
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ivos.data.check", description=__doc__.splitlines()[0])
+    description = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.check", description=description)
     names = ["davis", "youtube_vos", "sbd", "sav", "stills", *(kind.lower() for kind in LAYOUTS)]
     parser.add_argument("set", choices=names)
     parser.add_argument("root", help="the set's folder")

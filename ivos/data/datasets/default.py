@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ivos.data.davis import DavisFolder
-from ivos.data.mixture import Mixture
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.mixture import Mixture
 from ivos.data.synthetic import open_synthetic
 from ivos.runtime.options import options_go_to
 from ivos.video.files import DataError, listing
@@ -28,7 +28,7 @@ def folder_or_synthetic(
 
     Args:
         root: the folder; None for synthetic clips.
-        subset: see :class:`ivos.data.davis.DavisFolder`; of synthetic clips there are ``train`` and ``val``.
+        subset: see :class:`ivos.data.datasets.davis.DavisFolder`; synthetic clips have ``train`` and ``val``.
         sequences: see there.
         year: see there; of no matter to synthetic clips, as the next.
         resolution: see there.
@@ -54,7 +54,7 @@ def folder_or_mixture(
     Args:
         root: the folder; None for the mixture.
         folder: opens it.
-        sets: see :class:`ivos.data.mixture.Mixture`; each knows its ``root``.
+        sets: see :class:`ivos.data.datasets.mixture.Mixture`; each knows its ``root``.
         weights: see there.
 
     Raises:

@@ -14,7 +14,7 @@ which come with ``train_all_frames``, may lie among them.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ivos.data.places import folder_of, require
+from ivos.data.datasets.paths import folder_of, require
 from ivos.runtime.files import read_json
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files

@@ -22,7 +22,7 @@ from ivos.video.video import Video
 Masks = NDArray[np.uint8]
 
 
-class ProtocolSettings(Protocol):
+class ProtocolFactory(Protocol):
     """A protocol as it is configured."""
 
     @property

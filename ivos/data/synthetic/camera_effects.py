@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.motion import Wander
-from ivos.data.synthetic.spec import SyntheticSpec
 from ivos.data.synthetic.textures import Float
 
 

@@ -1,9 +1,9 @@
-"""Unpack SA-V's training videos: ``uv run -m ivos.data.sav_train SAV_TRAIN OUTPUT``.
+"""Unpack SA-V's training videos: ``uv run -m ivos.data.tools.extract_sav_train SAV_TRAIN OUTPUT``.
 
 They come as ``sav_000001.mp4`` with ``sav_000001_manual.json``, in folders sav_000, sav_001, ... or in one.
 The masks, run lengths of every fourth frame, and those frames are written in the layout of val and test,
-where :mod:`ivos.data.sav` reads them: ``OUTPUT/sav_train``. A video is there as a whole or not at all; the
-same command goes on where it was cut off.
+where :mod:`ivos.data.datasets.sav` reads them: ``OUTPUT/sav_train``. A video is written completely or not at
+all, and the same command continues where it was interrupted.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.data.sav import FRAMES, MASKS
-from ivos.runtime.children import be_a_worker
+from ivos.data.datasets.sav import FRAMES, MASKS
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, write_text
 from ivos.runtime.machine import cores
+from ivos.runtime.subprocesses import be_a_worker
 from ivos.video.files import DataError, by
 from ivos.video.names import name_fault
 from ivos.video.palette import write_labels
@@ -144,7 +144,7 @@ def _decode(code: Mapping[str, Any], what: str) -> NDArray[np.uint8]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     words = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m ivos.data.sav_train", description=words)
+    parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.extract_sav_train", description=words)
     parser.add_argument("videos", type=Path, help="folder with *.mp4 and *_manual.json, at any depth")
     parser.add_argument("output", type=Path, help="gets a folder sav_train")
     parser.add_argument("--kinds", nargs="+", choices=list(_LISTS), default=["manual"], help="of masklets")

@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ivos.data.davis import DavisFolder
-from ivos.data.synthetic.spec import SyntheticSpec
+from ivos.data.datasets.davis import DavisFolder
+from ivos.data.synthetic.config import SyntheticSpec
+from ivos.data.synthetic.davis_writer import write_davis
 from ivos.data.synthetic.sprites import picture_files, sprite_files
-from ivos.data.synthetic.writing import write_davis
 from ivos.runtime.options import NULL, options_go_to, whole
 from ivos.video.files import DataError
 from ivos.video.index import Index, user_cache
@@ -37,10 +37,10 @@ def open_synthetic(
 
     Args:
         subset: ``train`` or ``val``, which share no clip.
-        sequences: see :class:`ivos.data.davis.DavisFolder`.
+        sequences: see :class:`ivos.data.datasets.davis.DavisFolder`.
         cache_dir: see :func:`synthetic_davis`.
         num_workers: see :func:`write_davis`.
-        index: see :class:`ivos.data.davis.DavisFolder`.
+        index: see :class:`ivos.data.datasets.davis.DavisFolder`.
         spec: values of :class:`SyntheticSpec`.
 
     Raises:

@@ -16,7 +16,7 @@ from ivos.app import messages
 from ivos.app.journal import JournalError
 from ivos.app.messages import MASK, PREVIEW, Message, pack_labels, pack_mask
 from ivos.app.session import Event, Refused, Session
-from ivos.app.worker import Job, Past, Worker, one_line
+from ivos.app.worker import CompletedRound, Job, Worker, one_line
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
 
@@ -69,7 +69,7 @@ class Page:
                 return
 
 
-class Room:
+class OpenSession:
     """An open workspace.
 
     Args:
@@ -377,7 +377,7 @@ class Room:
     def _job(self, kind: Literal["restore", "preview", "propagate"], before: int | None = None) -> Job:
         rounds = [one for one in self.session.active if before is None or one.number < before]
         history = tuple(
-            Past(
+            CompletedRound(
                 one.number,
                 one.frame,
                 tuple(self.session.strokes[key] for key in one.strokes),  # type: ignore[misc]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.data.places import folder_of
+from ivos.data.datasets.paths import folder_of
 from ivos.video.files import DataError, FileInfo, listing, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.video import Video, VideoSet, areas_of, check_files, usable

@@ -1,4 +1,4 @@
-"""SA-V: its val and test as they unpack, its train as :mod:`ivos.data.sav_train` unpacks it.
+"""SA-V: its val and test as they unpack, its train as :mod:`ivos.data.tools.extract_sav_train` unpacks it.
 
 ::
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.data.places import folder_of, require
+from ivos.data.datasets.paths import folder_of, require
 from ivos.video.files import DataError, FileInfo, files_in, listing, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.labels import VOID
@@ -60,7 +60,7 @@ class SAV(VideoSet):
 
     Args:
         root: the folder with ``sav_SUBSET``, or that one itself; None: the default place, ``data/SA-V``.
-        subset: ``val``, ``test``, or ``train`` as :mod:`ivos.data.sav_train` writes it.
+        subset: ``val``, ``test``, or ``train`` as :mod:`ivos.data.tools.extract_sav_train` writes it.
         videos: names to keep; None for all.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave videos with faults out, with a word, instead of refusing the set.
@@ -80,7 +80,8 @@ class SAV(VideoSet):
         self.root, self.subset = folder_of("SA-V", root, "data.sav_root"), subset
         inside = self.root / f"sav_{subset}"
         self._folder = self.root if (self.root / MASKS).is_dir() else inside
-        hint = "; of its mp4 files uv run -m ivos.data.sav_train makes it" if subset == "train" else ""
+        command = "uv run -m ivos.data.tools.extract_sav_train"
+        hint = f"; of its mp4 files {command} makes it" if subset == "train" else ""
         layout = f"SA-V as it unpacks (sav_{subset}/{FRAMES}, sav_{subset}/{MASKS})"
         require(self.root, (self._folder / FRAMES, self._folder / MASKS), layout, hint)
         names = keep(select(self._folder, f"sav_{subset}"), videos, f"SA-V, {subset}")

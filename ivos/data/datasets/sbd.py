@@ -12,7 +12,7 @@ The categories in ``cls`` are not needed.
 from collections.abc import Mapping
 from pathlib import Path
 
-from ivos.data.places import folder_of, require
+from ivos.data.datasets.paths import folder_of, require
 from ivos.video.files import FileInfo
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import select

@@ -1,4 +1,4 @@
-"""One table over runs of evaluate.py: ``python -m ivos.leaderboard RUN... --output FOLDER``.
+"""One table over runs of evaluate.py: ``python -m ivos.evaluation.leaderboard RUN... --output FOLDER``.
 
 A run is a folder with ``summary.json``, ``session.json`` and ``report.csv``. Beside the table on the screen,
 ``--output`` gets it as ``leaderboard.csv``, ``.md`` and ``.html``; the page has the curves and, where a run
@@ -327,7 +327,7 @@ def _picture(path: Path, words: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     words = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m ivos.leaderboard", description=words)
+    parser = argparse.ArgumentParser(prog="python -m ivos.evaluation.leaderboard", description=words)
     parser.add_argument(
         "runs", nargs="+", type=Path, help="folders of finished runs; the first is compared with"
     )

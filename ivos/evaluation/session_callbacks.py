@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ivos.evaluation.module import Watcher
+from ivos.evaluation.module import SessionCallback
 from ivos.evaluation.report import COLUMNS, round_rows
 from ivos.evaluation.run_folder import RunFolder
 from ivos.interaction.clicks import translate
@@ -23,7 +23,7 @@ from ivos.video.video import Video
 MasksLayout = Literal["davis", "per_object"]
 
 
-class SampleReports(Watcher):
+class SampleReports(SessionCallback):
     """Keeps a sample's rounds in the run's folder: those so far, and all of them at the end.
 
     Args:
@@ -52,7 +52,7 @@ class SampleReports(Watcher):
         self.run.complete(sample, self._report)
 
 
-class RoundPictures(Watcher):
+class RoundPictures(SessionCallback):
     """Writes masks and overlays of every round.
 
     ``masks/SCRIBBLE/ROUND`` is a folder of sequences that :mod:`ivos.evaluation.score` takes: frames are

@@ -126,7 +126,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class PastedSpec:
+class CopyPasteConfig:
     """What pasted clips are like.
 
     Attributes:
@@ -170,7 +170,7 @@ class PastedSpec:
 
 def render(
     pictures: Pictures,
-    spec: PastedSpec,
+    spec: CopyPasteConfig,
     size: tuple[int, int],
     times: Sequence[int],
     rng: np.random.Generator,
@@ -676,7 +676,9 @@ def _smear(layer: Float, alpha: Float, motion: NDArray[np.float64]) -> tuple[Flo
     return np.asarray(cv2.filter2D(layer, -1, kernel)), np.asarray(cv2.filter2D(alpha, -1, kernel))
 
 
-def _thing(pictures: Pictures, spec: PastedSpec, number: int | None, rng: np.random.Generator) -> list[_Part]:
+def _thing(
+    pictures: Pictures, spec: CopyPasteConfig, number: int | None, rng: np.random.Generator
+) -> list[_Part]:
     if pictures.objects and rng.random() < spec.cutouts:
         return _cutout_thing(pictures, rng)
     kind = rng.random()
@@ -688,7 +690,7 @@ def _thing(pictures: Pictures, spec: PastedSpec, number: int | None, rng: np.ran
 
 
 def _cast(
-    pictures: Pictures, spec: PastedSpec, size: tuple[int, int], backdrop: int, tempo: float,
+    pictures: Pictures, spec: CopyPasteConfig, size: tuple[int, int], backdrop: int, tempo: float,
     rng: np.random.Generator,
 ) -> list[_Actor]:  # fmt: skip
     """The things of a clip from back to front: objects are labelled 1, 2, ..., all else 0."""
@@ -721,7 +723,7 @@ class _World:
     """What stands still: a picture with other pictures' pieces in it, larger than the frame."""
 
     def __init__(
-        self, pictures: Pictures, spec: PastedSpec, size: tuple[int, int], backdrop: int, tempo: float,
+        self, pictures: Pictures, spec: CopyPasteConfig, size: tuple[int, int], backdrop: int, tempo: float,
         rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self.size, self.camera = size, _Camera(size, tempo, rng)
@@ -776,7 +778,7 @@ class _World:
 class _Light:
     """Gains over time of the whole picture and of each thing."""
 
-    def __init__(self, spec: PastedSpec, num_frames: int, rng: np.random.Generator) -> None:
+    def __init__(self, spec: CopyPasteConfig, num_frames: int, rng: np.random.Generator) -> None:
         self.gains = np.ones((num_frames, 3), np.float32)
         time = np.arange(num_frames)
         if rng.random() < spec.light:
@@ -800,7 +802,7 @@ class _Light:
 # ------------------------------------------------------------------------------------------------- samples
 
 
-class PastedSamples(Dataset[MiniSequence]):
+class CopyPasteSamples(Dataset[MiniSequence]):
     """Mini-sequences of pasted clips by number, without end: a function of (seed, number).
 
     A sample is a clip of its own whose first frame is annotated. The objects that first frame shows well are
@@ -822,7 +824,7 @@ class PastedSamples(Dataset[MiniSequence]):
     def __init__(
         self,
         pictures: Pictures,
-        spec: PastedSpec | None = None,
+        spec: CopyPasteConfig | None = None,
         num_frames: int = 1,
         window: int | None = None,
         size: tuple[int, int] = (128, 128),
@@ -833,7 +835,7 @@ class PastedSamples(Dataset[MiniSequence]):
     ) -> None:
         if any(side % 32 or side <= 0 for side in size):
             raise DataError(f"size: multiples of 32 are needed, got {list(size)}")
-        self.pictures, self.spec, self.num_frames = pictures, spec or PastedSpec(), num_frames
+        self.pictures, self.spec, self.num_frames = pictures, spec or CopyPasteConfig(), num_frames
         self.window = num_frames - 1 if window is None else window
         if not 1 <= num_frames <= self.window + 1:
             raise DataError(
@@ -864,16 +866,18 @@ class PastedSamples(Dataset[MiniSequence]):
         }
 
 
-class PastedData(TrainingData):
+class CopyPasteData(TrainingData):
     """Training on pasted clips, validation on videos; arguments as of :class:`TrainingData`.
 
     Args:
         train: the pictures.
-        samples: makes the samples of pictures: :class:`PastedSamples` with all but its pictures given.
+        samples: makes the samples of pictures: :class:`CopyPasteSamples` with all but its pictures given.
         options: see :class:`TrainingData`.
     """
 
-    def __init__(self, train: Pictures, samples: Callable[[Pictures], PastedSamples], **options: Any) -> None:
+    def __init__(
+        self, train: Pictures, samples: Callable[[Pictures], CopyPasteSamples], **options: Any
+    ) -> None:
         super().__init__(train=train, samples=samples, **options)  # type: ignore[arg-type]
 
     def _mini_sequences(self, videos: Any, name: str = "") -> Any:

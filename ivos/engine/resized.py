@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.masks import to_labels
+from ivos.engine.thresholding import to_labels
 from ivos.interaction import Stroke
 from ivos.networks import ATNet
 from ivos.runtime.errors import UserError
@@ -20,22 +20,22 @@ from ivos.runtime.options import options_go_to
 @options_go_to(ATNetSegmenter)
 def atnet_segmenter(
     network: ATNet, short_side: int | Literal["trained"] | None = None, **options: Any
-) -> "ATNetSegmenter | ScaledSegmenter":
+) -> "ATNetSegmenter | ResizedSegmenter":
     """A-Net and T-Net's segmenter, at frames' own size or at a smaller one.
 
     Args:
         network: what runs.
-        short_side: see :class:`ScaledSegmenter`; ``trained``: the size that the weights were trained for,
+        short_side: see :class:`ResizedSegmenter`; ``trained``: the size that the weights were trained for,
             where their file says so; None: frames as they are.
         options: of :class:`ivos.engine.ATNetSegmenter`.
     """
     if short_side == "trained":
         short_side = network.short_side
     segmenter = ATNetSegmenter(network, **options)
-    return segmenter if short_side is None else ScaledSegmenter(segmenter, short_side)
+    return segmenter if short_side is None else ResizedSegmenter(segmenter, short_side)
 
 
-class ScaledSegmenter:
+class ResizedSegmenter:
     """Runs a segmenter on frames of a given shorter side and brings its probabilities back, bilinearly.
 
     Strokes are given in shares of the frame, so that they need no scaling; frames that are no larger stay as

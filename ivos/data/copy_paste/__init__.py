@@ -1,0 +1,1 @@
+"""Training clips made by pasting objects onto photographs."""

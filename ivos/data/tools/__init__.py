@@ -1,0 +1,1 @@
+"""Command-line tools that check and convert data sets."""
