@@ -1,4 +1,4 @@
-"""Segmenters by protocols on real video, and one leaderboard: the table of docs/results.md.
+"""Segmenters by protocols on real video, and one leaderboard: the table of docs/experiments/real_video.md.
 
 uv run benchmarks/real_video.py FOLDER OUTPUT [--frames 30] [--lines 240]
 

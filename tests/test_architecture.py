@@ -1,4 +1,4 @@
-"""Imports point one way, as docs/architecture.md draws it."""
+"""Imports point one way, as docs/explanation/architecture.md draws it."""
 
 import ast
 from pathlib import Path

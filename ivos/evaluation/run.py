@@ -80,7 +80,7 @@ def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
     except ImportError as error:
         raise UserError(
             f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); the folder of a "
-            "module of your own has to be on PYTHONPATH (docs/protocols.md)"
+            "module of your own has to be on PYTHONPATH (docs/reference/protocols.md)"
         ) from error
     if not takes_network(make):
         if any(override.startswith("checkpoint=") for override in HydraConfig.get().overrides.task):

@@ -97,6 +97,6 @@ def make_trainer(options: DictConfig, **more: Any) -> pl.Trainer:
         if missing:
             raise UserError(
                 f"trainer.num_nodes={trainer.num_nodes}: the other machines are not known; start by torchrun "
-                f"or SLURM, or set {', '.join(missing)} on each (docs/distributed.md)"
+                f"or SLURM, or set {', '.join(missing)} on each (docs/guides/distributed.md)"
             )
     return trainer

@@ -208,7 +208,7 @@ def _target(name: str, target: Any) -> Callable[..., Any]:
     except Exception as error:
         raise UserError(
             f"{name}: {target} cannot be imported ({_last_cause(error)}); the folder of a module of your own "
-            "has to be on PYTHONPATH (docs/protocols.md)"
+            "has to be on PYTHONPATH (docs/reference/protocols.md)"
         ) from error
     if not callable(found):
         raise UserError(f"{name}: {target} is no class or function")

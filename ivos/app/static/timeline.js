@@ -4,7 +4,7 @@ export const DOUBT = 0.8; // a frame is doubtful whose confidence is below this 
 
 // Of a round's [frame, confidence], each confidence as a share of their median. How sure a network is at all differs
 // between networks, videos and objects; within a round, the frames that it is less sure of than of others are the
-// worse ones (docs/app.md has the figures).
+// worse ones (docs/guides/annotation.md has the figures).
 export function relative(confidence) {
   const values = confidence.map(([, value]) => value).sort((a, b) => a - b);
   const middle = values[Math.floor((values.length - 1) / 2)] || 1;
