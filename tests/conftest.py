@@ -4,11 +4,39 @@ import importlib.util
 import os
 from pathlib import Path
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported: the workers share the cores
+    _threads = max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ["OMP_NUM_THREADS"] = str(_threads)
+
 import numpy as np
 import pytest
 import torch
 
+from tests.support.processor_time import ProcessorTimes
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser):
+    """Add the option that lists the tests which compute longest."""
+    parser.addoption(
+        "--processor-times", type=int, metavar="N", help="list the N tests that take most processor time"
+    )
+
+
+def pytest_configure(config):
+    """Measure processor time where it is asked for, in the workers too."""
+    if config.getoption("processor_times"):
+        config.pluginmanager.register(ProcessorTimes(config.getoption("processor_times")))
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return a worker for each core where folders are tested, none where only files are named."""
+    named = [argument.partition("::")[0] for argument in config.args]
+    if all(os.path.isfile(path) for path in named):
+        return 0
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", CORES))
 
 
 def _golden_state_dict() -> dict[str, torch.Tensor]:
