@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.support.processor_time import ProcessorTimes
+from tests.support.shared import run_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -47,9 +48,10 @@ def _golden_state_dict() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def user_cache(pytestconfig):
-    """Indices and synthetic clips of tests go to pytest's own cache."""
-    os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("user"))
+def user_cache(tmp_path_factory):
+    """Keep indices, synthetic clips and compiled kernels of tests in the run's temporary folder."""
+    (folder := run_folder(tmp_path_factory) / "user_cache").mkdir(exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = str(folder)
 
 
 @pytest.fixture(scope="session")
