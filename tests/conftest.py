@@ -4,11 +4,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported: the workers share the cores
-    _threads = max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
-    os.environ["OMP_NUM_THREADS"] = str(_threads)
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +12,13 @@ from tests.support.processor_time import ProcessorTimes
 from tests.support.shared import run_folder
 
 GOLDEN = Path(__file__).parent / "golden"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # the workers share the cores, and so do the processes that they start
+    _threads = max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ["OMP_NUM_THREADS"] = str(_threads)
+    torch.set_num_threads(_threads)
 
 
 def pytest_addoption(parser):
