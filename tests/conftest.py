@@ -34,6 +34,7 @@ def pytest_configure(config):
         config.pluginmanager.register(ProcessorTimes(config.getoption("processor_times")))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """Return a worker for each core where folders are tested, none where only files are named."""
     named = [argument.partition("::")[0] for argument in config.args]
