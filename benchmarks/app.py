@@ -143,15 +143,15 @@ def propagate(page: Page, place: Path) -> list[tuple[str, str, str]]:
 
 def play(page: Page) -> list[tuple[str, str, str]]:
     """As fast as it goes: the clip's own rate is not waited for."""
-    page.evaluate("app.facts.rate = 1000")
+    page.evaluate("app.video.rate = 1000")
     rates = []
     for _ in range(3):
         page.evaluate("app.go(0)")
         wait(page, "app.displayedFrame === 0")
         rates.append(
             page.evaluate(
-                "(async () => { const t = performance.now(); await app.start(); "
-                "return 1000 * app.played.frames / (performance.now() - t); })()"
+                "(async () => { const t = performance.now(); await app.playback.start(); "
+                "return 1000 * app.playback.last.frames / (performance.now() - t); })()"
             )
         )
     return [("playback with masks, second pass on", f"{statistics.median(rates[1:]):.0f} fps", "30 fps")]

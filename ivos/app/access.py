@@ -1,4 +1,4 @@
-"""Who may talk to the server: those who know its token, from a page that it has served itself."""
+"""Access control: only requests that know the token, from pages of this server, are answered."""
 
 import hmac
 import os
@@ -17,7 +17,7 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 def token_of(root: Path) -> str:
-    """The token of the workspaces in a folder; it stays the same, so that pages come back after a restart.
+    """Return the token of the workspaces in a folder, which stays the same after a restart.
 
     Raises:
         UserError: the file that holds it can neither be read nor made.
@@ -40,15 +40,15 @@ def token_of(root: Path) -> str:
 
 
 class Access:
-    """ASGI middleware: host, origin, token; and the headers that keep a page to itself.
+    """ASGI middleware that checks host, origin and token, and adds the security headers to every answer.
 
-    A token in the address becomes a cookie, and the address is visited again without it. The cookie's name
-    holds the server's port, for cookies do not tell ports apart.
+    A token in the address becomes a cookie, and the address is visited again without it. The name of the
+    cookie holds the server's port, because browsers share cookies between ports.
 
     Args:
-        app: what is guarded.
-        token: what has to be known.
-        port: that the server listens on; behind a tunnel the browser sees another.
+        app: the application that is protected.
+        token: the secret that a request has to know.
+        port: the port that the server listens on; behind a tunnel the browser sees another one.
         hosts: names that the server may be called by, besides those of this machine itself.
     """
 
@@ -57,7 +57,7 @@ class Access:
         self.hosts = {*LOCAL, *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may pass."""
+        """Answer a request, or refuse it with status 403."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -124,7 +124,7 @@ def _without_port(host: str) -> str:
 
 
 def _headers(host: str) -> list[tuple[bytes, bytes]]:
-    """Of every answer; nothing from elsewhere, nowhere inside another page."""
+    """Return the headers of every answer: nothing is loaded from other sites, and no site embeds the page."""
     policy = (
         f"default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws://{host} wss://{host}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,6 +1,6 @@
-"""The page in a browser that a program drives: for tests, ``benchmarks/app.py``, ``docs/make_pictures.py``.
+"""The app in a browser driven by a program: for tests, ``benchmarks/app.py`` and ``docs/make_pictures.py``.
 
-Playwright is needed (of the development dependencies), and a Chromium that is installed.
+It needs Playwright (a development dependency) and an installed Chromium.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def find_chromium() -> str | None:
-    """Its path; None where there is none."""
+    """Return the path of Chromium, or None where it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator["Browser"]:
-    """A browser without a window.
+    """Start a browser without a window.
 
     Raises:
         UserError: no Chromium is installed.
@@ -45,7 +45,7 @@ def chromium() -> Iterator["Browser"]:
 
 @contextlib.contextmanager
 def serving(program: Path, **options: Any) -> Iterator[str]:
-    """``annotate.py`` at any free port, as long as the context lasts: its address, as it has printed it."""
+    """Run ``annotate.py`` at a free port while the context lasts, and return the address that it prints."""
     settings = {"port": 0, "open_browser": "false", **options}
     command = [sys.executable, str(program), *(f"{name}={value}" for name, value in settings.items())]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -58,15 +58,15 @@ def serving(program: Path, **options: Any) -> Iterator[str]:
 
 
 def wait(page: "Page", expression: str, patience: float = 300) -> None:
-    """Until an expression holds in a page, which may be on its way to another address meanwhile.
+    """Wait until an expression is true in a page, which may be loading another address meanwhile.
 
     Args:
         page: shows the app.
-        expression: JavaScript; while it cannot be computed, it does not hold.
-        patience: seconds.
+        expression: JavaScript; while its evaluation fails, it counts as false.
+        patience: how long to wait, in seconds.
 
     Raises:
-        TimeoutError: it does not come to hold.
+        TimeoutError: the expression did not become true.
     """
     from playwright.sync_api import Error
 

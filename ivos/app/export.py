@@ -1,4 +1,4 @@
-"""What leaves a workspace: DAVIS layout, COCO's run lengths, a video to look at, the strokes."""
+"""Exports of a session: DAVIS layout, COCO JSON, an overlay video, the strokes."""
 
 import json
 import os
@@ -29,7 +29,7 @@ YEAR, SUBSET, RESOLUTION = "2017", "val", "480p"  # where tools of DAVIS look
 
 @dataclass(frozen=True)
 class Export:
-    """A session as it stood when the export was asked for; files of masks never change, so it stays that."""
+    """A snapshot of a session for an export; mask files never change, so that the snapshot stays valid."""
 
     workspace: Workspace
     shown: tuple[int, ...]
@@ -39,12 +39,12 @@ class Export:
 
     @classmethod
     def of(cls, workspace: Workspace, session: Session) -> "Export":
-        """A snapshot."""
+        """Take a snapshot of a session."""
         kept = tuple(one for one in session.objects.values() if not one.removed)
         return cls(workspace, tuple(session.shown()), kept, tuple(session.active), dict(session.strokes))
 
     def labels(self) -> Iterator[Labels]:
-        """The labels [h, w] of every frame, removed objects as background."""
+        """Yield the labels uint8 [h, w] of every frame, with removed objects as background."""
         numbers = np.zeros(256, np.uint8)
         for one in self.objects:
             numbers[one.number] = one.number
@@ -52,7 +52,7 @@ class Export:
             yield numbers[self.workspace.read_mask(number, frame)]
 
     def drawn(self, one: Round) -> list[dict[str, Any]]:
-        """The strokes of a round in the form of DAVIS, those of removed objects left out."""
+        """Return the strokes of a round in the DAVIS format, without those of removed objects."""
         known = {0, *(each.number for each in self.objects)}
         strokes = (self.strokes[key] for key in one.strokes)
         names = ("path", "object_id", "start_time", "end_time")
@@ -60,7 +60,7 @@ class Export:
 
 
 def davis(job: Export, progress: Progress) -> tuple[Path, str]:
-    """A folder in DAVIS layout, which ``evaluate.py data.root=`` takes as it is, and the same as a ZIP file.
+    """Write a folder in DAVIS layout, which ``evaluate.py data.root=`` reads, and a ZIP file of it.
 
     Objects are numbered 1..N without gaps. The strokes are those of the first round.
     """
@@ -113,7 +113,7 @@ def davis(job: Export, progress: Progress) -> tuple[Path, str]:
 
 
 def coco(job: Export, progress: Progress) -> tuple[Path, str]:
-    """COCO's JSON: an image a frame, an annotation for each object on it, masks as compressed run lengths."""
+    """Write COCO JSON: an image for each frame, and an annotation with run lengths for each object on it."""
     workspace = job.workspace
     width, height = workspace.size
     images: list[dict[str, Any]] = []
@@ -152,7 +152,7 @@ def coco(job: Export, progress: Progress) -> tuple[Path, str]:
 
 
 def encode_runs(mask: NDArray[np.bool_]) -> str:
-    """A mask [h, w] as COCO's compressed run lengths (column by column, zeros first).
+    """Return a mask [h, w] as compressed run lengths of COCO (column by column, zeros first).
 
     A run is written as its difference to the run two before (from the fourth on), five bits a letter, lowest
     first, with a sixth that says whether another follows; 48 is added to make it printable.
@@ -176,7 +176,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> str:
 
 
 def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask [h, w] of COCO's compressed run lengths; size is (height, width)."""
+    """Return the mask [h, w] of compressed run lengths of COCO; size is (height, width)."""
     runs: list[int] = []
     value = shift = 0
     for letter in text:
@@ -193,9 +193,9 @@ def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def video(job: Export, progress: Progress) -> tuple[Path, str]:
-    """The frames with their masks in the objects' colours: as many as in the source, at its times.
+    """Write a video of the frames with their masks in the objects' colours, at the times of the source.
 
-    H.264 in MP4 where PyAV has its encoder, VP8 in WebM elsewhere.
+    It is H.264 in MP4 where PyAV has that encoder, otherwise VP8 in WebM.
     """
     workspace = job.workspace
     palette = np.zeros((256, 3), np.uint8)
@@ -213,12 +213,12 @@ def video(job: Export, progress: Progress) -> tuple[Path, str]:
 
     suffix = ".mp4" if "libx264" in av.codecs_available else ".webm"
     path = workspace.folder / "exports" / f"{workspace.name}-overlay{suffix}"
-    write_video(path, pictures(), workspace.facts.rate, workspace.facts.times)
+    write_video(path, pictures(), workspace.metadata.rate, workspace.metadata.times)
     return path, ""
 
 
 def strokes(job: Export, progress: Progress) -> tuple[Path, str]:
-    """All strokes, in the form of DAVIS; besides, by rounds, with the objects' names."""
+    """Write all strokes in the DAVIS format, and again by rounds with the names of the objects."""
     by_frame: list[list[dict[str, Any]]] = [[] for _ in job.shown]
     rounds = []
     for one in job.rounds:
@@ -238,14 +238,14 @@ def strokes(job: Export, progress: Progress) -> tuple[Path, str]:
 
 
 FORMATS = {"davis": davis, "coco": coco, "video": video, "scribbles": strokes}
-"""By name: what writes a file and says what is to be said about it."""
+"""The exports by name: each writes a file and returns its path and a warning or nothing."""
 
 
 def export(kind: str, job: Export, progress: Progress) -> tuple[Path, str]:
     """Write an export; the file is whole or not there.
 
     Returns:
-        the file, and a warning or nothing.
+        The file, and a warning or an empty string.
     """
     for leftover in (job.workspace.folder / "exports").glob(".*"):  # of a server that was killed
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The journal: one line of JSON an event, on disk before the event is acknowledged."""
+"""The journal: one line of JSON for each event, on disk before the event is acknowledged."""
 
 import json
 import os
@@ -12,21 +12,21 @@ Line = dict[str, Any]
 
 
 class JournalError(UserError):
-    """The journal cannot be read or written; the message names the file and the mend."""
+    """The journal cannot be read or written; the message names the file and the remedy."""
 
 
 class Journal:
-    """A journal, opened for reading back and for writing on.
+    """A journal that is read and then continued.
 
-    A last line that was not finished when the server was killed is dropped: it was never acknowledged. Any
-    other line that cannot be read is an error, for what follows it rests on it.
+    A last line that was not complete when the server was killed is dropped, because it was never
+    acknowledged. Any other line that cannot be read is an error, because the lines after it depend on it.
 
     Args:
-        path: the file; made where there is none.
+        path: the file; it is created where it does not exist.
 
     Attributes:
-        lines: what was there, in order.
-        dropped: bytes of the unfinished line.
+        lines: the events that the file held, in order.
+        dropped: the number of bytes of the incomplete last line.
 
     Raises:
         JournalError: a line in the middle cannot be read, or the file cannot be opened.
@@ -45,10 +45,10 @@ class Journal:
             raise JournalError(f"{path}: {error.strerror}; the journal has to be writable") from error
 
     def append(self, *events: Line) -> None:
-        """Write events, all or none; they are on disk when this returns.
+        """Write events, all of them or none; they are on disk when this returns.
 
         Raises:
-            JournalError: the disk is full or the file cannot be written; nothing of them is left in it.
+            JournalError: the disk is full or the file cannot be written; none of them is in the file.
         """
         stamped = ({"time": round(time.time(), 3), **event} for event in events)
         data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in stamped)
@@ -65,15 +65,15 @@ class Journal:
         self._size += len(data)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._handle)
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a journal that another may be writing.
+    """Return the events of a journal that another process may be writing.
 
     Raises:
-        JournalError: one cannot be read, or there is no such file.
+        JournalError: a line cannot be read, or the file does not exist.
     """
     try:
         return _parse(path, path.read_bytes())[0]
@@ -82,7 +82,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def _parse(path: Path, content: bytes) -> tuple[list[Line], int]:
-    """The lines, and how many bytes of the content they are."""
+    """Return the events, and the number of bytes of the content that they take."""
     lines: list[Line] = []
     good, end = 0, 0
     for number, raw in enumerate(content.split(b"\n")[:-1], start=1):
@@ -92,7 +92,7 @@ def _parse(path: Path, content: bytes) -> tuple[list[Line], int]:
             if not isinstance(line, dict) or not isinstance(line.get("type"), str):
                 raise ValueError("no event")
         except (ValueError, RecursionError) as error:
-            if end == len(content):  # the last one: a torn write can have got its end on disk alone
+            if end == len(content):  # the last line: of an interrupted write only the end may be on disk
                 break
             raise JournalError(
                 f"{path}: line {number} cannot be read ({error}); restore it or move the folder away"

@@ -1,4 +1,4 @@
-"""What ``annotate.py`` and the command ``ivos-annotate`` run. PyTorch is imported once the page is there."""
+"""The program ``annotate.py`` (``ivos-annotate``), which imports PyTorch after the page has been served."""
 
 import os
 import re
@@ -50,7 +50,7 @@ RULES = {
 
 
 def main() -> None:
-    """Run what the command line asks for; study=FOLDER is short for study.folder=FOLDER."""
+    """Run the program with the command line's options; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
     with composing():
         run()
@@ -82,7 +82,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse what cannot work before any work."""
+    """Refuse options that cannot work, before any work begins."""
     if cfg.video is None and cfg.study.folder is None:
         raise UserError("video=FILE: name a video file, a folder of pictures or a folder in DAVIS layout")
     for name, low, high in (("port", 0, 65535), ("live", 1, 100), ("objects", 1, 254)):
@@ -97,7 +97,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
-    """The videos that were named."""
+    """Return the videos that the configuration names."""
     paths = list(cfg.video) if isinstance(cfg.video, ListConfig) else [cfg.video]
     wanted = cfg.data.sequences
     sequences = [wanted] if isinstance(wanted, str) else list(wanted or [])
@@ -111,7 +111,7 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
 
 
 def named(sources: list[Source]) -> dict[str, Source]:
-    """The videos by the names of their workspaces."""
+    """Return the videos by the names of their workspaces."""
     names: dict[str, Source] = {}
     for one in sources:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", one.name).strip(".-") or "video"
@@ -122,7 +122,7 @@ def named(sources: list[Source]) -> dict[str, Source]:
 
 
 def count_objects(source: Source) -> int:
-    """As many as the first mask shows, where there is one."""
+    """Return the number of objects in the first mask, or 1 where there is no mask."""
     first = next((path for path in source.masks if path is not None), None)
     if first is None:
         return 1
@@ -138,7 +138,7 @@ def has_screen() -> bool:
 
 
 def open_study(cfg: DictConfig, root: Path, limits: Limits, settings: Settings) -> list[Workspace]:
-    """A workspace for each participant and sequence."""
+    """Open a workspace for each participant and sequence of a study."""
     from ivos.app.study import prepare
 
     options = cast(dict[str, Any], OmegaConf.to_container(cfg.study, resolve=True))
@@ -151,7 +151,7 @@ def open_study(cfg: DictConfig, root: Path, limits: Limits, settings: Settings) 
 
 
 def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[], Segmenter]":
-    """What makes a segmenter, in the thread that owns PyTorch; the network is loaded once."""
+    """Return a function that makes a segmenter in the worker's thread; the network is loaded once."""
     kept: list[Any] = []
 
     def make() -> "Segmenter":
@@ -162,13 +162,13 @@ def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[
         if not kept:
             kept.append(_load(cfg) if takes_network(get_object(cfg.segmenter._target_)) else None)
             options = cast(dict[str, Any], OmegaConf.to_container(cfg.segmenter, resolve=True))
-            facts = {
+            metadata = {
                 "checkpoint": str(cfg.checkpoint),
                 "sha256": None if kept[0] is None else _digest(str(cfg.checkpoint)),
                 "segmenter": options,
             }
             for one in workspaces:
-                one.remember_network(facts)
+                one.remember_network(metadata)
         network = [] if kept[0] is None else kept
         undo = {"undo_gib": cfg.undo_gib} if cfg.segmenter.get("undo_gib") == 0 else {}
         return cast("Segmenter", instantiate(cfg.segmenter, *network, **undo))

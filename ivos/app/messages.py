@@ -1,4 +1,4 @@
-"""What goes over the wire: the client's messages, typed and checked, and the binary form of masks."""
+"""The messages between page and server: typed and checked ones of the page, and the binary form of masks."""
 
 import json
 import math
@@ -26,11 +26,11 @@ _COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 Checks = Mapping[str, Callable[[Any], Any]]
-"""By a field's name, what gives its value or raises :class:`MessageError`."""
+"""Functions by field names, each of which returns the checked value or raises :class:`MessageError`."""
 
 
 class MessageError(UserError):
-    """A message that is not what it should be; the text says what and why."""
+    """An invalid message; the text says what is wrong with it."""
 
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
@@ -112,7 +112,7 @@ _TIME = _number(0)
 
 @dataclass(frozen=True)
 class Message:
-    """What a client sends; `seq` comes back in its acknowledgement."""
+    """A message of a page; its acknowledgement repeats `seq`."""
 
     seq: int
     CHECKS: ClassVar[Checks] = {}
@@ -120,7 +120,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """First of a connection; `page` is what the server named this page before, if it did."""
+    """The first message of a connection; `page` is the name that the server gave this page before, if any."""
 
     page: str = ""
     CHECKS: ClassVar[Checks] = {"page": _text(re.compile(r"[A-Za-z0-9_-]{0,64}"))}
@@ -128,7 +128,7 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class DrawStroke(Message):
-    """A stroke in the form of DAVIS, with the client's id and the milliseconds of its start and end."""
+    """A stroke in the DAVIS format, with an id of the page and the milliseconds of its start and end."""
 
     id: str
     frame: int
@@ -148,22 +148,22 @@ class DrawStroke(Message):
 
 @dataclass(frozen=True)
 class Undo(Message):
-    """Take back the last stroke that waits; where there is none, the last round."""
+    """A request to undo the latest action."""
 
 
 @dataclass(frozen=True)
 class Redo(Message):
-    """Bring back what was taken back last."""
+    """A request to redo the action that was undone last."""
 
 
 @dataclass(frozen=True)
 class UndoRound(Message):
-    """Take back the last round."""
+    """A request to undo the latest round."""
 
 
 @dataclass(frozen=True)
 class Propagate(Message):
-    """Begin a round with the strokes that wait on a frame."""
+    """A request to begin a round with the annotations that wait on a frame."""
 
     frame: int
     CHECKS: ClassVar[Checks] = {"frame": _FRAME}
@@ -171,17 +171,17 @@ class Propagate(Message):
 
 @dataclass(frozen=True)
 class Continue(Message):
-    """Go on with the round that was stopped."""
+    """A request to continue the round that was stopped."""
 
 
 @dataclass(frozen=True)
 class Stop(Message):
-    """Stop the round; what it has reached stays."""
+    """A request to stop the round; its masks so far are kept."""
 
 
 @dataclass(frozen=True)
 class AddObject(Message):
-    """One more object."""
+    """A request to add an object."""
 
     name: str = ""
     CHECKS: ClassVar[Checks] = {"name": lambda value: _name(value) if value else ""}
@@ -189,7 +189,7 @@ class AddObject(Message):
 
 @dataclass(frozen=True)
 class ChangeObject(Message):
-    """Another name or colour of an object, or whether it is shown."""
+    """A change of the name, colour or visibility of an object."""
 
     number: int
     name: str | None = None
@@ -200,7 +200,7 @@ class ChangeObject(Message):
 
 @dataclass(frozen=True)
 class RemoveObject(Message):
-    """An object is no longer one."""
+    """A request to remove an object."""
 
     number: int
     CHECKS: ClassVar[Checks] = {"number": _OBJECT}
@@ -208,7 +208,7 @@ class RemoveObject(Message):
 
 @dataclass(frozen=True)
 class Study(Message):
-    """A moment of a user study, in the participant's own milliseconds."""
+    """A moment of a user study, in milliseconds of the participant's clock."""
 
     event: str
     at: float
@@ -217,12 +217,12 @@ class Study(Message):
 
 @dataclass(frozen=True)
 class TakeOver(Message):
-    """This page wants to be the one that writes."""
+    """A request of a page to become the one that writes."""
 
 
 @dataclass(frozen=True)
 class Retry(Message):
-    """Try again what has failed."""
+    """A request to try again after a failure."""
 
 
 TYPES: dict[str, type[Message]] = {
@@ -244,10 +244,10 @@ TYPES: dict[str, type[Message]] = {
 
 
 def parse(text: str | bytes) -> Message:
-    """A client's message.
+    """Parse a message of a page.
 
     Raises:
-        MessageError: one line that says what is wrong with it.
+        MessageError: the message is invalid; one line says why.
     """
     if isinstance(text, bytes):
         raise MessageError("a message of the client is text, not bytes")
@@ -266,7 +266,7 @@ def parse(text: str | bytes) -> Message:
 
 
 def sequence_number(text: str | bytes) -> int:
-    """The `seq` of a message that may be wrong in anything else; -1 where it cannot be told."""
+    """Return the `seq` of a message that may be invalid otherwise; -1 where it has none."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -295,20 +295,20 @@ def _build(kind: str, form: type[Message], content: dict[str, Any]) -> Message:
 
 
 def pack_labels(labels: NDArray[np.uint8]) -> bytes:
-    """Labels [h, w] as they are sent and kept: raw-deflated bytes."""
+    """Return labels uint8 [h, w] as raw-deflated bytes."""
     deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
     return deflate.compress(np.ascontiguousarray(labels).tobytes()) + deflate.flush()
 
 
 def unpack_labels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Labels [h, w] from :func:`pack_labels`; size is (width, height)."""
+    """Return the labels uint8 [h, w] of :func:`pack_labels`; size is (width, height)."""
     return np.frombuffer(zlib.decompress(data, -15), np.uint8).reshape(size[::-1])
 
 
 def pack_mask(
     kind: int, round: int, frame: int, size: tuple[int, int], data: bytes, done: int = 0, total: int = 0
 ) -> bytes:
-    """A binary message: version, kind, 0, round, frame, done, total, width, height; then packed labels."""
+    """Return a binary message: version, kind, 0, round, frame, done, total, width, height, labels."""
     return _HEADER.pack(_VERSION, kind, 0, round, frame, done, total, *size) + data
 
 

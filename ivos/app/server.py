@@ -1,4 +1,4 @@
-"""The server: routes, connections, and the order in which things begin."""
+"""The server: its routes and connections, and the order in which its parts start."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ivos.app import messages
 from ivos.app.access import Access
 from ivos.app.export import FORMATS, Export, export
-from ivos.app.open_session import OpenSession, Page, Payload
+from ivos.app.open_session import OpenSession
+from ivos.app.pages import Page, Payload
 from ivos.app.worker import Worker, one_line
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
@@ -37,12 +38,12 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_PATIENCE = 3.0  # seconds after which PyTorch is imported even where no page has come
+_IMPORT_DELAY = 3.0  # seconds after which PyTorch is imported even where no page has come
 
 
 @dataclass
 class Settings:
-    """How the server is reached, and what it holds.
+    """How the server is reached, and what its sessions begin with.
 
     Attributes:
         host: the address that is listened on.
@@ -67,7 +68,7 @@ class Settings:
 
 
 class Server:
-    """Serves workspaces.
+    """A server of annotation sessions.
 
     Args:
         workspaces: opened already.
@@ -85,13 +86,13 @@ class Server:
     ) -> None:
         self.settings = settings
         self.worker = Worker(make_segmenter, self._post, live)
-        self.rooms: dict[str, OpenSession] = {}
+        self.sessions: dict[str, OpenSession] = {}
         for one in workspaces:
             count = settings.num_objects.get(one.name, 1)
-            self.rooms[one.name] = OpenSession(one, self.worker, count, settings.study.get(one.name))
+            self.sessions[one.name] = OpenSession(one, self.worker, count, settings.study.get(one.name))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._came = asyncio.Event()
+        self._first_page = asyncio.Event()
         self._static = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in _TYPES}
 
     # Running
@@ -120,16 +121,16 @@ class Server:
             server.run(sockets=[sock])
         finally:
             self.worker.end()
-            for room in self.rooms.values():
-                room.close()
+            for opened in self.sessions.values():
+                opened.close()
 
     def app(self, port: int) -> Starlette:
-        """The application, guarded."""
+        """Return the application behind its access control."""
         where = "/w/{name}"
         routes = [
             Route("/", self._home),
             Route("/static/{file}", self._file),
-            Route("/sessions", self._sessions),
+            Route("/sessions", self._list_sessions),
             Route(where + "/", self._page),
             Route(where + "/frames/{id}/{frame:int}.jpg", self._frame),
             Route(where + "/masks/{id}/{round:int}/{frame:int}", self._mask),
@@ -150,15 +151,15 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
-        self._keep(self._open_rooms())
-        self._keep(self._begin_work())
+        self._start(self._open_sessions())
+        self._start(self._begin_work())
         self._announce()
         yield
         for task in self._tasks:
             task.cancel()
-        for room in self.rooms.values():
-            for page in room.pages:
-                page.leave()
+        for opened in self.sessions.values():
+            for page in opened.pages:
+                page.disconnect()
 
     def _announce(self) -> None:
         host = self.settings.host
@@ -168,61 +169,61 @@ class Server:
         if self.settings.open_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    async def _open_rooms(self) -> None:
-        for room in self.rooms.values():
-            await room.open()
+    async def _open_sessions(self) -> None:
+        for opened in self.sessions.values():
+            await opened.open()
 
     async def _begin_work(self) -> None:
-        """Import PyTorch once a page has been served, or when none comes: that takes seconds."""
+        """Start the worker after the first page was served: importing PyTorch takes seconds."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._came.wait(), _PATIENCE)
+            await asyncio.wait_for(self._first_page.wait(), _IMPORT_DELAY)
             await asyncio.sleep(0.5)
         self.worker.start()
 
-    def _keep(self, work: Any) -> None:
+    def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_complain)
+        task.add_done_callback(_log_failure)
 
     def _post(self, name: str, report: dict[str, Any]) -> None:
-        """From the worker's threads."""
+        """Hand a report from one of the worker's threads over to the event loop."""
         if self._loop is not None and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):  # the loop ends
                 self._loop.call_soon_threadsafe(self._report, name, report)
 
     def _report(self, name: str, report: dict[str, Any]) -> None:
-        self.rooms[name].report(report)
+        self.sessions[name].jobs.report(report)
 
     # Pages and files
 
-    def _room(self, request: Request | WebSocket) -> OpenSession:
-        room = self.rooms.get(request.path_params["name"])
-        if room is None:
+    def _session(self, request: Request | WebSocket) -> OpenSession:
+        opened = self.sessions.get(request.path_params["name"])
+        if opened is None:
             raise HTTPException(404, "there is no such session")
-        return room
+        return opened
 
     async def _home(self, request: Request) -> Response:
-        if len(self.rooms) == 1:
-            return RedirectResponse(f"/w/{next(iter(self.rooms))}/", 303)
+        if len(self.sessions) == 1:
+            return RedirectResponse(f"/w/{next(iter(self.sessions))}/", 303)
         return self._static_file("home.html")
 
-    async def _sessions(self, request: Request) -> Response:
+    async def _list_sessions(self, request: Request) -> Response:
         listed = [
             {
-                "name": room.name,
-                "frames_id": room.workspace.facts.source["fingerprint"][:16],
-                "num_frames": room.session.num_frames or room.workspace.source.num_frames,
-                "rounds": len(room.session.active),
-                "done": any(event["event"] == "satisfied" for event in room.session.study),
-                "study": room.study,
+                "name": opened.name,
+                "frames_id": opened.workspace.metadata.source["fingerprint"][:16],
+                "num_frames": opened.session.num_frames or opened.workspace.source.num_frames,
+                "rounds": len(opened.session.active),
+                "done": any(event["event"] == "satisfied" for event in opened.session.study),
+                "study": opened.study,
             }
-            for room in self.rooms.values()
+            for opened in self.sessions.values()
         ]
         return JSONResponse(listed, headers={"Cache-Control": "no-store"})
 
     async def _page(self, request: Request) -> Response:
-        self._room(request)
+        self._session(request)
         return self._static_file("index.html")
 
     async def _file(self, request: Request) -> Response:
@@ -235,33 +236,33 @@ class Server:
         return Response(self._static[name], media_type=_TYPES[Path(name).suffix], headers=headers)
 
     async def _frame(self, request: Request) -> Response:
-        room, frame = self._room(request), request.path_params["frame"]
-        facts = room.workspace.facts
-        count = facts.num_frames or room.workspace.source.num_frames or frame + 1
-        if request.path_params["id"] != facts.source["fingerprint"][:16] or not 0 <= frame < count:
+        opened, frame = self._session(request), request.path_params["frame"]
+        metadata = opened.workspace.metadata
+        count = metadata.num_frames or opened.workspace.source.num_frames or frame + 1
+        if request.path_params["id"] != metadata.source["fingerprint"][:16] or not 0 <= frame < count:
             raise HTTPException(404, "there is no such frame")
-        path = room.workspace.frame_file(frame)
+        path = opened.workspace.frame_file(frame)
         if not path.exists():
             raise HTTPException(404, "this frame is not there yet")
         forever = {"Cache-Control": "private, max-age=31536000, immutable"}
         return FileResponse(path, media_type="image/jpeg", headers=forever)
 
     async def _mask(self, request: Request) -> Response:
-        room, params = self._room(request), request.path_params
-        rounds = room.session.rounds
-        if params["id"] != room.workspace.facts.id or not 1 <= params["round"] <= len(rounds):
+        opened, params = self._session(request), request.path_params
+        rounds = opened.session.rounds
+        if params["id"] != opened.workspace.metadata.id or not 1 <= params["round"] <= len(rounds):
             raise HTTPException(404, "there is no such round")
         try:
-            data = room.mask(params["round"], params["frame"])
+            data = opened.jobs.mask(params["round"], params["frame"])
         except DataError as error:
             raise HTTPException(404, "there is no such mask") from error
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
         return Response(data, media_type="application/octet-stream", headers=headers)
 
     async def _truth(self, request: Request) -> Response:
-        """The true mask of the first frame, where a study shows it."""
-        room = self._room(request)
-        path = room.workspace.source.masks[0] if room.study and room.study["show_truth"] else None
+        """Send the true mask of the first frame, where a study shows it."""
+        opened = self._session(request)
+        path = opened.workspace.source.masks[0] if opened.study and opened.study["show_truth"] else None
         if path is None:
             raise HTTPException(404, "the true masks are not shown")
         data = messages.pack_labels(read_mask(path))
@@ -270,7 +271,7 @@ class Server:
     # Export
 
     async def _export(self, request: Request) -> Response:
-        room = self._room(request)
+        opened = self._session(request)
         body = bytearray()
         async for part in request.stream():
             body += part
@@ -282,38 +283,38 @@ class Server:
             raise HTTPException(400, 'a request is {"format": NAME}') from error
         if kind not in FORMATS:
             raise HTTPException(400, f"format: none of {', '.join(FORMATS)}")
-        if room.exporting:
+        if opened.exporting:
             raise HTTPException(409, "an export is being written already")
-        if not room.session.loaded:
+        if not opened.session.loaded:
             raise HTTPException(409, "the video is still being read")
-        room.exporting = kind
-        room.tell_state()
-        self._keep(self._write_export(room, kind))
+        opened.exporting = kind
+        opened.broadcast_state()
+        self._start(self._write_export(opened, kind))
         return JSONResponse({"format": kind}, 202)
 
-    async def _write_export(self, room: OpenSession, kind: str) -> None:
+    async def _write_export(self, opened: OpenSession, kind: str) -> None:
         loop = asyncio.get_running_loop()
 
         def progress(done: int, total: int) -> None:
             content = {"type": "exporting", "format": kind, "done": done, "total": total}
-            loop.call_soon_threadsafe(room.tell_all, content, "exporting")
+            loop.call_soon_threadsafe(opened.pages.broadcast, content, "exporting")
 
         try:
-            job = Export.of(room.workspace, room.session)
+            job = Export.of(opened.workspace, opened.session)
             path, warning = await asyncio.to_thread(export, kind, job, progress)
-            told = {"file": path.name, "folder": str(path.parent), "warning": warning}
-            room.tell_all({"type": "exported", "format": kind, **told})
+            where = {"file": path.name, "folder": str(path.parent), "warning": warning}
+            opened.pages.broadcast({"type": "exported", "format": kind, **where})
         except Exception as error:  # the page says it; the server lives on
             if not isinstance(error, (UserError, OSError)):
-                log.exception("export of %s failed", room.name)
-            room.tell_all({"type": "error", "seq": -1, "message": f"export: {one_line(error)}"})
+                log.exception("export of %s failed", opened.name)
+            opened.pages.broadcast({"type": "error", "seq": -1, "message": f"export: {one_line(error)}"})
         finally:
-            room.exporting = ""
-            room.tell_state()
+            opened.exporting = ""
+            opened.broadcast_state()
 
     async def _exported(self, request: Request) -> Response:
-        room, name = self._room(request), request.path_params["file"]
-        there = {p.name: p for p in (room.workspace.folder / "exports").iterdir() if p.is_file()}
+        opened, name = self._session(request), request.path_params["file"]
+        there = {p.name: p for p in (opened.workspace.folder / "exports").iterdir() if p.is_file()}
         if name not in there or name.startswith("."):
             raise HTTPException(404, "there is no such export")
         return FileResponse(there[name], filename=name, headers={"Cache-Control": "no-store"})
@@ -321,48 +322,48 @@ class Server:
     # Connections
 
     async def _connect(self, socket: WebSocket) -> None:
-        room = self.rooms.get(socket.path_params["name"])
-        if room is None:
+        opened = self.sessions.get(socket.path_params["name"])
+        if opened is None:
             await socket.close(1008)
             return
         await socket.accept()
         page = Page()
-        pump = asyncio.ensure_future(self._pump(socket, page))
+        pump = asyncio.ensure_future(self._send_waiting(socket, page))
         try:
             while True:
                 received = await socket.receive()
                 if received["type"] == "websocket.disconnect":
                     break
                 text = received.get("text")
-                self._hear(room, page, text if text is not None else received.get("bytes") or b"")
+                self._handle_text(opened, page, text if text is not None else received.get("bytes") or b"")
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by the pump
             pass
         finally:
-            room.part(page)
+            opened.leave(page)
             pump.cancel()
 
-    def _hear(self, room: OpenSession, page: Page, text: str | bytes) -> None:
+    def _handle_text(self, opened: OpenSession, page: Page, text: str | bytes) -> None:
         try:
             message = messages.parse(text)
-            if isinstance(message, messages.Hello) and page not in room.pages:
-                room.join(page, message)
-                self._came.set()
-            elif page not in room.pages:
+            if isinstance(message, messages.Hello) and page not in opened.pages:
+                opened.join(page, message)
+                self._first_page.set()
+            elif page not in opened.pages:
                 raise messages.MessageError("hello comes first")
             else:
-                room.take(page, message)
+                opened.handle(page, message)
                 if isinstance(message, messages.Study) and message.event == "satisfied":
-                    self._keep(self._score(room))
-            page.tell({"type": "ack", "seq": message.seq})
+                    self._start(self._score(opened))
+            page.send({"type": "ack", "seq": message.seq})
         except UserError as error:
             seq = messages.sequence_number(text) if len(text) <= messages.MAX_MESSAGE else -1
-            page.tell({"type": "error", "seq": seq, "message": str(error)})
+            page.send({"type": "error", "seq": seq, "message": str(error)})
 
-    async def _score(self, room: OpenSession) -> None:
+    async def _score(self, opened: OpenSession) -> None:
         if self.settings.after_study is not None:
-            await asyncio.to_thread(self.settings.after_study, room.workspace)
+            await asyncio.to_thread(self.settings.after_study, opened.workspace)
 
-    async def _pump(self, socket: WebSocket, page: Page) -> None:
+    async def _send_waiting(self, socket: WebSocket, page: Page) -> None:
         async def send(content: Payload) -> None:
             if isinstance(content, bytes):
                 await socket.send_bytes(content)
@@ -371,12 +372,12 @@ class Server:
                 await socket.send_text(text)
 
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await page.pump(send)
+            await page.send_waiting(send)
             await socket.close(1013)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Return a socket that listens.
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.
@@ -401,6 +402,6 @@ def _plain(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"error: {error.detail}\n", error.status_code)
 
 
-def _complain(task: "asyncio.Task[Any]") -> None:
+def _log_failure(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled() and task.exception() is not None:
         log.error("a task of the server failed", exc_info=task.exception())

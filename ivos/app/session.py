@@ -1,8 +1,7 @@
-"""What an annotation session is: a state machine without any input or output.
+"""The state of an annotation session, without any input or output.
 
-Everything that happened is an event, a dictionary with a ``type``. The same :meth:`Session.apply` takes the
-events as they come and as they are read back from the journal, so that a restarted session is the one that
-was killed.
+Every change is an event, a dictionary with a ``type``. :meth:`Session.apply` handles events both when they
+happen and when they are read from the journal, so that a restarted session equals the one that was killed.
 """
 
 from collections.abc import Callable, Collection
@@ -19,16 +18,16 @@ COLOURS = (
     *("#e6483d", "#2f9e44", "#f2b705", "#2f6fed", "#c2409a"),
     *("#12a5b0", "#f2801d", "#8257e6", "#8aa51a", "#a4694b"),
 )
-"""The colours that objects begin with, one after the other: told apart on most pictures and by most eyes."""
+"""The colours that objects begin with, one after the other: distinct on most pictures and for most users."""
 
 
 class Refused(UserError):
-    """An event that does not fit the session as it stands: it changes nothing."""
+    """An event that does not fit the present state; it changes nothing."""
 
 
 @dataclass
 class Object:
-    """An object that is annotated; its number is its label in the masks and is never given away again."""
+    """An object that is annotated; its number is its label in the masks and is never reused."""
 
     number: int
     name: str
@@ -39,7 +38,7 @@ class Object:
 
 @dataclass
 class Round:
-    """Strokes on one frame, and the frames that their propagation has reached."""
+    """The strokes of a round on one frame, and the frames that their propagation has reached."""
 
     number: int
     frame: int
@@ -52,7 +51,7 @@ class Round:
     confidence: dict[int, float] = field(default_factory=dict)  # the network's own, by frame
 
     def extend(self, frame: int) -> None:
-        """One more frame has its mask."""
+        """Add a frame that has its mask now."""
         low, high = self.reach or (frame, frame)
         self.reach = min(low, frame), max(high, frame)
 
@@ -76,7 +75,7 @@ class Session:
 
     @property
     def phase(self) -> Phase:
-        """Where the session stands."""
+        """The activity that the page shows."""
         checks: list[tuple[bool, Phase]] = [
             (not self.loaded, "loading"),
             (bool(self.failure), "failed"),
@@ -100,7 +99,7 @@ class Session:
 
     @property
     def num_objects(self) -> int:
-        """N, removed ones among them."""
+        """N, which includes removed objects."""
         return max(self.objects, default=0)
 
     @property
@@ -109,7 +108,7 @@ class Session:
         return [one.number for one in self.objects.values() if one.removed]
 
     def shown(self) -> list[int]:
-        """For every frame, the round whose mask it shows: the newest that counts; 0 for none."""
+        """Return the round whose mask each frame shows, the newest that is not undone; 0 for none."""
         shown = [0] * self.num_frames
         for one in self.active:
             if one.reach:
@@ -118,15 +117,15 @@ class Session:
         return shown
 
     def pending_on(self, frame: int) -> list[str]:
-        """Strokes drawn on a frame and in no round yet."""
+        """Return the ids of the strokes on a frame that are in no round yet."""
         return [key for key in self.pending if self.strokes[key]["frame"] == frame]
 
     def check(self, event: Event) -> None:
-        """Raise :class:`Refused` if an event does not fit now; apply would raise the same."""
+        """Raise :class:`Refused` if an event does not fit the present state."""
         getattr(self, f"_check_{event['type']}", lambda _: None)(event)
 
     def apply(self, event: Event) -> None:
-        """Take an event; the session is changed whole or not at all."""
+        """Apply an event completely, or raise :class:`Refused` and change nothing."""
         self.check(event)
         getattr(self, f"_on_{event['type']}")(event)
 
@@ -208,7 +207,7 @@ class Session:
         self._open(event["round"])
 
     def _on_round_abort(self, event: Event) -> None:
-        """Nothing was reached: the strokes wait again."""
+        """Return the strokes of a round without any mask to the waiting ones."""
         one = self._open(event["round"])
         self.pending = one.strokes + self.pending
         one.strokes, one.status, one.undone, one.reach = [], "stopped", True, None
@@ -297,7 +296,7 @@ class Session:
 
 
 def interrupted(session: Session, on_disk: Callable[[int], Collection[int]]) -> list[Event]:
-    """The events that close what a killed server left open.
+    """Return the events that close a round left open by a killed server.
 
     Args:
         session: as the journal has it.

@@ -1,11 +1,11 @@
-"""User studies: the clock and the files of GUI-IVOS, and a row for each round and object.
+"""User studies: the clock and the files of GUI-IVOS, with a row for each round and object.
 
 ``python -m ivos.app.study FOLDER`` prints the table of a study, and plots J&F against seconds.
 
 The clock stands still until the first press. From then on it runs in three states: **drawing** from a press
 or Space to Propagate, **computing** from there until the masks are on the page, **searching** from there to
-the next press or Space, or to Satisfied. All moments are the participant's own, so that the wire's delay is
-no part of drawing; what of the computing was its delay is in a column of its own.
+the next press or Space, or to Satisfied. All moments are of the participant's clock, so that the network's
+delay is no part of drawing; a separate column has the delay that is part of computing.
 """
 
 import argparse
@@ -41,7 +41,7 @@ ROUNDS = (
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a round; `preview`: what previews took meanwhile, `network`: the wire's of computing."""
+    """Seconds of a round by states, and of its previews and the connection's delay (`network`)."""
 
     drawing: float = 0.0
     computing: float = 0.0
@@ -51,12 +51,12 @@ class Times:
 
     @property
     def total(self) -> float:
-        """What the clock has counted."""
+        """The seconds of all three states."""
         return self.drawing + self.computing + self.searching
 
 
 def clock(events: Iterable[Event]) -> list[Times]:
-    """The times of each round, from the events of a journal.
+    """Return the times of each round from the events of a journal.
 
     A round that was drawn for but never run counts its drawing to the round before, as its user did.
     A server that was started again (``resume``) stops the clock until the next moment.
@@ -152,7 +152,7 @@ def score(workspace: Workspace) -> None:
     """Measure the masks of every round of a workspace, and write ``rounds.csv`` and ``study.csv`` into it."""
     lines = read_lines(workspace.folder / "journal.jsonl")
     participant, _, sequence = workspace.name.partition(".")
-    session = Session(workspace.facts.num_frames)
+    session = Session(workspace.metadata.num_frames)
     for line in lines:
         session.apply(line)
     rounds = session.active
@@ -178,7 +178,7 @@ def score(workspace: Workspace) -> None:
 
 
 def _measure(workspace: Workspace, session: Session) -> list[tuple[Any, Any]]:
-    """J and F of every object, means over the frames that have a true mask, after each round."""
+    """Return J and F of every object after each round, averaged over the frames that have a true mask."""
     from ivos.metrics.arrays import GroundTruth
 
     frames = [t for t, path in enumerate(workspace.source.masks) if path is not None]
@@ -210,7 +210,7 @@ def _write(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> No
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """The rows of all videos of a study; they are also written to its own ``rounds.csv`` and ``study.csv``.
+    """Collect the rows of all videos of a study, and write them to its ``rounds.csv`` and ``study.csv``.
 
     Raises:
         UserError: no video of it was finished.
@@ -237,7 +237,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each participant and video: rounds, seconds by state, J and F after the last round."""
+    """Return a row for each participant and video: rounds, seconds by state, J and F after the last round."""
     videos: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         videos.setdefault((row["participant"], row["sequence"]), []).append(row)
@@ -257,7 +257,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """J&F against seconds: a line for each participant and video, a mark for each round."""
+    """Plot J&F against seconds, with a line for each participant and video and a mark for each round."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""The one thread that owns PyTorch: it runs the jobs of all sessions, first come, first served."""
+"""The thread that owns PyTorch and runs the jobs of all sessions in the order in which they come."""
 
 import logging
 import threading
@@ -30,7 +30,7 @@ _UNWRITTEN = 16  # masks that may wait for the disk before the network does
 
 @dataclass(frozen=True)
 class CompletedRound:
-    """A round as the engine has to have it behind it."""
+    """A round that the segmenter has to have run before a job."""
 
     number: int
     frame: int
@@ -41,10 +41,10 @@ class CompletedRound:
 
 @dataclass(eq=False)
 class Job:
-    """Something to do for a workspace.
+    """A task for a workspace.
 
-    ``restore``: have the rounds of `history` in the engine. ``preview``: then show what the strokes make of
-    their frame. ``propagate``: then run them as the round `number`.
+    ``restore`` runs the rounds of `history` in the segmenter. ``preview`` does so and then computes the mask
+    of the strokes' frame. ``propagate`` does so and then runs the strokes as the round `number`.
     """
 
     kind: Literal["restore", "preview", "propagate"]
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass
 class _Live:
-    """A segmenter at work on a video."""
+    """A segmenter with the video that it works on and the rounds that it has run."""
 
     segmenter: Any
     num_objects: int
@@ -67,16 +67,16 @@ class _Live:
 
 
 class Worker:
-    """Runs jobs on segmenters, of which it keeps few alive.
+    """A thread that runs jobs on a few segmenters.
 
-    It reports by `post(workspace's name, report)`, from its own threads; a report is a dictionary with a
+    It calls `post(name of the workspace, report)` from its own threads; a report is a dictionary with a
     `type`: ``restored``, ``preview``, ``planned``, ``mask``, ``end``, ``failed``.
 
     Args:
-        make: gives a segmenter; called in the worker's thread, so that it may import PyTorch.
-        post: takes reports.
-        live: segmenters that may be alive at once. Each keeps the features of its video; one that was given
-            up is made again by replaying its rounds.
+        make: makes a segmenter; it is called in the worker's thread, so that it may import PyTorch.
+        post: receives the reports.
+        live: the number of segmenters kept at once. Each keeps the features of its video; a segmenter that
+            was dropped is made again by running its rounds again.
     """
 
     def __init__(self, make: "Callable[[], Segmenter]", post: Post, live: int = 2) -> None:
@@ -91,13 +91,13 @@ class Worker:
         self._started = False
 
     def start(self) -> None:
-        """Begin to work; before it jobs only queue."""
+        """Start the thread; jobs that were submitted before wait for it."""
         if not self._started:
             self._started = True
             self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Queue a job. A newer preview of a workspace takes the place of an older one that waits."""
+        """Queue a job; a preview replaces an older one of the same workspace that is still waiting."""
         with self._wake:
             if job.kind == "preview":
                 self._drop(job.workspace.name, "preview")
@@ -105,19 +105,19 @@ class Worker:
             self._wake.notify()
 
     def cancel_preview(self, name: str) -> None:
-        """Forget a preview that waits."""
+        """Drop a preview that is still waiting."""
         with self._wake:
             self._drop(name, "preview")
 
     def stop(self, name: str) -> None:
-        """Stop the round of a workspace after the frame at work, or before it has begun."""
+        """Stop the round of a workspace after the frame that is being computed."""
         with self._wake:
             for job in [self._running, *self._jobs]:
                 if job is not None and job.workspace.name == name and job.kind == "propagate":
                     job.stop.set()
 
     def end(self, timeout: float = 5) -> None:
-        """Stop all and end the thread."""
+        """Stop all jobs and end the thread."""
         with self._wake:
             self._ending = True
             self._jobs.clear()
@@ -140,8 +140,8 @@ class Worker:
                 job = self._running = self._jobs.popleft()
             try:
                 getattr(self, f"_{job.kind}")(job)
-            except Exception as error:  # whatever it is, the page says it and the worker lives on
-                self._live.pop(job.workspace.name, None)  # its state is unknown now; it is replayed
+            except Exception as error:  # the page shows any error, and the thread continues
+                self._live.pop(job.workspace.name, None)  # its state is unknown; its rounds are run again
                 if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
                     log.exception("%s of %s failed", job.kind, job.workspace.name)
                 self._report(job, "failed", failed=job.kind, message=one_line(error))
@@ -173,7 +173,7 @@ class Worker:
         self._bring_up(job)
         live = self._live[job.workspace.name]
         begin = time.perf_counter()
-        planned = 0, job.workspace.facts.num_frames - 1
+        planned = 0, job.workspace.metadata.num_frames - 1
         if hasattr(live.segmenter, "planned"):
             planned = live.segmenter.planned(job.frame)
         steps = _steps(live.segmenter, job.frame, job.strokes)
@@ -201,7 +201,7 @@ class Worker:
             close = getattr(steps, "close", None)
             if close is not None:
                 close()
-            wait(writing)  # what was reached is told of before how it ended
+            wait(writing)  # masks are reported before the end of their round
         for future in writing:
             future.result()
         reach = min(reached), max(reached)
@@ -215,9 +215,9 @@ class Worker:
         self._report(job, "end", **report, seconds=seconds, network_seconds=network)
 
     def _keep(self, job: Job, frame: int, labels: Labels, before: "Future[None] | None") -> None:
-        """Have a mask on disk, then tell of it, in the order in which the network made them."""
+        """Write a mask to disk, then report it, in the order in which the network made the masks."""
         path = job.workspace.mask_file(job.number, frame)
-        if not path.exists():  # of a round that is gone on with, some are there
+        if not path.exists():  # some masks of a continued round are there already
             job.workspace.write_mask(job.number, frame, labels)
         data = pack_labels(labels)
         if before is not None:
@@ -227,10 +227,10 @@ class Worker:
     # Engines
 
     def _bring_up(self, job: Job) -> int:
-        """Have a live segmenter with the job's history behind it.
+        """Bring the workspace's segmenter to the state after the job's history.
 
         Returns:
-            pixels of replayed masks that differ from those on disk.
+            The number of pixels in which masks that were made again differ from those on disk.
         """
         live = self._open(job)
         common = 0
@@ -261,7 +261,7 @@ class Worker:
         return self._begin(job, self._make())
 
     def _begin(self, job: Job, segmenter: "Segmenter") -> _Live:
-        """Start a video; an engine that can take objects later begins with those of the first round."""
+        """Start a video; a segmenter that can add objects later begins with those of the first round."""
         first = job.history[0].num_objects if job.history else job.num_objects
         count = first if hasattr(segmenter, "add_object") else job.num_objects
         segmenter.start(job.workspace.read_frames(), max(count, 1))
@@ -269,7 +269,7 @@ class Worker:
         return live
 
     def _grow(self, job: Job, live: _Live, num_objects: int) -> None:
-        """Have as many objects."""
+        """Add objects until the segmenter has as many as given."""
         if num_objects <= live.num_objects:
             return
         if not hasattr(live.segmenter, "add_object"):
@@ -283,7 +283,7 @@ class Worker:
             live.num_objects += 1
 
     def _replay(self, job: Job, live: _Live, past: CompletedRound) -> int:
-        """Run a round again, as far as it went; pixels that differ from its masks on disk."""
+        """Run a round again as far as it went, and count the pixels that differ from its masks on disk."""
         self._grow(job, live, past.num_objects)
         differing = 0
         for frame, labels in _steps(live.segmenter, past.frame, past.strokes, past.reach):
@@ -295,7 +295,7 @@ class Worker:
 def _steps(
     segmenter: Any, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
 ) -> Iterator[tuple[int, Labels]]:
-    """A round frame by frame; of a segmenter that cannot, all frames once they are done."""
+    """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
     if hasattr(segmenter, "propagate"):
         return iter(segmenter.propagate(frame, list(strokes), reach))
     masks = segmenter.interact(frame, list(strokes))
@@ -305,14 +305,14 @@ def _steps(
 
 
 def _confidence(segmenter: Any, reach: tuple[int, int]) -> list[float] | None:
-    """How sure the network is of the frames from one to another, from 0 to 1; None where it does not say."""
+    """Return the confidence in [0, 1] of the frames of a reach, or None where the segmenter has none."""
     if not hasattr(segmenter, "confidence"):
         return None
     return [round(float(value), 3) for value in segmenter.confidence()[reach[0] : reach[1] + 1]]
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line that a user can do something with."""
+    """Return an error as one line that names the remedy."""
     if is_out_of_memory(error):
         return (
             "out of memory; the round stands where it was. Close other programs, or use "
@@ -327,7 +327,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _free() -> None:
-    """Give memory back that a segmenter has let go of."""
+    """Return the memory of a dropped segmenter to the system."""
     import gc
     import sys
 

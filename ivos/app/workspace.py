@@ -1,4 +1,4 @@
-"""A session's folder on disk: what it is about, its frames, its masks, its journal."""
+"""The folder of a session on disk: its metadata, frames, masks and journal."""
 
 import hashlib
 import json
@@ -32,14 +32,14 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class WorkspaceError(UserError):
-    """A workspace that cannot be used; the message names it and the mend."""
+    """A workspace that cannot be used; the message names it and the remedy."""
 
 
 @dataclass
 class WorkspaceMetadata:
-    """What ``workspace.json`` holds besides its version."""
+    """The content of ``workspace.json`` besides its version."""
 
-    id: str  # drawn when the workspace was made: masks of another one are never taken for its own
+    id: str  # random, so that browsers never show cached masks of another workspace
     source: dict[str, Any]  # path, kind, fingerprint
     size: tuple[int, int]
     rate: float
@@ -53,7 +53,8 @@ class Workspace:
     """The folder of one session, held by one server at a time.
 
     Args:
-        folder: made where there is none; its name has letters, digits, dot, dash and underscore.
+        folder: it is created where it does not exist; its name has letters, digits, dots, dashes and
+            underscores.
         source: the video.
 
     Raises:
@@ -67,8 +68,8 @@ class Workspace:
         try:
             for name in ("frames", "rounds", "exports"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            self._lock = self._take()
-            self.facts = self._open(fingerprint(source))
+            self._lock = self._lock_folder()
+            self.metadata = self._open(fingerprint(source))
             self.journal = Journal(folder / "journal.jsonl")
         except OSError as error:
             raise WorkspaceError(
@@ -77,7 +78,7 @@ class Workspace:
 
     # Opening
 
-    def _take(self) -> int:
+    def _lock_folder(self) -> int:
         handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         if fcntl is not None:
             try:
@@ -97,60 +98,60 @@ class Workspace:
         path = self.folder / "workspace.json"
         if not path.exists():
             source = self.source
-            facts = WorkspaceMetadata(
+            metadata = WorkspaceMetadata(
                 secrets.token_hex(6),
                 {"path": str(source.path.resolve()), "kind": source.kind, "fingerprint": print_of_source},
                 source.size,
                 float(source.rate),
             )
-            self._write(facts)
-            return facts
-        facts = _read_facts(path)
-        if facts.source.get("fingerprint") != print_of_source:
+            self._write(metadata)
+            return metadata
+        metadata = _read_metadata(path)
+        if metadata.source.get("fingerprint") != print_of_source:
             raise WorkspaceError(
-                f"{self.folder}: belongs to another video ({facts.source.get('path')}, as it was then); name "
-                "another folder by workspace=FOLDER"
+                f"{self.folder}: belongs to another video ({metadata.source.get('path')}, as it was then); "
+                "name another folder by workspace=FOLDER"
             )
-        return facts
+        return metadata
 
-    def _write(self, facts: WorkspaceMetadata) -> None:
-        content = {"version": VERSION, "name": self.name, **vars(facts)}
+    def _write(self, metadata: WorkspaceMetadata) -> None:
+        content = {"version": VERSION, "name": self.name, **vars(metadata)}
         write_text(self.folder / "workspace.json", json.dumps(content, indent=1))
 
     def prepare(self, done: Callable[[int], None] | None = None) -> None:
-        """Have all frames at hand; `done` is called with the number of those that are there.
+        """Decode the video if needed; `done` is called with the number of frames that are ready.
 
         Raises:
             DataError: the video cannot be decoded.
             OSError: the frames cannot be written.
         """
-        if self.facts.num_frames:
+        if self.metadata.num_frames:
             return
         source = self.source
         if source.in_place:
             files = tuple(str(path.resolve()) for path in source.files)
-            facts = {"num_frames": len(files), "files": files}
+            metadata = {"num_frames": len(files), "files": files}
         else:
             written, times = extract(source, self.folder / "frames", done)
             gaps = np.diff(times)
             even = not len(gaps) or float(np.ptp(gaps)) < 0.002
-            facts = {
+            metadata = {
                 "num_frames": len(written),
                 "times": () if even else tuple(round(time, 6) for time in times),
             }
-        for name, value in facts.items():
-            setattr(self.facts, name, value)
-        self._write(self.facts)
+        for name, value in metadata.items():
+            setattr(self.metadata, name, value)
+        self._write(self.metadata)
 
     def remember_network(self, network: dict[str, Any]) -> None:
-        """Keep what the masks were made by."""
-        if self.facts.network != network:
-            self.facts.network = network
-            self._write(self.facts)
+        """Write down the network that the masks were made with."""
+        if self.metadata.network != network:
+            self.metadata.network = network
+            self._write(self.metadata)
 
     def recover(self) -> Session:
-        """The session as it was, whatever ended the server; rounds left open are closed in the journal."""
-        session = Session(self.facts.num_frames)
+        """Return the session of the journal; a round that was left open is closed there."""
+        session = Session(self.metadata.num_frames)
         for number, line in enumerate(self.journal.lines, start=1):
             try:
                 session.apply(line)
@@ -163,14 +164,14 @@ class Workspace:
         return session
 
     def record(self, session: Session, *events: Event) -> None:
-        """Take events, on disk before they count."""
+        """Write events to the journal, then apply each to the session."""
         for event in events:
             session.check(event)
             self.journal.append(event)
             session.apply(event)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         self.journal.close()
         os.close(self._lock)
 
@@ -178,21 +179,21 @@ class Workspace:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.facts.size
+        """Width and height of the frames."""
+        return self.metadata.size
 
     def frame_file(self, frame: int) -> Path:
-        """The JPEG of a frame, which need not be there yet."""
-        if self.facts.files:
-            return Path(self.facts.files[frame])
-        if not self.facts.num_frames and self.source.in_place:
+        """Return the path of a frame's JPEG, which need not exist yet."""
+        if self.metadata.files:
+            return Path(self.metadata.files[frame])
+        if not self.metadata.num_frames and self.source.in_place:
             return self.source.files[frame]
         return self.folder / "frames" / f"{frame:05d}.jpg"
 
     def read_frames(self) -> NDArray[np.uint8]:
-        """All frames, uint8 RGB [T, h, w, 3]."""
+        """Return all frames, uint8 RGB [T, h, w, 3]."""
         width, height = self.size
-        stack = np.empty((self.facts.num_frames, height, width, 3), np.uint8)
+        stack = np.empty((self.metadata.num_frames, height, width, 3), np.uint8)
         for frame, target in enumerate(stack):
             picture = read_frame(self.frame_file(frame))
             if picture.shape != target.shape:
@@ -201,36 +202,36 @@ class Workspace:
         return stack
 
     def mask_file(self, round: int, frame: int) -> Path:
-        """The palette PNG of a frame in a round."""
+        """Return the path of a frame's palette PNG in a round."""
         return self.folder / "rounds" / f"{round:04d}" / f"{frame:05d}.png"
 
     def write_mask(self, round: int, frame: int, labels: NDArray[np.uint8]) -> None:
-        """Keep a frame's labels [h, w]; the file is whole or not there."""
+        """Write a frame's labels [h, w]; the file is complete or absent."""
         path = self.mask_file(round, frame)
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as aside:
             write_labels(aside, labels)
 
     def read_mask(self, round: int, frame: int) -> NDArray[np.uint8]:
-        """Labels [h, w] of a frame in a round; round 0 is before any."""
+        """Return the labels [h, w] of a frame in a round; they are 0 in round 0, before any round."""
         if not round:
             return np.zeros(self.size[::-1], np.uint8)
         return read_mask(self.mask_file(round, frame))
 
     def masks_of(self, round: int) -> set[int]:
-        """The frames whose masks of a round are on disk."""
+        """Return the frames whose masks of a round are on disk."""
         folder = self.folder / "rounds" / f"{round:04d}"
         if not folder.is_dir():
             return set()
         return {int(path.stem) for path in folder.glob("[0-9]*.png")}
 
     def labels(self, session: Session, frame: int, shown: list[int] | None = None) -> NDArray[np.uint8]:
-        """What a frame shows, without the objects that were removed."""
+        """Return the labels [h, w] that a frame shows, without the objects that were removed."""
         labels = self.read_mask((shown or session.shown())[frame], frame)
         return without(labels, session.removed)
 
     def differing(self, labels: NDArray[np.uint8], round: int, frame: int) -> int:
-        """Pixels in which a mask made again differs from the one on disk; one that is lost is written."""
+        """Count the pixels in which a mask differs from the file; a missing file is written."""
         try:
             return int(np.count_nonzero(self.read_mask(round, frame) != labels))
         except DataError:
@@ -239,7 +240,7 @@ class Workspace:
 
 
 def without(labels: NDArray[np.uint8], removed: list[int]) -> NDArray[np.uint8]:
-    """Labels with those of removed objects turned into background."""
+    """Return labels with removed objects as background."""
     if not removed:
         return labels
     kept = np.arange(256, dtype=np.uint8)
@@ -248,7 +249,7 @@ def without(labels: NDArray[np.uint8], removed: list[int]) -> NDArray[np.uint8]:
 
 
 def fingerprint(source: Source) -> str:
-    """What tells videos apart: names and sizes of the files, and the first and last part of their bytes."""
+    """Return a digest of the names and sizes of a video's files and of parts of their content."""
     digest = hashlib.sha256()
     files = source.files or (source.path,)
     for path in files:
@@ -262,7 +263,7 @@ def fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _read_facts(path: Path) -> WorkspaceMetadata:
+def _read_metadata(path: Path) -> WorkspaceMetadata:
     try:
         content = read_json(path)
         version = content.pop("version")
@@ -272,10 +273,10 @@ def _read_facts(path: Path) -> WorkspaceMetadata:
                 "the one that made it, or another folder by workspace=FOLDER"
             )
         content.pop("name")
-        facts = WorkspaceMetadata(**content)
-        facts.size = (facts.size[0], facts.size[1])
-        facts.times, facts.files = tuple(facts.times), tuple(facts.files)
-        return facts
+        metadata = WorkspaceMetadata(**content)
+        metadata.size = (metadata.size[0], metadata.size[1])
+        metadata.times, metadata.files = tuple(metadata.times), tuple(metadata.files)
+        return metadata
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, WorkspaceError):
             raise

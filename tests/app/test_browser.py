@@ -22,7 +22,7 @@ STATE = """JSON.stringify({
     frame: app.frame, shown: app.displayedFrame, wish: app.wish, displayed: app.displayed,
     playing: app.playing,
     count: app.count, frames: [...app.frames.bitmaps.keys()], asked: [...app.frames.asked.keys()],
-    focus: document.activeElement.outerHTML.slice(0, 99), facts: app.facts, state: app.state
+    focus: document.activeElement.outerHTML.slice(0, 99), video: app.video, state: app.state
 })"""
 
 
@@ -342,7 +342,7 @@ def test_doubtful_is_what_is_clearly_below_the_rounds_own_middle(server, visit, 
     assert page.evaluate(rule, [[t, 0.2] for t in range(9)]) == [[t, 1] for t in range(9)]
     assert page.evaluate(rule, [[3, 0.9], [4, 0.8], [5, 0.4]]) == [[3, 1.125], [4, 1], [5, 0.5]]
     assert page.evaluate(rule, []) == []
-    assert page.evaluate("import('/static/timeline.js').then(({ DOUBT }) => DOUBT)") == 0.8
+    assert page.evaluate("import('/static/timeline.js').then(({ LOW_CONFIDENCE }) => LOW_CONFIDENCE)") == 0.8
     blank = page.evaluate(TIMELINE)
     draw(page, [(0.3, 0.5), (0.4, 0.5)])
     wait(page, f"app.state.pending.length === 1 && app.timeline.pending.has(0) && {TIMELINE} !== {blank!r}")
@@ -354,12 +354,14 @@ def test_doubtful_is_what_is_clearly_below_the_rounds_own_middle(server, visit, 
     page.evaluate(PAINTED)
     assert page.evaluate(TIMELINE) == before
     # The fake's confidence falls evenly from 1 to .4 over the twelve frames.
-    assert page.evaluate("app.timeline.doubts().map(([frame]) => frame)") == [11, 10, 9]
+    assert page.evaluate("app.timeline.lowConfidence().map(([frame]) => frame)") == [11, 10, 9]
     for frame in (11, 10, 9, 11):
         page.keyboard.press("n")
         wait(page, f"app.displayedFrame === {frame}")
     page.evaluate("app.state.rounds[0].confidence.forEach((one) => { one[1] = one[0] === 4 ? 0.9 : 1; })")
-    assert page.evaluate("app.timeline.doubts()") == []  # none is clearly below: N goes to the least sure
+    assert (
+        page.evaluate("app.timeline.lowConfidence()") == []
+    )  # none is clearly below: N goes to the least sure
     page.keyboard.press("n")
     wait(page, "app.displayedFrame === 4")
 
@@ -540,9 +542,13 @@ def test_a_thousand_frames_scrub_smoothly(serve, visit, wait, write, tmp_path):
     assert len(seen) == 60
 
 
-LOG = """() => {
+LOG = """async () => {
     app.log = [];
-    app.follow = (mask) => app.log.push([mask.frame, mask.done, mask.total, app.state.phase]);
+    const { unpack } = await import('/static/masks.js');
+    app.connection.addEventListener("binary", (event) => {
+        const mask = unpack(event.detail);
+        if (!mask.preview) app.log.push([mask.frame, mask.done, mask.total, app.state.phase]);
+    });
 }"""
 
 
@@ -579,7 +585,9 @@ def test_the_shipped_network_in_the_page(annotate, visit, wait, tmp_path):
     assert [frame for frame, _ in sure] == list(range(24))
     assert all(0 < value <= 1 for _, value in sure)
     worst = min((value, frame) for frame, value in sure if frame)
-    assert page.evaluate("app.timeline.doubts().length") > 0, "the clip has no doubtful frame: take another"
+    assert page.evaluate("app.timeline.lowConfidence().length") > 0, (
+        "the clip has no doubtful frame: take another"
+    )
     page.keyboard.press("n")
     wait(page, f"app.displayedFrame === {worst[1]}")
     draw(page, [(0.05, 0.05), (0.1, 0.05)], button="right")
@@ -623,7 +631,7 @@ def test_a_user_study(annotate, visit, wait, until, write, tmp_path, capsys):
         wait(page, "app.state.pending.length === 1 && app.state.phase === 'drawing'")
         page.keyboard.press("Enter")
         wait(page, f"app.state.rounds.length === {number} && app.state.phase === 'idle'")
-        wait(page, "app.studyRuns === false")  # the clock has been told that the masks are there
+        wait(page, "app.study.waitingForMasks === false")  # the clock has been told that the masks are there
     draw(page, [(0.5, 0.5), (0.6, 0.5)])
     wait(page, "app.state.pending.length === 1")
     assert page.locator("#run").is_disabled()  # there are two rounds, no more
@@ -639,7 +647,7 @@ def test_a_user_study(annotate, visit, wait, until, write, tmp_path, capsys):
     assert abs(sum(parts) - float(row["total_time"])) < 0.02
     assert 0 <= float(row["final_J"]) <= 1
     page.click("text=Next video")
-    wait(page, "window.app?.facts?.name === 'p1.other' && app.state?.phase === 'idle'")
+    wait(page, "window.app?.video?.name === 'p1.other' && app.state?.phase === 'idle'")
     assert page.inner_text("#name") == "p1 · other (2 of 2)"
     server.restart()
     wait(page, "app.connection.ready && app.state.phase === 'idle' && !app.state.satisfied")

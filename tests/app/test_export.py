@@ -132,11 +132,11 @@ def test_the_overlay_video_has_the_sources_frames_and_rate(job):
 
 
 def test_an_overlay_of_a_variable_rate_keeps_the_times(job):
-    job.workspace.facts.times = tuple(t * t / 50 for t in range(12))
+    job.workspace.metadata.times = tuple(t * t / 50 for t in range(12))
     path, _ = write("video", job)
     with av.open(str(path)) as container:
         times = [frame.time for frame in container.decode(video=0)]
-    assert times == pytest.approx(job.workspace.facts.times, abs=2e-3)
+    assert times == pytest.approx(job.workspace.metadata.times, abs=2e-3)
 
 
 def test_strokes(job):

@@ -26,7 +26,7 @@ def reopen(folder, clip):
 
 
 def test_a_folder_of_jpegs_is_used_in_place(workspace, clip):
-    assert workspace.facts.num_frames == 12
+    assert workspace.metadata.num_frames == 12
     assert workspace.frame_file(3) == (clip / "00003.jpg").resolve()
     assert list((workspace.folder / "frames").iterdir()) == []
     assert workspace.read_frames().shape == (12, 64, 96, 3)

@@ -1,8 +1,10 @@
 // The videos that this server holds.
 
+import { load } from "./storage.js";
+
 const list = document.getElementById("list");
 const sessions = await (await fetch("/sessions")).json();
-document.documentElement.dataset.theme = localStorage.getItem("ivos:theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+document.documentElement.dataset.theme = load("theme", "") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 for (const one of sessions) {
   const tile = document.createElement("a");
   tile.className = `tile${one.done ? " done" : ""}`;

@@ -5,8 +5,12 @@ import { Frames } from "./frames.js";
 import { listen, table } from "./keys.js";
 import { Masks, Paint, unpack } from "./masks.js";
 import { Panel } from "./panel.js";
+import { Playback } from "./playback.js";
 import { Connection } from "./socket.js";
-import { DOUBT, Timeline } from "./timeline.js";
+import { load, save } from "./storage.js";
+import { StudyClock } from "./study_clock.js";
+import { LOW_CONFIDENCE, Timeline } from "./timeline.js";
+import { toast } from "./toasts.js";
 
 const $ = (id) => document.getElementById(id);
 const NAME = location.pathname.split("/")[2];
@@ -15,29 +19,30 @@ const STYLES = ["fill", "outline", "spot", "off"];
 
 class App {
   constructor() {
-    this.facts = null;
+    this.video = null;
     this.state = null;
     this.count = 0;
     this.frame = 0;
     this.shown = [];
     this.strokes = new Map();
-    this.mine = new Map(); // strokes drawn here that the server has not told of yet
+    this.mine = new Map(); // strokes drawn here that the server has not exported of yet
     this.preview = null;
     this.object = 1;
     this.background = false;
-    this.style = recall("style", "fill");
-    this.opacity = Number(recall("opacity", "45"));
-    this.showStrokes = recall("strokes", "yes") === "yes";
-    this.playing = false;
+    this.style = load("style", "fill");
+    this.opacity = Number(load("opacity", "45"));
+    this.showStrokes = load("strokes", "yes") === "yes";
     this.number = 0;
     this.stage = new Stage($("stage"), $("view"), $("ink"));
     this.timeline = new Timeline($("timeline"));
     this.panel = new Panel(this);
+    this.playback = new Playback(this);
+    this.study = new StudyClock(this);
     this.connection = new Connection(`${BASE}/ws`);
     this.listen();
     listen(this);
     table($("keys"));
-    theme(recall("theme", ""));
+    theme(load("theme", ""));
   }
 
   listen() {
@@ -54,9 +59,8 @@ class App {
     on("binary", this.binary);
     on("loading", ({ ready, total }) => this.loading(ready, total));
     on("begin", () => this.progress(0, 0));
-    on("end", ({ complete }) => {
-      this.ended?.(complete);
-      this.clock("masks");
+    on("end", () => {
+      this.study.send("masks");
     });
     on("error", ({ message }) => this.toast(message, "bad"));
     on("refused", ({ id, message }) => {
@@ -66,15 +70,14 @@ class App {
     });
     on("lost", ({ tries }) => this.lost(tries));
     on("exporting", ({ done, total }) => this.panel.exporting(done, total));
-    on("exported", (told) => this.panel.exported(told));
+    on("exported", (exported) => this.panel.exported(exported));
     on("satisfied", () => this.panel.satisfied());
     this.stage.addEventListener("press", () => this.press());
     this.stage.addEventListener("stroke", (event) => this.drawn(event.detail));
     this.stage.addEventListener("zoom", () => { $("zoom-fit").textContent = `${Math.round(this.stage.scale * 100)} %`; });
     this.timeline.addEventListener("seek", (event) => { this.pause(); this.go(event.detail); });
-    $("timeline").addEventListener("keydown", () => {});
     const clicks = {
-      undo: this.undo, redo: this.redo, play: this.toggle, run: this.runOrStop, doubt: this.doubtful, help: this.help,
+      undo: this.undo, redo: this.redo, play: () => this.playback.toggle(), run: this.runOrStop, doubt: this.leastSure, help: this.help,
       continue: this.goOn, first: () => this.go(0), last: () => this.go(this.count - 1), prev: () => this.step(-1),
       next: () => this.step(1), "zoom-in": () => this.stage.zoom(1.25), "zoom-out": () => this.stage.zoom(0.8),
       "zoom-fit": () => this.stage.fit(), "add-object": this.addObject, satisfied: this.satisfied,
@@ -83,27 +86,27 @@ class App {
     for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action.call(this));
   }
 
-  // What the server tells
+  // Messages of the server
 
-  welcome(facts) {
-    const first = !this.facts || this.facts.id !== facts.id;
-    const [width, height] = facts.size;
+  welcome(video) {
+    const first = !this.video || this.video.id !== video.id;
+    const [width, height] = video.size;
     if (first) {
-      this.frames = new Frames(`${BASE}/frames/${facts.frames_id}`, width, height);
-      this.masks = new Masks(`${BASE}/masks/${facts.id}`, width, height);
+      this.frames = new Frames(`${BASE}/frames/${video.frames_id}`, width, height);
+      this.masks = new Masks(`${BASE}/masks/${video.id}`, width, height);
       this.paint = new Paint(width, height);
       this.stage.open(width, height);
-      document.title = `${facts.name} · ivos`;
-      $("name").textContent = facts.name;
+      document.title = `${video.name} · ivos`;
+      $("name").textContent = video.name;
     }
-    this.facts = facts;
-    this.count = this.timeline.count = Math.max(1, facts.num_frames);
+    this.video = video;
+    this.count = this.timeline.count = Math.max(1, video.num_frames);
     $("frame-count").textContent = Math.max(0, this.count - 1);
     $("timeline").setAttribute("aria-valuemax", this.count - 1);
     this.panel.banner("lost");
     for (const stroke of this.connection.unsaved.values()) this.mine.set(stroke.id, stroke);
-    this.loading(facts.ready, facts.num_frames);
-    if (facts.study) this.panel.study(facts.study);
+    this.loading(video.ready, video.num_frames);
+    if (video.study) this.panel.study(video.study);
     if (first) this.go(0);
   }
 
@@ -145,7 +148,6 @@ class App {
       this.shown[mask.frame] = mask.round;
       this.progress(mask.done, mask.total);
       this.timeline.draw();
-      this.follow?.(mask);
     }
     if (mask.frame === this.frame) this.show();
   }
@@ -162,7 +164,7 @@ class App {
     }
   }
 
-  // What is shown
+  // Display
 
   go(frame) {
     this.frame = Math.max(0, Math.min(this.count - 1, frame));
@@ -203,7 +205,7 @@ class App {
   }
 
   display(frame, bitmap, labels, what) {
-    const options = { objects: this.state?.objects ?? [], style: this.style, opacity: this.opacity, thick: this.facts.size[1] > 300 };
+    const options = { objects: this.state?.objects ?? [], style: this.style, opacity: this.opacity, thick: this.video.size[1] > 300 };
     const key = `${frame} ${what} ${this.style} ${this.opacity} ${options.objects.map((one) => one.colour + one.hidden + one.removed)}`;
     const empty = labels === this.masks.none && this.style !== "spot";
     if (key !== this.painted && !empty) this.paint.draw(labels, options);
@@ -213,7 +215,6 @@ class App {
     this.displayedFrame = frame;
     if (!$("loading").classList.contains("small")) $("loading").classList.add("small");
     $("loading").hidden = this.state !== null && this.state.phase !== "loading";
-    this.first ??= performance.now();
   }
 
   strokesOn(frame) {
@@ -248,44 +249,16 @@ class App {
     this.panel.runButton();
   }
 
-  // Play: no frame is skipped; a late one holds the others up.
-
-  toggle() {
-    this.playing ? this.pause() : this.start();
-  }
-
-  async start() {
-    if (this.playing || this.count < 2) return;
-    this.playing = true;
-    this.panel.play(true);
-    if (this.frame >= this.count - 1) await this.go(0);
-    let due = performance.now();
-    this.played = { from: due, frames: 0 };
-    while (this.playing) {
-      const next = this.frame + 1;
-      if (next >= this.count) break;
-      due = Math.max(due + 1000 * this.gap(this.frame), performance.now() - 100);
-      for (let ahead = 1; ahead <= 3; ahead++) {
-        const t = this.frame + ahead;
-        if (t < this.count && this.style !== "off") this.masks.get(this.shown[t] ?? 0, t).catch(() => {});
-      }
-      const wait = due - performance.now();
-      if (wait > 2) await new Promise((done) => setTimeout(done, wait - 1));
-      if (!this.playing) break;
-      await this.go(next);
-      this.played.frames += 1;
-    }
-    this.pause();
-  }
-
-  gap(frame) {
-    const times = this.facts.times;
-    return times.length ? times[frame + 1] - times[frame] : 1 / this.facts.rate;
+  get playing() {
+    return this.playback.playing;
   }
 
   pause() {
-    this.playing = false;
-    this.panel.play(false);
+    this.playback.pause();
+  }
+
+  preloadMask(frame) {
+    if (frame < this.count && this.style !== "off") this.masks.get(this.shown[frame] ?? 0, frame).catch(() => {});
   }
 
   // What the user does
@@ -293,11 +266,11 @@ class App {
   press() {
     this.pause();
     this.pressed = this.frame; // a stroke belongs to the frame it was begun on
-    this.clock("press");
+    this.study.send("press");
   }
 
   drawn({ path, background, start, end }) {
-    const most = this.facts.max_points;
+    const most = this.video.max_points;
     const every = Math.ceil(path.length / most);
     const thinned = every > 1 ? path.filter((_, i) => i % every === 0 || i === path.length - 1) : path;
     const stroke = {
@@ -319,14 +292,12 @@ class App {
   }
 
   undo() {
-    this.ask("undo").then(() => this.visit());
+    this.ask("undo");
   }
 
   redo() {
-    this.ask("redo").then(() => this.visit());
+    this.ask("redo");
   }
-
-  visit() {} // the frame stays: jumping about confuses more than it helps
 
   pendingFrame() {
     const pending = (this.state?.pending ?? []).map((id) => this.strokes.get(id)?.frame);
@@ -338,7 +309,7 @@ class App {
     const frame = this.pendingFrame();
     if (this.state.phase === "propagating") return;
     if (frame !== undefined) {
-      this.clock("run");
+      this.study.send("run");
       this.ask("propagate", { frame });
     } else if (this.state.phase === "stopped") this.goOn();
     else this.toast("Draw a stroke first: on an object, or on what is wrong", "warn");
@@ -349,7 +320,7 @@ class App {
   }
 
   goOn() {
-    this.clock("run");
+    this.study.send("run");
     this.ask("continue");
   }
 
@@ -359,21 +330,14 @@ class App {
   }
 
   space() {
-    if (this.facts?.study) {
+    if (this.study.active) {
       this.pause();
-      this.clock("space");
-    } else this.toggle();
+      this.study.send("space");
+    } else this.playback.toggle();
   }
 
   satisfied() {
-    this.clock("satisfied");
-  }
-
-  clock(event) {
-    if (!this.facts?.study || this.state?.satisfied || this.state?.role !== "writer") return;
-    if (event === "masks" && !this.studyRuns) return;
-    this.studyRuns = event === "run" || (this.studyRuns && event !== "masks");
-    this.ask("study", { event, at: performance.timeOrigin + performance.now() });
+    this.study.send("satisfied");
   }
 
   annotated(way) {
@@ -385,10 +349,10 @@ class App {
     }
   }
 
-  doubtful() {
+  leastSure() {
     const all = this.timeline.sure().filter(([frame]) => !this.state.rounds.some((one) => one.frame === frame));
-    const doubts = all.filter(([, share]) => share < DOUBT);
-    const list = doubts.length ? doubts : all.slice(0, 1);
+    const low = all.filter(([, share]) => share < LOW_CONFIDENCE);
+    const list = low.length ? low : all.slice(0, 1);
     if (!list.length) {
       this.toast("Propagate first: then the network says what it is least sure of", "warn");
       return;
@@ -426,7 +390,7 @@ class App {
 
   setStyle(style) {
     this.style = style;
-    keep("style", style);
+    save("style", style);
     this.panel.styles();
     this.show();
   }
@@ -449,36 +413,15 @@ class App {
     $("help-dialog").showModal();
   }
 
-  toast(text, kind = "", seconds = 6) {
-    const box = document.createElement("div");
-    box.className = `toast ${kind}`;
-    box.append(text);
-    box.addEventListener("click", () => box.remove());
-    const same = [...$("toasts").children].find((one) => one.textContent === box.textContent);
-    same?.remove();
-    $("toasts").append(box);
-    setTimeout(() => box.remove(), 1000 * seconds);
+  toast(text, kind, seconds) {
+    toast(text, kind, seconds);
   }
 }
 
-export function recall(name, otherwise) {
-  try {
-    return localStorage.getItem(`ivos:${name}`) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-}
-
-export function keep(name, value) {
-  try {
-    localStorage.setItem(`ivos:${name}`, value);
-  } catch { /* a private window forgets */ }
-}
-
-function theme(chosen, save = false, app = null) {
+function theme(chosen, remember = false, app = null) {
   const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "dark" : "light";
-  if (save) keep("theme", chosen);
+  if (remember) save("theme", chosen);
   app?.timeline.draw();
 }
 

@@ -1,7 +1,7 @@
 // Everything around the stage: objects, rounds, buttons, banners, export, the first-use hints.
 
-import { keep, recall } from "./main.js";
 import { rgb } from "./masks.js";
+import { load, save } from "./storage.js";
 
 const $ = (id) => document.getElementById(id);
 const PHASES = {
@@ -17,16 +17,16 @@ const COACH = [
 export class Panel {
   constructor(app) {
     this.app = app;
-    this.coachDone = Number(recall("coach", "0"));
+    this.coachDone = Number(load("coach", "0"));
     for (const button of $("styles").children) button.addEventListener("click", () => app.setStyle(button.dataset.style));
     $("opacity").addEventListener("input", () => {
       app.opacity = Number($("opacity").value);
-      keep("opacity", app.opacity);
+      save("opacity", app.opacity);
       app.show();
     });
     $("show-strokes").addEventListener("change", () => {
       app.showStrokes = $("show-strokes").checked;
-      keep("strokes", app.showStrokes ? "yes" : "no");
+      save("strokes", app.showStrokes ? "yes" : "no");
       app.show();
     });
     $("export").addEventListener("click", () => this.menu($("exports").hidden));
@@ -87,7 +87,7 @@ export class Panel {
     const waits = state.pending.length > 0;
     button.classList.toggle("stop", running);
     button.disabled = state.role !== "writer" || state.satisfied || !(running || waits) || state.phase === "loading" || state.phase === "failed";
-    const limit = this.app.facts?.study?.rounds;
+    const limit = this.app.video?.study?.rounds;
     if (!running && limit && state.rounds.length >= limit) button.disabled = true;
     const [text, key] = running ? ["Stop", "Esc"] : ["Propagate", "Enter"];
     button.querySelector("span").textContent = text;
@@ -219,7 +219,7 @@ export class Panel {
   }
 
   async export(format) {
-    const answer = await fetch(`/w/${this.app.facts.name}/export`, { method: "POST", body: JSON.stringify({ format }) });
+    const answer = await fetch(`/w/${this.app.video.name}/export`, { method: "POST", body: JSON.stringify({ format }) });
     if (!answer.ok) this.app.toast((await answer.text()).replace(/^error: /, ""), "bad");
     else this.note("Writing…");
   }
@@ -237,7 +237,7 @@ export class Panel {
     this.note(`Saved on the server: ${folder}/${file}`);
     this.menu(false);
     const link = document.createElement("a");
-    link.href = `/w/${this.app.facts.name}/exports/${encodeURIComponent(file)}`;
+    link.href = `/w/${this.app.video.name}/exports/${encodeURIComponent(file)}`;
     link.download = file;
     if (this.app.state.role === "writer") link.click();
     const text = document.createElement("span");
@@ -257,8 +257,8 @@ export class Panel {
 
   async goal() {
     const { app } = this;
-    const [width, height] = app.facts.size;
-    const answer = await fetch(`/w/${app.facts.name}/truth`);
+    const [width, height] = app.video.size;
+    const answer = await fetch(`/w/${app.video.name}/truth`);
     if (!answer.ok) return;
     const labels = await app.masks.inflate(await answer.arrayBuffer());
     const bitmap = await app.frames.get(0);
@@ -278,7 +278,7 @@ export class Panel {
   }
 
   satisfied() {
-    const { next } = this.app.facts.study;
+    const { next } = this.app.video.study;
     this.banner("done", next ? "Done with this video. Take a break if you like; the clock stands still." : "Done with all videos. Thank you!", "", next ? ["Next video", () => { location.href = `/w/${next}/`; }] : null);
   }
 
@@ -301,7 +301,7 @@ export class Panel {
     keys.className = "keys-button";
     const fine = labelled("Got it", () => {
       this.coachDone = step + 1;
-      keep("coach", this.coachDone);
+      save("coach", this.coachDone);
       box.hidden = true;
     });
     box.replaceChildren(badge, text, keys, fine);

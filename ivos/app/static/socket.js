@@ -25,7 +25,7 @@ export class Connection extends EventTarget {
       this.tries = 0;
       this.ask("hello", { page: this.page }).catch(() => {});
     };
-    socket.onmessage = (event) => this.hear(event.data);
+    socket.onmessage = (event) => this.receive(event.data);
     socket.onclose = (event) => this.lost(event);
   }
 
@@ -33,9 +33,9 @@ export class Connection extends EventTarget {
     return this.socket.readyState === WebSocket.OPEN;
   }
 
-  hear(data) {
+  receive(data) {
     if (typeof data !== "string") {
-      this.tell("binary", data);
+      this.emit("binary", data);
       return;
     }
     const message = JSON.parse(data);
@@ -48,10 +48,10 @@ export class Connection extends EventTarget {
     if (message.type === "welcome") {
       this.page = message.page;
       this.key = `ivos:${message.id}`;
-      this.recall();
+      this.restore();
     }
     if (message.type === "state" && message.role === "writer" && message.phase !== "loading") this.resend();
-    this.tell(message.type, message);
+    this.emit(message.type, message);
   }
 
   lost(event) {
@@ -59,12 +59,12 @@ export class Connection extends EventTarget {
     this.asked.clear();
     if (FORGET[event.code] && this.last) { // it would be refused for ever
       this.unsaved.delete(this.last);
-      this.keep();
-      this.tell("error", { message: `a message was ${FORGET[event.code]}` });
+      this.store();
+      this.emit("error", { message: `a message was ${FORGET[event.code]}` });
     }
     this.resent = false;
     this.tries += 1;
-    this.tell("lost", { tries: this.tries });
+    this.emit("lost", { tries: this.tries });
     setTimeout(() => this.open(), Math.min(3000, 200 * 1.6 ** this.tries));
   }
 
@@ -81,7 +81,7 @@ export class Connection extends EventTarget {
   // Strokes are kept here until they are on the server's disk, whatever happens to page or server.
   stroke(stroke) {
     this.unsaved.set(stroke.id, stroke);
-    this.keep();
+    this.store();
     return this.send(stroke);
   }
 
@@ -94,22 +94,22 @@ export class Connection extends EventTarget {
       if (!this.ready) return; // it is sent again
       if (/take over|being read/i.test(error.message)) { // sent again with the snapshot that allows it
         this.resent = false;
-        this.tell("error", { message: error.message });
+        this.emit("error", { message: error.message });
         return;
       }
       if (/journal/i.test(error.message)) { // a disk that is full or read-only
-        this.tell("error", { message: error.message });
+        this.emit("error", { message: error.message });
         setTimeout(() => { if (this.ready && this.unsaved.has(stroke.id)) this.send(stroke); }, AGAIN);
         return;
       }
       this.done(stroke.id);
-      this.tell("refused", { id: stroke.id, message: error.message });
+      this.emit("refused", { id: stroke.id, message: error.message });
     }
   }
 
   done(id) {
     this.unsaved.delete(id);
-    this.keep();
+    this.store();
   }
 
   resend() {
@@ -118,20 +118,20 @@ export class Connection extends EventTarget {
     for (const stroke of this.unsaved.values()) this.send(stroke);
   }
 
-  keep() {
+  store() {
     try {
       if (this.unsaved.size) localStorage.setItem(this.key, JSON.stringify([...this.unsaved.values()]));
       else localStorage.removeItem(this.key);
     } catch { /* private windows keep nothing; the strokes stay in memory */ }
   }
 
-  recall() {
+  restore() {
     try {
       for (const stroke of JSON.parse(localStorage.getItem(this.key) || "[]")) this.unsaved.set(stroke.id, stroke);
     } catch { /* nothing that can be read */ }
   }
 
-  tell(type, detail) {
+  emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -1,6 +1,6 @@
-// The timeline: where masks are, what the last round reached, where the network doubts itself.
+// The timeline: where masks are, what the last round reached, where the network's confidence is low.
 
-export const DOUBT = 0.8; // a frame is doubtful whose confidence is below this share of its round's median
+export const LOW_CONFIDENCE = 0.8; // the share of its round's median below which a frame's confidence counts as low
 
 // Of a round's [frame, confidence], each confidence as a share of their median. How sure a network is at all differs
 // between networks, videos and objects; within a round, the frames that it is less sure of than of others are the
@@ -88,8 +88,8 @@ export class Timeline extends EventTarget {
       c.fillRect(x(this.ready), top, width, bottom - top);
     }
     c.fillStyle = colour("--warn");
-    for (const [frame, share] of this.doubts()) {
-      const tall = 4 + (1 - share / DOUBT) * (bottom - top - 6);
+    for (const [frame, share] of this.lowConfidence()) {
+      const tall = 4 + (1 - share / LOW_CONFIDENCE) * (bottom - top - 6);
       c.fillRect(x(frame), bottom - tall, Math.max(1.5, step - (step > 5 ? 1 : 0)), tall);
     }
     c.restore();
@@ -132,8 +132,8 @@ export class Timeline extends EventTarget {
     return all.sort((a, b) => a[1] - b[1]);
   }
 
-  doubts() {
-    return this.sure().filter(([, share]) => share < DOUBT);
+  lowConfidence() {
+    return this.sure().filter(([, share]) => share < LOW_CONFIDENCE);
   }
 
   ticks(c, x, step, bottom, colour, width) {

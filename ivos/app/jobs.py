@@ -1,0 +1,253 @@
+"""The jobs that a session gives the worker (restoring, previews, rounds), and what the worker reports."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ivos.app.mask_cache import MaskCache
+from ivos.app.messages import MASK, PREVIEW, pack_labels, pack_mask
+from ivos.app.pages import Page, Pages
+from ivos.app.recorder import Recorder
+from ivos.app.session import Event
+from ivos.app.worker import CompletedRound, Job, Worker
+
+log = logging.getLogger(__name__)
+
+
+class SessionJobs:
+    """The work of the network for one session.
+
+    Args:
+        recorder: the session and its journal.
+        worker: runs the jobs.
+        pages: hear of their results.
+        broadcast_state: sends all pages a new snapshot of the session.
+        study: whether a user study is going on, which records the seconds of previews.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        worker: Worker,
+        pages: Pages,
+        broadcast_state: Callable[[], None],
+        study: bool = False,
+    ) -> None:
+        self.recorder, self.worker, self.pages = recorder, worker, pages
+        self.workspace = recorder.workspace
+        self.can_preview = True
+        self.preview: tuple[int, bytes] | None = None  # frame and packed labels
+        self.notice = ""  # what the last restoring has found
+        self.masks = MaskCache()
+        self._broadcast_state, self._study = broadcast_state, study
+        self._total = self._done = 0  # frames of the open round
+        self._began = 0.0
+        self._latest_preview = 0  # number of the preview asked for last
+
+    # Asking
+
+    def restore(self) -> None:
+        """Have the rounds run again in the network, as far as it does not have them."""
+        self.recorder.session.apply({"type": "restore", "busy": True})
+        self.worker.submit(self._job("restore"))
+
+    def ask_preview(self, frame: int) -> None:
+        """Ask what the strokes that wait on a frame make of it; an earlier preview no longer counts."""
+        session = self.recorder.session
+        keys = session.pending_on(frame)
+        if not keys or not self.can_preview:
+            self.drop_preview()
+            return
+        if self.preview and self.preview[0] != frame:
+            self.preview = None
+        job = self._job("preview")
+        job.frame = frame
+        job.strokes = tuple(session.strokes[key] for key in keys)  # type: ignore[misc]
+        self._latest_preview += 1
+        job.number = self._latest_preview
+        session.apply({"type": "preview", "busy": True})
+        # Messages that are queued now are sent first, because the network takes all processors.
+        asyncio.get_running_loop().call_soon(self.worker.submit, job)
+
+    def drop_preview(self) -> None:
+        """Forget the preview, and one that is being computed."""
+        self._latest_preview += 1
+        self.worker.cancel_preview(self.workspace.name)
+        self.recorder.session.apply({"type": "preview", "busy": False})
+        self.preview = None
+
+    def refresh_preview(self) -> None:
+        """Compute the preview anew, because it rests on rounds that have changed."""
+        session = self.recorder.session
+        if session.pending:
+            self.ask_preview(session.strokes[session.pending[-1]]["frame"])
+        else:
+            self.drop_preview()
+
+    def run_round(self, number: int) -> None:
+        """Propagate a round that the session has begun or continued."""
+        self.drop_preview()
+        session = self.recorder.session
+        one = session.rounds[number - 1]
+        job = self._job("propagate", before=number)
+        job.frame, job.number, job.num_objects = one.frame, number, one.num_objects
+        job.strokes = tuple(session.strokes[key] for key in one.strokes)  # type: ignore[misc]
+        self._total = self._done = 0
+        self._began = time.time()
+        self.worker.submit(job)
+        self.pages.broadcast(self.begin_message(number))
+
+    def stop(self) -> None:
+        """Stop the open round after the frame that is being computed."""
+        self.worker.stop(self.workspace.name)
+
+    def _job(self, kind: Literal["restore", "preview", "propagate"], before: int | None = None) -> Job:
+        session = self.recorder.session
+        rounds = [one for one in session.active if before is None or one.number < before]
+        history = tuple(
+            CompletedRound(
+                one.number,
+                one.frame,
+                tuple(session.strokes[key] for key in one.strokes),  # type: ignore[misc]
+                one.num_objects,
+                one.reach if one.status == "stopped" else None,
+            )
+            for one in rounds
+            if one.status != "open"
+        )
+        return Job(kind, self.workspace, history, session.num_objects)
+
+    # Messages
+
+    def begin_message(self, number: int) -> dict[str, Any]:
+        """Return the message that a round has begun."""
+        return {"type": "begin", "round": number, "frame": self.recorder.session.rounds[number - 1].frame}
+
+    def preview_message(self) -> bytes:
+        """Return the binary message of the preview, which has to be there."""
+        assert self.preview is not None
+        frame, data = self.preview
+        return pack_mask(PREVIEW, 0, frame, self.workspace.size, data)
+
+    def mask(self, number: int, frame: int) -> bytes:
+        """Return the packed labels of a frame in a round.
+
+        Raises:
+            DataError: the round has no mask of the frame.
+        """
+        return self.masks.get((number, frame), lambda: pack_labels(self.workspace.read_mask(number, frame)))
+
+    def _mask_message(self, number: int, frame: int) -> bytes:
+        data = self.mask(number, frame)
+        return pack_mask(MASK, number, frame, self.workspace.size, data, self._done, self._total)
+
+    # Reports
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Handle a report of the worker; its `type` says what has been done."""
+        getattr(self, f"_report_{report['type']}")(report)
+
+    def _report_restored(self, report: dict[str, Any]) -> None:
+        self.recorder.session.apply({"type": "restore", "busy": False})
+        self.can_preview = report["can_preview"]
+        if report["differing"]:
+            self.notice = (
+                f"{report['differing']} pixels of masks that were made again differ from the saved ones, "
+                "which stay"
+            )
+            log.warning("%s: %s", self.workspace.name, self.notice)
+        self._broadcast_state()
+
+    def _report_preview(self, report: dict[str, Any]) -> None:
+        if report["round"] != self._latest_preview:
+            return
+        self.recorder.session.apply({"type": "preview", "busy": False})
+        if report["data"]:
+            self.preview = report["frame"], report["data"]
+            for page in self.pages:
+                page.send(self.preview_message(), "preview")
+            if self._study:
+                event = {"type": "study", "event": "preview", "at": 0, "seconds": report["seconds"]}
+                self.recorder.record(event)
+        self._broadcast_state()
+
+    def _report_planned(self, report: dict[str, Any]) -> None:
+        low, high = report["planned"]
+        self._total = high - low + 1
+        event = {"type": "planned", "round": report["round"], "planned": (low, high)}
+        self.recorder.session.apply(event)
+        self._broadcast_state()
+
+    def _report_mask(self, report: dict[str, Any]) -> None:
+        number, frame = report["round"], report["frame"]
+        self.recorder.session.apply({"type": "reached", "round": number, "frame": frame})
+        self._done += 1
+        self.masks.put((number, frame), report["data"])
+        for page in self.pages:
+            page.send(lambda: self._mask_message(number, frame), ("mask", frame))
+
+    def _report_end(self, report: dict[str, Any]) -> None:
+        self._end_round(report["round"], (report["lo"], report["hi"]), report["complete"], report)
+        self.pages.broadcast({"type": "end", "round": report["round"], "complete": report["complete"]})
+        self._broadcast_state()
+
+    def _end_round(
+        self, number: int, reach: tuple[int, int], complete: bool, report: dict[str, Any] | None = None
+    ) -> None:
+        report = report or {}
+        session = self.recorder.session
+        event: Event = {
+            "type": "round_end",
+            "round": number,
+            "lo": reach[0],
+            "hi": reach[1],
+            "complete": complete,
+            "planned": session.rounds[number - 1].planned,
+            "confidence": report.get("confidence"),
+            "seconds": round(report.get("seconds", 0.0), 3),
+            "network_seconds": round(report.get("network_seconds", 0.0), 3),
+            "server_seconds": round(time.time() - self._began, 3),
+        }
+        self.recorder.record_fact(event)
+        if session.pending:
+            self.refresh_preview()
+
+    def _report_failed(self, report: dict[str, Any]) -> None:
+        session, message = self.recorder.session, report["message"]
+        one = session.open_round
+        if report["failed"] == "propagate" and one is not None:
+            if one.reach:
+                self._end_round(one.number, one.reach, complete=False)
+            else:
+                self.recorder.record_fact({"type": "round_abort", "round": one.number})
+            self.pages.broadcast({"type": "end", "round": one.number, "complete": False})
+            self._send_error(f"round {one.number}: {message}")
+        elif report["failed"] == "preview":
+            if report["round"] == self._latest_preview:
+                session.apply({"type": "preview", "busy": False})
+            self._send_error(f"preview: {message}")
+        else:
+            session.apply({"type": "restore", "busy": False})
+            self.set_failure(message)
+        self._broadcast_state()
+
+    def set_failure(self, message: str) -> None:
+        """Let the session be at a stop for want of a network or a video; empty where that is over."""
+        self.recorder.session.apply({"type": "failure", "message": message})
+        if message:
+            log.error("%s: %s", self.workspace.name, message)
+            print(f"error: {self.workspace.name}: {message}", flush=True)
+        self._broadcast_state()
+
+    def _send_error(self, message: str) -> None:
+        self.pages.broadcast({"type": "error", "seq": -1, "message": message})
+
+    def welcome(self, page: Page) -> None:
+        """Send a page that has just connected the preview and the round that is being propagated."""
+        if self.preview:
+            page.send(self.preview_message(), "preview")
+        one = self.recorder.session.open_round
+        if one is not None:
+            page.send(self.begin_message(one.number))
