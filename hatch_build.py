@@ -1,4 +1,4 @@
-"""What a wheel holds beside the Python code: the configurations and the CUDA source, inside the package."""
+"""Build hook: include the configurations and the CUDA source in the package of a wheel."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Assets(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts them into a wheel; an editable installation finds them in the checkout."""
+    """Hook that adds files to a wheel; an editable installation finds them in the checkout."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add them."""
+        """Add the files to a standard wheel."""
         if version == "standard":
             build_data["force_include"] |= {
                 "conf": "ivos/conf",

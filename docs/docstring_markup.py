@@ -7,17 +7,27 @@ import griffe
 
 _ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`~?([^`]+)`")
 _BLOCK = re.compile(r"::(\s*)$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^( *)(>>> .*(?:\n *\S.*)*)$", re.MULTILINE)
+_CODE = re.compile(r"(```.*?```|``.*?``|`[^`]*`)", re.DOTALL)
 
 
 class MarkdownDocstrings(griffe.Extension):
-    """Replace roles such as ``:class:`` by inline code and ``::`` before a code block by a colon."""
+    """Translate the markup of every docstring."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rewrite one object's docstring."""
+        """Rewrite the docstring of one object."""
         if obj.docstring:
             obj.docstring.value = to_markdown(obj.docstring.value)
 
 
 def to_markdown(text: str) -> str:
-    """Return a docstring's text as Markdown."""
-    return _BLOCK.sub(r":\1", _ROLE.sub(r"`\1`", text))
+    """Return a docstring's text as Markdown.
+
+    Roles such as ``:class:`` become inline code, ``::`` before a code block becomes a colon, examples with prompts
+    become code blocks, and formulas such as ``a[q](x)`` do not become links.
+    """
+    text = _BLOCK.sub(r":\1", _ROLE.sub(r"`\1`", text))
+    text = _EXAMPLE.sub(r"\1```pycon\n\1\2\n\1```", text)
+    parts = _CODE.split(text)
+    parts[::2] = [re.sub(r"\](?=[(\[])", r"]\\", part) for part in parts[::2]]
+    return "".join(parts)

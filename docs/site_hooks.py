@@ -1,6 +1,6 @@
 """Build the pages of the documentation site that come from other files, so that they cannot be out of date.
 
-- The option tables are made from the YAML files in ``conf``: a line ``<!-- options: conf/session/*.yaml -->`` in a
+- The option tables are made from the YAML files in ``conf``: a line such as ``<!-- options: conf/*.yaml -->`` in a
   document is replaced by one table for each file.
 - The API pages are made from the package tree: one page for each subpackage of ``ivos``.
 - A notebook becomes a Markdown page with its outputs.
@@ -186,9 +186,12 @@ def _rows(node: yaml.Node, prefix: str, lines: list[str]) -> Iterator[str]:
                 yield f"| `{prefix}{name}` | | {comment} |"
             yield from _rows(value, f"{prefix}{name}.", lines)
             continue
-        end = value.end_mark if value.flow_style is not False else value.start_mark
-        default = value.start_mark.buffer[value.start_mark.index : value.end_mark.index].split("\n")[0]
-        yield f"| `{prefix}{name}` | `{default.replace('|', chr(92) + '|')}` | {_comment(lines, end.line)} |"
+        if isinstance(value, yaml.SequenceNode) and not value.flow_style:  # one line for each item
+            default, line = "a list, see the file", key.start_mark.line
+        else:
+            text = value.start_mark.buffer[value.start_mark.index : value.end_mark.index]
+            default, line = f"`{' '.join(text.split())}`".replace("|", "\\|"), value.end_mark.line
+        yield f"| `{prefix}{name}` | {default} | {_comment(lines, line)} |"
 
 
 def _comment(lines: list[str], number: int) -> str:

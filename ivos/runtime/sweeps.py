@@ -1,7 +1,7 @@
 """Sweeps: many runs of train.py, each in a folder of its own, and the table over all of them.
 
-``train.py -m`` starts them (docs/guides/sweeps.md); ``uv run -m ivos.runtime.sweeps FOLDER`` shows the table at any
-time. Optuna, pandas and matplotlib are imported when they are needed: Hydra makes this module's callbacks at
+``train.py -m`` starts them (docs/guides/sweeps.md); ``uv run -m ivos.runtime.sweeps FOLDER`` shows the table at
+any time. Optuna, pandas and matplotlib are imported when they are needed: Hydra makes this module's callbacks at
 every start.
 """
 
