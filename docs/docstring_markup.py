@@ -23,8 +23,8 @@ class MarkdownDocstrings(griffe.Extension):
 def to_markdown(text: str) -> str:
     """Return a docstring's text as Markdown.
 
-    Roles such as ``:class:`` become inline code, ``::`` before a code block becomes a colon, examples with prompts
-    become code blocks, and formulas such as ``a[q](x)`` do not become links.
+    Roles such as ``:class:`` become inline code, ``::`` before a code block becomes a colon, examples with
+    prompts become code blocks, and formulas such as ``a[q](x)`` do not become links.
     """
     text = _BLOCK.sub(r":\1", _ROLE.sub(r"`\1`", text))
     text = _EXAMPLE.sub(r"\1```pycon\n\1\2\n\1```", text)

@@ -1,7 +1,7 @@
 """Build the pages of the documentation site that come from other files, so that they cannot be out of date.
 
-- The option tables are made from the YAML files in ``conf``: a line such as ``<!-- options: conf/*.yaml -->`` in a
-  document is replaced by one table for each file.
+- The option tables are made from the YAML files in ``conf``: a line such as ``<!-- options: conf/*.yaml -->``
+  in a document is replaced by one table for each file.
 - The API pages are made from the package tree: one page for each subpackage of ``ivos``.
 - A notebook becomes a Markdown page with its outputs.
 - Links to files outside of ``docs`` lead to their copy on the site where there is one.
@@ -153,7 +153,8 @@ def _option_table(path: Path) -> str:
     group = relative.parent.as_posix() if relative.parent.as_posix() != "." else ""
     prefix = PREFIXES.get(group, f"{group}.")
     choice = f"{group}={relative.stem}" if group else f"{relative.stem}.py"
-    parts = [f"### `{choice}`", f"From `conf/{relative.as_posix()}`. {_leading_comment(lines)}"]
+    parts = [f"### `{choice}`"] if group else []
+    parts.append(f"From `conf/{relative.as_posix()}`. {_leading_comment(lines)}")
     node = yaml.compose(text, yaml.SafeLoader)
     rows = list(_rows(node, prefix, lines)) if node else []
     if rows:

@@ -1,8 +1,8 @@
 """Sweeps: many runs of train.py, each in a folder of its own, and the table over all of them.
 
-``train.py -m`` starts them (docs/guides/sweeps.md); ``uv run -m ivos.runtime.sweeps FOLDER`` shows the table at
-any time. Optuna, pandas and matplotlib are imported when they are needed: Hydra makes this module's callbacks at
-every start.
+``train.py -m`` starts the runs (docs/guides/sweeps.md), and ``python -m ivos.runtime.sweeps FOLDER``
+shows the table at any time. Optuna, pandas and matplotlib are imported when they are needed, because Hydra
+creates the callbacks of this module at every start.
 """
 
 import argparse
