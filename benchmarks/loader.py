@@ -42,11 +42,11 @@ def make_sets(root: Path, clips: int, frames: int) -> list[str]:
         return (render_clip(spec, index) for index in range(count))
 
     if not (root / "DAVIS").exists():
-        for subset in ("train", "val"):
+        for split in ("train", "val"):
             spec = SyntheticSpec(
                 num_clips=clips, num_frames=frames, width=854, height=480, scribbles_per_clip=0
             )
-            write_davis(spec, root / "DAVIS", subset, num_workers=1)
+            write_davis(spec, root / "DAVIS", split, num_workers=1)
     if not (root / "YouTubeVOS").exists():
         write_youtube_vos(root / "YouTubeVOS", drawn(1280, 720, frames, clips))
     if not (root / "SBD").exists():

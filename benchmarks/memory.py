@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000)
     parser.add_argument("--objects", type=int, default=10)
     parser.add_argument("--size", type=int, nargs=2, default=[120, 152], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--grants", type=float, nargs="+", default=[4.0, 0.25], help="memory_gib, one by one")
+    parser.add_argument("--grants", type=float, nargs="+", default=[4.0, 0.25], help="device_cache_gib")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     network = ATNet(width=8, depths=(1, 1, 1, 1), decoder_width=16)
@@ -73,7 +73,7 @@ def main() -> None:
         table.add_column(name, justify="right")
     first = None
     for grant in arguments.grants:
-        segmenter = ATNetSegmenter(network, memory_gib=grant)
+        segmenter = ATNetSegmenter(network, device_cache_gib=grant)
         recycle_memory()  # what the grant before left
         start = anonymous_gib()
         clock = time.perf_counter()

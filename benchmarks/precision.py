@@ -26,8 +26,8 @@ from ivos.video.clip import Clip
 PLAIN: dict[str, Any] = {"winograd": False}
 OPTIONS: dict[str, dict[str, Any]] = {
     "winograd": {"winograd": True},
-    "together": {"winograd": False, "together": True},
-    "lookahead=4": {"winograd": False, "lookahead": 4},
+    "batch_directions": {"winograd": False, "batch_directions": True},
+    "feature_batch_size=4": {"winograd": False, "feature_batch_size": 4},
     "channels_last": {"winograd": False, "channels_last": True},
     "compile=default": {"winograd": False, "compile": "default"},
     "precision=bfloat16": {"precision": "bfloat16"},

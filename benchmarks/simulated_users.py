@@ -32,7 +32,7 @@ def masks(count: int, size: int) -> list[Mask]:
     spec = SyntheticSpec(num_clips=4, num_frames=6, width=854, height=480)
     drawn = [render_clip(spec, index) for index in range(spec.num_clips)]
     clips = [Clip(str(i), *pair, int(pair[1][0].max())) for i, pair in enumerate(drawn)]
-    points = SimulatedUser(later=0, points=1)
+    points = SimulatedUser(correction_prob=0, point_prob=1)
     samples = MiniSequences(clips, 1, 0, crop=size, zoom=(0.75, 1.5), user=points)
     return [samples[number]["masks"][0, 0] for number in range(count)]
 
@@ -53,8 +53,8 @@ def measure(size: int, count: int, seconds: float) -> Table:
     user, objects = SimulatedUser(), masks(count, size)
     faulty = {id(mask): user.deformation(mask, np.random.default_rng(n)) for n, mask in enumerate(objects)}
     kinds: dict[str, Callable[[Mask, np.random.Generator], Any]] = {
-        "first round, points": SimulatedUser(points=1).first_round,
-        "first round, the robot's strokes": SimulatedUser(points=0).first_round,
+        "first round, points": SimulatedUser(point_prob=1).first_round,
+        "first round, the robot's strokes": SimulatedUser(point_prob=0).first_round,
         "the robot's strokes on a faulty mask": lambda mask, rng: user.correct(faulty[id(mask)], mask, rng),
         "deformation of a mask": user.deformation,
         "later round (deformation and correction)": user.later_round,

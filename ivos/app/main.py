@@ -18,6 +18,7 @@ from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
 from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
+from ivos.runtime.renamed_options import rename_options
 from ivos.video.files import read_mask
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
 
@@ -60,6 +61,7 @@ def main() -> None:
 def run(cfg: DictConfig) -> None:
     """Open the videos, serve the page."""
     with reported():
+        rename_options(cfg)
         check_options(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), RULES)
         limits: Limits = instantiate(cfg.limits)
         check(cfg)
@@ -77,23 +79,23 @@ def run(cfg: DictConfig) -> None:
             sources = find_videos(cfg, limits)
             workspaces = [Workspace(root / name, one) for name, one in named(sources).items()]
         for one in workspaces:
-            settings.num_objects.setdefault(one.name, cfg.objects or count_objects(one.source))
-        Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.live).run()
+            settings.num_objects.setdefault(one.name, cfg.num_objects or count_objects(one.source))
+        Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.max_open_videos).run()
 
 
 def check(cfg: DictConfig) -> None:
     """Refuse options that cannot work, before any work begins."""
     if cfg.video is None and cfg.study.folder is None:
         raise UserError("video=FILE: name a video file, a folder of pictures or a folder in DAVIS layout")
-    for name, low, high in (("port", 0, 65535), ("live", 1, 100), ("objects", 1, 254)):
+    for name, low, high in (("port", 0, 65535), ("max_open_videos", 1, 100), ("num_objects", 1, 254)):
         value = cfg[name]
         if value is not None and (type(value) is not int or not low <= value <= high):
             raise UserError(f"{name}={value}: a whole number from {low} to {high} is needed")
     checkpoint = str(cfg.checkpoint)
     if {"/", "."} & set(checkpoint) and not Path(checkpoint).is_file():  # else a name
         raise UserError(f"checkpoint={checkpoint}: no such file")
-    if type(cfg.rate) not in (int, float) or not 0 < cfg.rate <= 1000:
-        raise UserError(f"rate={cfg.rate}: frames a second, above 0")
+    if type(cfg.fps) not in (int, float) or not 0 < cfg.fps <= 1000:
+        raise UserError(f"fps={cfg.fps}: frames a second, above 0")
 
 
 def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
@@ -106,7 +108,7 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
         if sequences and not is_davis(path):
             raise UserError(f"data.sequences: {path} is not a folder in DAVIS layout (no JPEGImages)")
         for sequence in sequences or [None]:
-            found.append(open_source(path, sequence, limits, cfg.rate))
+            found.append(open_source(path, sequence, limits, cfg.fps))
     return found
 
 
@@ -146,7 +148,7 @@ def open_study(cfg: DictConfig, root: Path, limits: Limits, settings: Settings) 
     if not is_davis(folder):
         raise UserError(f"study.folder={folder}: not a folder in DAVIS layout (no JPEGImages)")
     names = options["sequences"] or davis_sequences(folder)
-    sources = [open_source(folder, name, limits, cfg.rate) for name in names]
+    sources = [open_source(folder, name, limits, cfg.fps) for name in names]
     return prepare(root, sources, options, settings)
 
 

@@ -316,7 +316,7 @@ def one_line(error: BaseException) -> str:
     if is_out_of_memory(error):
         return (
             "out of memory; the round stands where it was. Close other programs, or use "
-            "segmenter.memory_gib=1 or smaller frames"
+            "segmenter.device_cache_gib=1 or smaller frames"
         )
     if isinstance(error, UserError):
         return str(error)

@@ -17,7 +17,7 @@ from ivos.video.palette import write_labels
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # frames RGB [T, h, w, 3] and labels [T, h, w]
 
 
-def write_youtube_vos(root: str | Path, clips: Iterable[Pair], subset: str = "train") -> Path:
+def write_youtube_vos(root: str | Path, clips: Iterable[Pair], split: str = "train") -> Path:
     """Clips as videos ``video0``, ``video1``, ... of YouTube-VOS, frame t named as every fifth: 5t.
 
     ``meta.json`` names for each object the frames from the first to the last that show it.
@@ -25,7 +25,7 @@ def write_youtube_vos(root: str | Path, clips: Iterable[Pair], subset: str = "tr
     Returns:
         ``root``.
     """
-    folder, videos = Path(root) / subset, {}
+    folder, videos = Path(root) / split, {}
     for index, (frames, labels) in enumerate(clips):
         name = f"video{index}"
         names = [f"{5 * t:05d}" for t in range(len(frames))]
@@ -43,7 +43,7 @@ def write_youtube_vos(root: str | Path, clips: Iterable[Pair], subset: str = "tr
     return Path(root)
 
 
-def write_sbd(root: str | Path, images: Iterable[Pair], subset: str = "train") -> Path:
+def write_sbd(root: str | Path, images: Iterable[Pair], split: str = "train") -> Path:
     """The first frames of clips as images ``2008_000000``, ``2008_000001``, ... of SBD.
 
     Returns:
@@ -57,7 +57,7 @@ def write_sbd(root: str | Path, images: Iterable[Pair], subset: str = "train") -
         names.append(f"2008_{index:06d}")
         _write_image(folder / "img" / f"{names[-1]}.jpg", frames[0])
         savemat(folder / "inst" / f"{names[-1]}.mat", {"GTinst": _instances(labels[0])}, do_compression=True)
-    (folder / f"{subset}.txt").write_text("\n".join(names) + "\n")
+    (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
     return Path(root)
 
 

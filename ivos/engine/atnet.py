@@ -33,6 +33,7 @@ from ivos.engine.thresholding import centred, off_centre
 from ivos.interaction import Stroke, check_strokes, interaction_channels
 from ivos.networks import ANet, ATNet, FrameFeatures, affinity, readout
 from ivos.runtime.errors import UserError, is_out_of_memory
+from ivos.runtime.renamed_options import accept_former_keywords
 
 Precision = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
@@ -54,6 +55,9 @@ class PropagationPass:
     carried: dict[int, Floats] = field(default_factory=dict)  # for the flow: where it began, the latest two
 
 
+@accept_former_keywords(
+    together="batch_directions", lookahead="feature_batch_size", memory_gib="device_cache_gib"
+)
 class ATNetSegmenter:
     """Segments a video interactively with A-Net and T-Net (follows :class:`ivos.engine.LiveSegmenter`).
 
@@ -70,9 +74,9 @@ class ATNetSegmenter:
             a PyTorch with NNPACK; None for wherever that is so.
         channels_last: the memory order that some GPUs' convolutions prefer.
         compile: a mode of ``torch.compile`` (``default``, ``reduce-overhead`` for CUDA graphs); None: none.
-        together: one step in either direction is one batch; None for where it pays: on a GPU.
-        lookahead: frames whose image features are computed together where they are missing.
-        memory_gib: what may be kept on the network's device; None: half of what is free there.
+        batch_directions: one step in either direction is one batch; None for where it pays: on a GPU.
+        feature_batch_size: frames whose image features are computed together where they are missing.
+        device_cache_gib: what may be kept on the network's device; None: half of what is free there.
         host_memory_gib: what may be kept in CPU memory behind a GPU; None: half of what is free, but nothing
             where computing features again, measured once a video, takes less than fetching them.
         undo_gib: what may be kept in CPU memory for :meth:`undo`, which otherwise runs rounds again.
@@ -88,9 +92,9 @@ class ATNetSegmenter:
         winograd: bool | None = None,
         channels_last: bool = False,
         compile: CompileMode | None = None,
-        together: bool | None = None,
-        lookahead: int = 1,
-        memory_gib: float | None = None,
+        batch_directions: bool | None = None,
+        feature_batch_size: int = 1,
+        device_cache_gib: float | None = None,
         host_memory_gib: float | None = None,
         undo_gib: float = 0,
         flow: bool | Literal["trained"] = False,
@@ -99,8 +103,8 @@ class ATNetSegmenter:
             raise UserError(f"segmenter.precision: {precision!r} is none of {', '.join(get_args(Precision))}")
         if compile not in (None, *get_args(CompileMode)):
             raise UserError(f"segmenter.compile: {compile!r} is none of {', '.join(get_args(CompileMode))}")
-        if lookahead < 1:
-            raise UserError(f"segmenter.lookahead: at least 1 frame, got {lookahead}")
+        if feature_batch_size < 1:
+            raise UserError(f"segmenter.feature_batch_size: at least 1 frame, got {feature_batch_size}")
         if not undo_gib >= 0:
             raise UserError(f"segmenter.undo_gib: at least 0 GiB, got {undo_gib}")
         if not isinstance(flow, bool) and flow != "trained":
@@ -111,9 +115,9 @@ class ATNetSegmenter:
         self.winograd = winograd
         self.channels_last = channels_last
         self.compile = compile
-        self.together = together
-        self.lookahead = lookahead
-        self.memory_gib = memory_gib
+        self.batch_directions = batch_directions
+        self.feature_batch_size = feature_batch_size
+        self.device_cache_gib = device_cache_gib
         self.host_memory_gib = host_memory_gib
         self.undo_gib = undo_gib
         self.flow = bool(network.flow) if flow == "trained" else flow
@@ -173,7 +177,7 @@ class ATNetSegmenter:
             )
         self._refresh()
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
-        grant = budget("segmenter.memory_gib", self.memory_gib, self._device)
+        grant = budget("segmenter.device_cache_gib", self.device_cache_gib, self._device)
         host_room = 0  # behind a CPU there is nothing
         if self._device.type != "cpu":
             spare = self._pool.spare_bytes()
@@ -362,16 +366,16 @@ class ATNetSegmenter:
         self, plan: Plan, probability: Tensor, reach: tuple[int, int]
     ) -> Iterator[tuple[int, Tensor]]:
         """T-Net from frame to frame, in both directions by turns: each target with its [N, 1, H, W]."""
-        together = self._device.type == "cuda" if self.together is None else self.together
+        batched = self._device.type == "cuda" if self.batch_directions is None else self.batch_directions
         steps = [plan.annotated - reach[0], reach[1] - plan.annotated]
-        if together and steps[0] == steps[1] + 1:  # ended between the two of a step: both were computed
+        if batched and steps[0] == steps[1] + 1:  # ended between the two of a step: both were computed
             steps[1] = min(steps[0], len(plan.forward))
         walks = [
             PropagationPass(plan.annotated, probability, deque(frames), number)
             for frames, number in zip((plan.backward, plan.forward), steps, strict=True)
         ]
         while active := [walk for walk in walks if walk.steps]:
-            for group in [active] if together else [[walk] for walk in active]:
+            for group in [active] if batched else [[walk] for walk in active]:
                 with self._arithmetic(), _one_line():
                     found = self._step(group)
                     self._forget(walks)
@@ -423,7 +427,7 @@ class ATNetSegmenter:
 
     def _ahead(self, walk: PropagationPass) -> list[int]:
         """Frames after the next target whose features are computed with its own."""
-        return list(walk.targets)[: self.lookahead - 1]
+        return list(walk.targets)[: self.feature_batch_size - 1]
 
     def _forget(self, walks: list[PropagationPass]) -> None:
         """Drop the features at hand that no walk takes up in its next step."""
@@ -465,13 +469,13 @@ class ATNetSegmenter:
         return total / len(video.rounds)
 
     def _features(self, frames: Sequence[int]) -> list[FrameFeatures]:
-        """T-Net's image features of frames, batch 1 each; missing ones in batches of `lookahead`."""
+        """T-Net's image features of frames, batch 1 each; missing ones in batches of `feature_batch_size`."""
         video = self._started()
         kept = {frame: video.recent.get(frame) or self._kept(frame) for frame in frames}
         found = {frame: features for frame, features in kept.items() if features}
         missing = [frame for frame in frames if frame not in found]
-        for start in range(0, len(missing), self.lookahead):
-            part = missing[start : start + self.lookahead]
+        for start in range(0, len(missing), self.feature_batch_size):
+            part = missing[start : start + self.feature_batch_size]
             batch = self._image_features(part)
             for index, frame in enumerate(part):
                 one = [tensor[index : index + 1].clone() for tensor in vars(batch).values()]
@@ -496,8 +500,8 @@ class ATNetSegmenter:
             room, size = video.room_for_stores(), size_of(tensors)
             if size > max(room, video.host_room):
                 raise UserError(
-                    f"segmenter.memory_gib: {room / GIB:.3f} GiB are left for image features, and those of "
-                    f"one frame take {size / GIB:.3f}; grant more"
+                    f"segmenter.device_cache_gib: {room / GIB:.3f} GiB are left for image features, and "
+                    f"those of one frame take {size / GIB:.3f}; grant more"
                 )
             of_all = size * len(video.frames)
             video.features = TensorStore(self._device, min(room, of_all), video.host_room, self._pool)
@@ -643,8 +647,8 @@ def _one_line() -> Iterator[None]:
             raise
         raise UserError(
             "out of memory in a round, which is taken back; the rounds before it are kept. Lower "
-            "segmenter.memory_gib (what is kept between rounds) or segmenter.lookahead, set "
-            "segmenter.together=false or segmenter.precision=bfloat16, or have fewer objects"
+            "segmenter.device_cache_gib (what is kept between rounds) or segmenter.feature_batch_size, set "
+            "segmenter.batch_directions=false or segmenter.precision=bfloat16, or have fewer objects"
         ) from error
 
 

@@ -211,6 +211,6 @@ def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:
         except OSError as error:
             raise UserError(
                 f"{tempfile.gettempdir()}: no room for {4 * elements / GIB:.1f} GiB of probabilities "
-                f"({error.strerror}); grant more (segmenter.memory_gib), or set TMPDIR to a larger disk"
+                f"({error.strerror}); grant more (segmenter.device_cache_gib), or set TMPDIR to a larger disk"
             ) from error
         return torch.from_file(file.name, shared=True, size=elements).view(shape)

@@ -10,11 +10,13 @@ from omegaconf import DictConfig
 from ivos.runtime import signals
 from ivos.runtime import subprocesses as children
 from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
+from ivos.runtime.renamed_options import rename_options
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="evaluate")
 def evaluate(cfg: DictConfig) -> None:
     """An evaluation."""
+    rename_options(cfg)
     with signals.ending_well(HydraConfig.get().runtime.output_dir), reported():
         from ivos.evaluation import run
 

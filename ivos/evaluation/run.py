@@ -37,6 +37,8 @@ RULES = {
 }
 """What options may be, beyond what those that take them check."""
 
+_MEMORY = ("device_cache_gib", "host_memory_gib")  # options of the segmenter that change no number
+
 
 def run(cfg: DictConfig) -> None:
     """Evaluate, as a Hydra job.
@@ -55,7 +57,7 @@ def run(cfg: DictConfig) -> None:
     segmenter = make_segmenter(cfg, console)
     protocol: ProtocolFactory = instantiate(cfg.protocol)
     videos = instantiate(cfg.data)
-    console.print(f"Data: {videos.root}, {videos.subset}: {len(videos)} sequences", soft_wrap=True)
+    console.print(f"Data: {videos.root}, {videos.split}: {len(videos)} sequences", soft_wrap=True)
     logged = [instantiate(options) for options in cfg.logger.values() if options]
     trainer = make_trainer(cfg.trainer, logger=logged)
     if cfg.resume:
@@ -132,7 +134,7 @@ def provenance(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
         found["checkpoint"] = f"sha256 {sha256(weights_file(cfg.checkpoint))}"
     for group in ("segmenter", "model") if ours else ("segmenter",):
         options = resolved(cfg[group])
-        found |= {f"{group}.{name}": value for name, value in options.items() if "memory" not in name}
-    found |= {f"data.{name}": cfg.data[name] for name in ("subset", "year", "resolution") if name in cfg.data}
+        found |= {f"{group}.{name}": value for name, value in options.items() if name not in _MEMORY}
+    found |= {f"data.{name}": cfg.data[name] for name in ("split", "year", "resolution") if name in cfg.data}
     found["data.root"] = str(Path(root).resolve())
     return found

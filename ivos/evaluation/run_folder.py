@@ -18,6 +18,7 @@ import pandas as pd
 from ivos.evaluation.report import COLUMNS
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import clear, read_json, write_text
+from ivos.runtime.renamed_options import present_name
 from ivos.session import Metric, Sample, SessionSettings, all_samples
 from ivos.video.video import Video
 
@@ -57,6 +58,7 @@ class RunFolder:
             raise UserError(f"{path}: unreadable ({error}); the run cannot be resumed") from error
         if not isinstance(before, dict):
             raise UserError(f"{path}: holds no settings; the run cannot be resumed")
+        before = {present_name(name): value for name, value in before.items()}
         different = [
             f"{name}: {_shown(before.get(name))} there, {_shown(now.get(name))} now"
             for name in before | now

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ivos.interaction.raster import interaction_channels
 from ivos.interaction.robot import Robot
 from ivos.interaction.strokes import Stroke
+from ivos.runtime.renamed_options import accept_former_keywords
 
 Mask = NDArray[np.uint8]
 
@@ -116,13 +117,15 @@ def _blunder(faulty: Mask, solid: Mask, value: int, radius: float, rng: np.rando
     cv2.ellipse(faulty, (int(columns[centre]), int(rows[centre])), axes, turn, 0, 360, value, -1)
 
 
+@accept_former_keywords(later="correction_prob", points="point_prob")
 @dataclass(frozen=True)
 class SimulatedUser:
     """Draws the strokes of one object on one frame, and lays out A-Net's interaction channels.
 
     Attributes:
-        later: share of samples that are corrections of a faulty mask; the others are first rounds.
-        points: share of the first rounds that are points in the object; the others are the robot's strokes.
+        correction_prob: share of samples that are corrections of a faulty mask; the others are first rounds.
+        point_prob: share of the first rounds that are points in the object; the others are the robot's
+            strokes.
         density: lowest and highest number of points per pixel of the object.
         keep_first: share of the corrections that also hold the strokes of a first round, as on a frame that
             is annotated again; the others hold corrections alone, as on a frame new to the session.
@@ -130,8 +133,8 @@ class SimulatedUser:
         robot: draws the strokes of corrections.
     """
 
-    later: float = 0.5
-    points: float = 0.5
+    correction_prob: float = 0.5
+    point_prob: float = 0.5
     density: tuple[float, float] = (0.0005, 0.02)
     keep_first: float = 0.3
     deformation: Deformation = field(default_factory=Deformation)
@@ -139,7 +142,7 @@ class SimulatedUser:
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
         """Channels of a first or of a later round, by chance; see :meth:`first_round`."""
-        if rng.random() >= self.later:
+        if rng.random() >= self.correction_prob:
             return self.first_round(mask, rng)
         return self.later_round(mask, rng)
 
@@ -164,7 +167,7 @@ class SimulatedUser:
 
     def first_strokes(self, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
         """Strokes for the object alone, from points or from the robot."""
-        if rng.random() < self.points:
+        if rng.random() < self.point_prob:
             return sample_points(mask, rng, self.density)
         drawn = self.correct(np.zeros_like(mask), mask, rng)
         strokes = [stroke for stroke in drawn if stroke["object_id"] == 1]

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ivos.runtime.errors import UserError
+from ivos.runtime.renamed_options import rename_overrides
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # no fault of the program's
 
@@ -45,6 +46,7 @@ def composing() -> Iterator[None]:
     Hydra itself prints several lines, or a traceback, and ends with 1. ``HYDRA_FULL_ERROR=1``, set by the
     user, shows all tracebacks.
     """
+    sys.argv[1:] = rename_overrides(sys.argv[1:])
     name, word = "HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR")
     if word == "1":
         yield

@@ -38,7 +38,10 @@ def summarise(folder: Path, metric: str | None = None, minimize: bool | None = N
     places.sort(
         key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path.name)
     )
-    metric = metric or str(OmegaConf.select(OmegaConf.load(places[0] / ".hydra/config.yaml"), "optimize"))
+    cfg = OmegaConf.load(places[0] / ".hydra/config.yaml")
+    metric = metric or str(
+        OmegaConf.select(cfg, "optimized_metric") or OmegaConf.select(cfg, "optimize")
+    )  # its name in version 0.1
     if minimize is None:
         told = OmegaConf.select(OmegaConf.load(places[0] / ".hydra/hydra.yaml"), "hydra.sweeper.direction")
         minimize = str(told).lower().endswith("minimize")

@@ -54,10 +54,12 @@ def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / ERROR).unlink(missing_ok=True)
     try:
-        _check_optimize(cfg)
+        _check_optimized_metric(cfg)
         value = run(cfg)
         if value is None and is_first_process():  # which writes the scores
-            raise UserError(f"optimize={cfg.optimize}: there are: {', '.join(read_scores(folder))}")
+            raise UserError(
+                f"optimized_metric={cfg.optimized_metric}: there are: {', '.join(read_scores(folder))}"
+            )
         return value
     except Exception as error:
         cause = user_error(error)
@@ -68,12 +70,15 @@ def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float
         return None
 
 
-def _check_optimize(cfg: DictConfig) -> None:
-    part, parts = str(cfg.optimize).partition("/")[0], [*cfg.stages, *(["session"] if cfg.score else [])]
+def _check_optimized_metric(cfg: DictConfig) -> None:
+    part, parts = (
+        str(cfg.optimized_metric).partition("/")[0],
+        [*cfg.stages, *(["session"] if cfg.score else [])],
+    )
     if part not in parts:
         raise UserError(
-            f"optimize={cfg.optimize}: no {part!r} in this run (score={str(cfg.score).lower()}); "
-            f"metrics come from: {', '.join(map(str, parts))}"
+            f"optimized_metric={cfg.optimized_metric}: no {part!r} in this run "
+            f"(score={str(cfg.score).lower()}); metrics come from: {', '.join(map(str, parts))}"
         )
 
 
@@ -153,7 +158,7 @@ def main() -> None:
         "python -m ivos.runtime.sweeps", description="The table over the runs of a sweep."
     )
     parser.add_argument("folder", type=Path, help="of the sweep: multirun/DATE_TIME")
-    parser.add_argument("--metric", help="what to sort by; default: the sweep's optimize=")
+    parser.add_argument("--metric", help="what to sort by; default: the sweep's optimized_metric=")
     parser.add_argument("--minimize", action="store_true", default=None, help="less is better")
     arguments = parser.parse_args()
     from ivos.runtime.sweep_table import summarise

@@ -5,25 +5,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivos.networks.decoder import resize
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.labels import VOID
 
 
+@accept_former_keywords(balance="class_balance")
 class SegmentationLoss(nn.Module):
     """Class-balanced cross-entropy, and what it may be mixed with.
 
-    The weight of a class in a mask is (pixels / pixels of the class) to the power of `balance`; the weighted
-    mean is taken over each mask, then the mean over the masks. With `balance` 1 object and background count
-    the same however small the object is, as in the paper; with 0 every pixel counts the same. A mask without
-    objects, or one that is all object, has its one class; one that is all void contributes 0.
+    The weight of a class in a mask is (pixels / pixels of the class) to the power of `class_balance`; the
+    weighted mean is taken over each mask, then the mean over the masks. With `class_balance` 1 object and
+    background count the same however small the object is, as in the paper; with 0 every pixel counts the
+    same. A mask without objects, or one that is all object, has its one class; one that is all void
+    contributes 0.
 
     Args:
-        balance: see above.
+        class_balance: see above.
         dice: weight of the soft Dice loss (0 in the paper).
     """
 
-    def __init__(self, balance: float = 1.0, dice: float = 0.0) -> None:
+    def __init__(self, class_balance: float = 1.0, dice: float = 0.0) -> None:
         super().__init__()
-        self.balance = balance
+        self.class_balance = class_balance
         self.dice = dice
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ class SegmentationLoss(nn.Module):
         positives = truth.sum(1, keepdim=True)
         pixels = valid.sum(1, keepdim=True)
         share = torch.where(masks == 1, positives, pixels - positives) / pixels.clamp(min=1)
-        weight = valid * share.clamp(min=1e-8) ** -self.balance
+        weight = valid * share.clamp(min=1e-8) ** -self.class_balance
         each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         loss = ((weight * each).sum(1) / weight.sum(1).clamp(min=1)).mean()
         if self.dice:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ivos.runtime import signals
 from ivos.runtime import subprocesses as children
 from ivos.runtime.command_line import agree_on_start_time, composing, configs, quiet_libraries, reported
+from ivos.runtime.renamed_options import rename_options
 
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="train")
@@ -20,6 +21,7 @@ def train(cfg: DictConfig) -> float | None:
     Returns:
         the metric that a sweep is about, if the run has it.
     """
+    rename_options(cfg)
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
         with signals.ending_well(job.sweep.dir, "hydra.sweep.dir"):

@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float | None:
     """Train the stages one after another and score the result, as a Hydra job.
 
     Returns:
-        the metric that a sweep is about, ``cfg.optimize``, if the run has it.
+        the metric that a sweep is about, ``cfg.optimized_metric``, if the run has it.
 
     Raises:
         UserError: (or another one from it) what is wrong with the configuration, the data or the machine.
@@ -53,8 +53,8 @@ def run(cfg: DictConfig) -> float | None:
     pl.seed_everything(cfg.seed, verbose=False)
     network: ATNet = instantiate(cfg.model)
     untrained = copy.deepcopy(network)
-    if cfg.weights:
-        start_from(network, cfg.weights)
+    if cfg.checkpoint:
+        start_from(network, cfg.checkpoint)
     with (
         loggers.closing(),
         ProcessWatchdog(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
@@ -70,7 +70,7 @@ def run(cfg: DictConfig) -> float | None:
         if cfg.score and rank == 0:  # the others wait for its end
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
-    return sweeps.read_scores(folder).get(cfg.optimize)
+    return sweeps.read_scores(folder).get(cfg.optimized_metric)
 
 
 class WatchdogCallback(Callback):

@@ -49,20 +49,20 @@ def read_list(path: Path) -> list[str]:
     return [name for _, name in named]
 
 
-def select(lists: Path, subset: str, what: str = "video") -> list[str]:
+def select(lists: Path, split: str, what: str = "video") -> list[str]:
     """The names in ``SUBSET.txt`` of a folder; "trainval" is train and val where it has no list of its own.
 
     Raises:
         DataError: there is no such list, it is empty, or it cannot be used.
     """
-    subsets = {path.stem: [path] for path in sorted(lists.glob("*.txt")) if path.is_file()}
-    if "train" in subsets and "val" in subsets:
-        subsets.setdefault("trainval", subsets["train"] + subsets["val"])
-    if subset not in subsets:
-        raise DataError(f"{lists} has no subset {subset!r}; it has: {listing(subsets) or 'no lists (*.txt)'}")
-    names = {name for path in subsets[subset] for name in read_list(path)}
+    splits = {path.stem: [path] for path in sorted(lists.glob("*.txt")) if path.is_file()}
+    if "train" in splits and "val" in splits:
+        splits.setdefault("trainval", splits["train"] + splits["val"])
+    if split not in splits:
+        raise DataError(f"{lists} has no split {split!r}; it has: {listing(splits) or 'no lists (*.txt)'}")
+    names = {name for path in splits[split] for name in read_list(path)}
     if not names:
-        raise DataError(f"{lists}: subset {subset!r} lists no {what}")
+        raise DataError(f"{lists}: split {split!r} lists no {what}")
     return sorted(names)
 
 

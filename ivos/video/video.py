@@ -149,11 +149,11 @@ class VideoSet(Sequence[Video]):
 
     Attributes:
         root: the set's folder.
-        subset: which part of the set this is.
+        split: which part of the set this is.
     """
 
     root: Path
-    subset: str
+    split: str
     _videos: tuple[Video, ...]
 
     @overload
@@ -167,7 +167,7 @@ class VideoSet(Sequence[Video]):
         return len(self._videos)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.root)!r}, {self.subset!r}): {len(self)} videos"
+        return f"{type(self).__name__}({str(self.root)!r}, {self.split!r}): {len(self)} videos"
 
 
 def check_files(
@@ -201,14 +201,14 @@ def _common_size(seen: list[FileInfo]) -> tuple[int, int]:
 
 
 def usable(
-    found: Iterable[Video | list[str]], root: Path, subset: str, skip_faulty: bool = False
+    found: Iterable[Video | list[str]], root: Path, split: str, skip_faulty: bool = False
 ) -> tuple[Video, ...]:
     """The videos of a set that can be used, out of what a look at each has found.
 
     Args:
         found: of each video, itself, or its problems, each led by a path.
         root: of the set; problems are shown without it.
-        subset: the part of the set, as it is shown.
+        split: the part of the set, as it is shown.
         skip_faulty: leave faulty videos out, with a word, if others are left.
 
     Raises:
@@ -222,10 +222,10 @@ def usable(
         else:
             faulty.append([problem.removeprefix(f"{root}{os.sep}") for problem in each])
     if faulty and (not skip_faulty or not opened):
-        raise DataError(f"{root}, {subset}: unusable data", chain.from_iterable(faulty))
+        raise DataError(f"{root}, {split}: unusable data", chain.from_iterable(faulty))
     if faulty:
         log.warning(
             "%s, %s: %d of %d are faulty and left out (skip_faulty), for example %s",
-            root, subset, len(faulty), len(faulty) + len(opened), faulty[0][0],
+            root, split, len(faulty), len(faulty) + len(opened), faulty[0][0],
         )  # fmt: skip
     return tuple(opened)

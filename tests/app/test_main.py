@@ -25,9 +25,9 @@ def config(*overrides):
         ("video=null", "video=FILE: name a video file"),
         ("port=99999", "port=99999: a whole number from 0 to 65535"),
         ("port=1.5", "port=1.5"),
-        ("live=0", "live=0: a whole number from 1"),
-        ("objects=255", "objects=255: a whole number from 1 to 254"),
-        ("rate=0", "rate=0: frames a second"),
+        ("max_open_videos=0", "max_open_videos=0: a whole number from 1"),
+        ("num_objects=255", "num_objects=255: a whole number from 1 to 254"),
+        ("fps=0", "fps=0: frames a second"),
         ("checkpoint=nowhere/x.pt", "checkpoint=nowhere/x.pt: no such file"),
     ],
 )

@@ -23,8 +23,8 @@ def clips():
 @pytest.fixture
 def davis(tmp_path):
     """Train and val of DAVIS."""
-    for subset in ("train", "val"):
-        write_davis(SyntheticSpec(**SPEC, stream=subset), tmp_path / "DAVIS", subset, num_workers=1)
+    for split in ("train", "val"):
+        write_davis(SyntheticSpec(**SPEC, stream=split), tmp_path / "DAVIS", split, num_workers=1)
     return tmp_path / "DAVIS"
 
 

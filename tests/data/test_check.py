@@ -51,11 +51,11 @@ def test_another_folder(tmp_path, capsys):
 
 
 def test_options(davis, youtube_vos, capsys):
-    assert main(["davis", str(davis), "--subset", "trainval"]) == 0
+    assert main(["davis", str(davis), "--split", "trainval"]) == 0
     assert "4 of 80x64" in capsys.readouterr().out
     assert main(["davis", str(davis), "--resolution", "Full-Resolution"]) == 1
     assert "there is: 480p" in capsys.readouterr().out
-    assert main(["youtube_vos", str(youtube_vos), "--subset", "valid"]) == 1
+    assert main(["youtube_vos", str(youtube_vos), "--split", "valid"]) == 1
 
 
 def test_the_index_is_kept_on_request_alone(davis, tmp_path, monkeypatch, capsys):
@@ -67,7 +67,7 @@ def test_the_index_is_kept_on_request_alone(davis, tmp_path, monkeypatch, capsys
 
 
 def test_real_davis(real_data, capsys):
-    assert main(["davis", str(real_data / "davis"), "--subset", "train"]) == 0
+    assert main(["davis", str(real_data / "davis"), "--split", "train"]) == 0
     assert "854x480" in capsys.readouterr().out
 
 

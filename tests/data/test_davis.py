@@ -61,8 +61,8 @@ class Layout:
             self.add_mask(name, index, size=frame.get("size", (WIDTH, HEIGHT)))
         self.add_scribble(name, frames=frames, annotated=(0,))
 
-    def list_subset(self, subset, *names):
-        path = self.root / f"ImageSets/2017/{subset}.txt"
+    def list_split(self, split, *names):
+        path = self.root / f"ImageSets/2017/{split}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(names) + "\n")
 
@@ -79,8 +79,8 @@ def layout(tmp_path):
     for name in ("cat", "ant", "dog"):
         made.add_sequence(name)
     made.scribble("ant", 1).unlink()
-    made.list_subset("val", "cat", "", "ant")
-    made.list_subset("train", "dog")
+    made.list_split("val", "cat", "", "ant")
+    made.list_split("train", "dog")
     return made
 
 
@@ -122,13 +122,13 @@ def test_sequences_are_checked_only_where_selected(layout):
 
 def test_trainval_is_both_where_it_has_no_list(layout):
     assert [sequence.name for sequence in DavisFolder(layout.root, "trainval")] == ["ant", "cat", "dog"]
-    layout.list_subset("trainval", "dog")
+    layout.list_split("trainval", "dog")
     assert [sequence.name for sequence in DavisFolder(layout.root, "trainval")] == ["dog"]
 
 
 def test_greyscale_frames_get_three_channels(layout):
     layout.add_sequence("fog", mode="L")
-    layout.list_subset("grey", "fog")
+    layout.list_split("grey", "fog")
     frames = DavisFolder(layout.root, "grey")[0].load_frames()
     assert frames.shape == (3, HEIGHT, WIDTH, 3)
     assert (frames == frames[..., :1]).all()
@@ -136,7 +136,7 @@ def test_greyscale_frames_get_three_channels(layout):
 
 def test_one_frame_any_size(layout):
     layout.add_sequence("dot", frames=1, size=(7, 3))
-    layout.list_subset("odd", "dot")
+    layout.list_split("odd", "dot")
     (dot,) = DavisFolder(layout.root, "odd")
     assert (dot.num_frames, dot.size, dot.load_frames().shape) == (1, (7, 3), (1, 3, 7, 3))
 
@@ -177,19 +177,19 @@ def test_missing_resolution_names_what_is_there(layout):
 
 
 def test_unknown_subset_and_sequence(layout):
-    with pytest.raises(DataError, match="no subset 'test'; it has: train, trainval, val"):
+    with pytest.raises(DataError, match="no split 'test'; it has: train, trainval, val"):
         DavisFolder(layout.root, "test")
     with pytest.raises(DataError, match="no video cow, dog; it has: ant, cat"):
         DavisFolder(layout.root, sequences=["dog", "cat", "cow"])
     with pytest.raises(DataError, match="no video selected"):
         DavisFolder(layout.root, sequences=[])
-    layout.list_subset("empty", "")
+    layout.list_split("empty", "")
     with pytest.raises(DataError, match="lists no video"):
         DavisFolder(layout.root, "empty")
 
 
 def test_sequence_without_files(layout):
-    layout.list_subset("val", "cow")
+    layout.list_split("val", "cow")
     assert layout.problems() == [
         "JPEGImages/480p/cow: no frames (*.jpg)",
         "Annotations/480p/cow: no masks (*.png)",
@@ -279,7 +279,7 @@ def test_objects_are_numbered_without_gaps(layout, labels, words):
 
 @pytest.mark.parametrize("name", ["../../x", "/etc", "a/b", "..", "x" * 255])
 def test_names_that_lead_elsewhere(layout, name):
-    layout.list_subset("val", "cat", name)
+    layout.list_split("val", "cat", name)
     with pytest.raises(DataError, match=r"ImageSets/2017/val\.txt, line 2: ") as error:
         DavisFolder(layout.root)
     assert "\n" not in str(error.value)
@@ -289,7 +289,7 @@ def test_names_that_lead_elsewhere(layout, name):
 
 def test_names_with_spaces(layout):
     layout.add_sequence("my cat")
-    layout.list_subset("val", "my cat", "ant")
+    layout.list_split("val", "my cat", "ant")
     assert [video.name for video in DavisFolder(layout.root)] == ["ant", "my cat"]
 
 

@@ -58,12 +58,12 @@ def test_any_set_feeds_either_stage(stage, name, roots, tmp_path):
 
 @pytest.mark.parametrize("name", ["youtube_vos", "sbd"])
 def test_any_set_serves_validation(name, roots, tmp_path):
-    options = [f"data@data.val={name}", "data.val.subset=train", "stages.tnet.data.val_frames=3"]
+    options = [f"data@data.val={name}", "data.val.split=train", "stages.tnet.data.val_frames=3"]
     train_a_batch("tnet", tmp_path / "run", *options, *roots)
 
 
 def test_real_frames_train_a_batch(real_data, tmp_path):
-    options = [f"data.root={real_data / 'davis'}", "data.val.subset=train", "stages.anet.data.val_frames=1"]
+    options = [f"data.root={real_data / 'davis'}", "data.val.split=train", "stages.anet.data.val_frames=1"]
     train_a_batch("anet", tmp_path / "run", *options)
 
 
@@ -73,7 +73,7 @@ def test_the_mixtures_of_the_experiments(roots):
     )
     assert list(anet.parts) == ["sbd", "davis", "youtube_vos"]
     assert list(tnet.parts) == ["davis", "youtube_vos"]
-    assert {part.videos.subset for part in (*anet.parts.values(), *tnet.parts.values())} == {"train"}
+    assert {part.videos.split for part in (*anet.parts.values(), *tnet.parts.values())} == {"train"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_files_are_looked_into_once(davis, tmp_path, looks):
 
 
 def test_changed_new_and_missing_files_are_noticed(davis, tmp_path, looks):
-    options = {"subset": "train", "index": tmp_path / "index"}
+    options = {"split": "train", "index": tmp_path / "index"}
     (before, _) = DavisFolder(davis, **options)
     looks.clear()
     masks = davis / "Annotations/480p/train-0000"
@@ -69,7 +69,7 @@ def test_changed_new_and_missing_files_are_noticed(davis, tmp_path, looks):
 
 
 def test_faults_are_not_kept(davis, tmp_path, truncate, looks):
-    options = {"subset": "train", "index": tmp_path / "index"}
+    options = {"split": "train", "index": tmp_path / "index"}
     path = davis / "JPEGImages/480p/train-0000/00000.jpg"
     whole = path.read_bytes()
     truncate(path)

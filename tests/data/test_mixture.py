@@ -35,14 +35,14 @@ def training_data(train, val=None, **options):
 def sets(davis, youtube_vos, sbd):
     return {
         "sbd": partial(SBD, root=sbd),
-        "davis": partial(DavisFolder, root=davis, subset="train"),
+        "davis": partial(DavisFolder, root=davis, split="train"),
         "youtube_vos": partial(YouTubeVOS, root=youtube_vos),
     }
 
 
 def test_sets_are_drawn_from_by_weight(sets):
     mixture = Mixture(sets, {"sbd": 1, "davis": 2, "youtube_vos": 5})
-    points = SimulatedUser(later=0, points=1)  # is fast
+    points = SimulatedUser(correction_prob=0, point_prob=1)  # is fast
     samples = training_data(mixture, samples=partial(tiny, user=points)).train_dataloader().dataset
     drawn = Counter(samples[n]["name"].split(":")[0] for n in range(400))
     expected = {"sbd": 50, "davis": 100, "youtube_vos": 250}
@@ -97,7 +97,7 @@ def test_the_faults_of_all_sets_come_at_once(sets, sbd, youtube_vos, truncate):
 def test_one_folder_can_take_the_mixtures_place(sets, davis):
     weights = {"sbd": 1, "davis": 1, "youtube_vos": 1}
     alone = {name: partial(each.func, root=davis if name == "davis" else None) for name, each in sets.items()}
-    folder = partial(DavisFolder, subset="train")
+    folder = partial(DavisFolder, split="train")
     assert repr(folder_or_mixture(davis, folder, alone, weights)) == repr(DavisFolder(davis, "train"))
     assert isinstance(folder_or_mixture(None, folder, sets, weights), Mixture)
     with pytest.raises(DataError, match=r"is named for sbd, youtube_vos too; name DAVIS by data\.davis_root"):

@@ -60,8 +60,8 @@ def test_gaps_show_the_same_clip(pictures):
 
 def test_mini_sequences_by_number(pictures):
     options = {"num_frames": 3, "window": 5, "size": (64, 96), "max_objects": 2, "min_area": 40}
-    samples = CopyPasteSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
-    again = CopyPasteSamples(pictures, user=SimulatedUser(later=0.5), seed=1, **options)
+    samples = CopyPasteSamples(pictures, user=SimulatedUser(correction_prob=0.5), seed=1, **options)
+    again = CopyPasteSamples(pictures, user=SimulatedUser(correction_prob=0.5), seed=1, **options)
     for number in (7, 2):  # in any order
         sample, same = samples[number], again[number]
         assert sample["frames"].shape == (3, 64, 96, 3)
@@ -84,7 +84,7 @@ LABELS, MEAN = [5568, 636, 589, 50, 1349], 138.0
 
 
 def test_subsets_share_no_picture(folder):
-    train, val = Pictures(folder, subset="train"), Pictures(folder, subset="val")
+    train, val = Pictures(folder, split="train"), Pictures(folder, split="val")
     assert (len(train), len(val)) == (7, 2)
     assert not set(train.names) & set(val.names)
 
@@ -105,9 +105,9 @@ def test_what_is_wrong_with_a_folder(folder, tmp_path):
     (tmp_path / "one" / "0.png").write_bytes((folder / "0.png").read_bytes())
     assert len(Pictures(tmp_path / "one")) == 1
     with pytest.raises(UserError, match="one picture alone"):
-        Pictures(tmp_path / "one", subset="train")
-    with pytest.raises(UserError, match="no subset 'test'"):
-        Pictures(folder, subset="test")
+        Pictures(tmp_path / "one", split="train")
+    with pytest.raises(UserError, match="no split 'test'"):
+        Pictures(folder, split="test")
     with pytest.raises(UserError, match="multiples of 32"):
         CopyPasteSamples(Pictures(folder), size=(60, 64))
     with pytest.raises(UserError, match="num_frames=5: with window=3"):

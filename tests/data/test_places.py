@@ -17,7 +17,7 @@ from ivos.data.synthetic import SyntheticSpec
 from ivos.video.files import DataError
 
 CONF = Path(__file__).parents[2] / "conf"
-OPTIONS = {"_target_", "subset", "sequences", "cache_dir", "num_workers", "index"}  # not of the clips
+OPTIONS = {"_target_", "split", "sequences", "cache_dir", "num_workers", "index"}  # not of the clips
 
 
 def composed(program, *overrides):
@@ -40,9 +40,9 @@ def test_sets_are_found_in_the_folder_data(davis, youtube_vos, sbd, tmp_path, mo
     assert [len(DavisFolder()), len(YouTubeVOS()), len(SBD())] == [2, 2, 2]
     data = composed("train", "experiment=anet").data
     assert len(instantiate(data.train).parts) == 3
-    assert instantiate(data.val).subset == "val"
+    assert instantiate(data.val).split == "val"
     assert len(instantiate(composed("evaluate", "data=davis").data)) == 2
-    assert len(instantiate(composed("evaluate", "data=youtube_vos", "data.subset=train").data)) == 2
+    assert len(instantiate(composed("evaluate", "data=youtube_vos", "data.split=train").data)) == 2
 
 
 def test_the_working_folder_comes_before_the_checkout(tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_missing_set_is_told_with_place_and_option(make, place, option):
 
 @pytest.mark.parametrize("value", [None, True, 4.5])
 def test_names_of_folders_and_lists_are_names(value, davis):
-    for option in ("subset", "year", "resolution"):
+    for option in ("split", "year", "resolution"):
         with pytest.raises(DataError, match=rf"data\.{option}: a name is needed"):
             DavisFolder(davis, **{option: value})
     with pytest.raises(DataError, match="not a folder in DAVIS layout"):
@@ -82,7 +82,7 @@ def test_names_of_folders_and_lists_are_names(value, davis):
 def test_every_option_of_the_generator_is_in_its_configuration():
     config = OmegaConf.to_container(OmegaConf.load(CONF / "data/synthetic.yaml"))
     spec = dataclasses.asdict(SyntheticSpec())
-    del spec["stream"]  # is the subset's name
+    del spec["stream"]  # is the split's name
     assert {name: value for name, value in config.items() if name not in OPTIONS} == spec
     assert set(config) >= OPTIONS
 
@@ -92,12 +92,10 @@ def test_evaluation_takes_what_root_names_or_synthetic_clips(davis, small):
     assert [video.name for video in clips] == ["val-0000"]
     assert clips.root.name.startswith("synthetic-")
     assert instantiate(composed("evaluate", "data=synthetic", *small).data).root == clips.root
-    named = composed(
-        "evaluate", f"data.root={davis}", "data.subset=train", "data.sequences=[train-0001]"
-    ).data
+    named = composed("evaluate", f"data.root={davis}", "data.split=train", "data.sequences=[train-0001]").data
     assert [video.name for video in instantiate(named)] == ["train-0001"]
-    assert instantiate(composed("evaluate", f"data.root={davis}").data).subset == "val"
-    assert instantiate(composed("evaluate", "data=davis", f"data.root={davis}").data).subset == "val"
+    assert instantiate(composed("evaluate", f"data.root={davis}").data).split == "val"
+    assert instantiate(composed("evaluate", "data=davis", f"data.root={davis}").data).split == "val"
 
 
 @pytest.mark.parametrize("experiment", ["quickstart", "anet", "tnet", "joint"])
@@ -105,7 +103,7 @@ def test_training_takes_what_root_names(experiment, davis):
     data = composed("train", f"experiment={experiment}", f"data.root={davis}").data
     opened = {name: instantiate(data[name]) for name in ("train", "val", "test")}
     assert all(isinstance(videos, DavisFolder) and videos.root == davis for videos in opened.values())
-    assert {name: videos.subset for name, videos in opened.items()} == {
+    assert {name: videos.split for name, videos in opened.items()} == {
         "train": "train", "val": "val", "test": "val",
     }  # fmt: skip
 
@@ -116,6 +114,6 @@ def test_a_mixture_is_a_mixture(davis, youtube_vos, sbd):
     opened = instantiate(composed("train", *mixture, f"data.davis_root={davis}").data.train)
     assert isinstance(opened, Mixture)
     assert list(opened.parts) == ["sbd", "davis", "youtube_vos"]
-    some = ["data.train.weights.sbd=0", "data.train.sets.davis.subset=trainval", f"data.davis_root={davis}"]
+    some = ["data.train.weights.sbd=0", "data.train.sets.davis.split=trainval", f"data.davis_root={davis}"]
     opened = instantiate(composed("train", "experiment=anet", *named, *some).data.train)
     assert {name: len(part.videos) for name, part in opened.parts.items()} == {"davis": 4, "youtube_vos": 2}

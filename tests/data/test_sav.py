@@ -64,7 +64,7 @@ def test_reads_what_is_there(sav, clips, capsys):
     np.testing.assert_array_equal(two.load_annotations(), clips[1][1] > 0)
     np.testing.assert_array_equal(one.areas[:, 0], (mine > 0).sum((1, 2)))
     assert (one.areas[:2, 2] == 0).all()
-    assert check(["sav", str(sav), "--subset", "val"]) == 0
+    assert check(["sav", str(sav), "--split", "val"]) == 0
     assert "2 of 80x64" in capsys.readouterr().out
 
 

@@ -38,10 +38,10 @@ def test_the_root_may_be_any_of_the_folders(sbd, inside):
 
 
 def test_subsets(sbd):
-    assert [len(SBD(sbd, subset)) for subset in ("train", "val", "trainval")] == [2, 1, 2]
+    assert [len(SBD(sbd, split)) for split in ("train", "val", "trainval")] == [2, 1, 2]
     (sbd / INSIDE / "train_noval.txt").write_text("2008_000001\n")
     assert [image.name for image in SBD(sbd, "train_noval")] == ["2008_000001"]
-    with pytest.raises(DataError, match="no subset 'test'; it has: train, train_noval, trainval, val"):
+    with pytest.raises(DataError, match="no split 'test'; it has: train, train_noval, trainval, val"):
         SBD(sbd, "test")
 
 

@@ -225,7 +225,7 @@ def test_open_synthetic(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subset": "test"}, "no subset 'test'; it has: train, val"),
+        ({"split": "test"}, "no split 'test'; it has: train, val"),
         ({"num_clips": 0}, "num_clips: must be a whole number from 1, got 0"),
         ({"num_frames": 2.5}, "num_frames: must be a whole number"),
         ({"motion": "fast"}, "motion: must be a number from 0, got 'fast'"),

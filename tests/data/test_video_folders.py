@@ -58,7 +58,7 @@ def test_reads_what_is_there(make, clips, kind, capsys):
     expected[:, 0, 0] = 255
     np.testing.assert_array_equal(labels, expected)
     assert [v.name for v in VideoFolders(kind, root, videos=["vid1"])] == ["vid1"]
-    assert main([kind.lower(), str(root), "--subset", "train"]) == 0
+    assert main([kind.lower(), str(root), "--split", "train"]) == 0
     assert "2 of 80x64" in capsys.readouterr().out
 
 
@@ -66,9 +66,7 @@ def test_reads_what_is_there(make, clips, kind, capsys):
 def test_is_a_choice_of_both_programs(make, kind):
     root = make(kind)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(
-            "evaluate", overrides=[f"data={kind.lower()}", f"data.root={root}", "data.subset=train"]
-        )
+        cfg = compose("evaluate", overrides=[f"data={kind.lower()}", f"data.root={root}", "data.split=train"])
         assert [v.name for v in instantiate(cfg.data)] == ["vid0", "vid1"]
         choice = [f"data@data.train={kind.lower()}", f"data.train.root={root}"]
         cfg = compose("train", overrides=["experiment=anet", *choice])

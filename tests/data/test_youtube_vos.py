@@ -209,6 +209,6 @@ def test_malformed_meta(youtube_vos, text):
 
 def test_no_layout_and_no_root(tmp_path, youtube_vos):
     assert problems(tmp_path) == ["train/meta.json", "train/JPEGImages", "train/Annotations"]
-    assert problems(youtube_vos, subset="valid")[0] == "valid/meta.json"
+    assert problems(youtube_vos, split="valid")[0] == "valid/meta.json"
     with pytest.raises(DataError, match=r"data\.youtube_vos_root=FOLDER"):
         YouTubeVOS(None)

@@ -159,12 +159,12 @@ def expected(network):
     "options",
     [
         {"winograd": True},
-        {"together": True},
-        {"lookahead": 3},
-        {"together": True, "lookahead": 2},
+        {"batch_directions": True},
+        {"feature_batch_size": 3},
+        {"batch_directions": True, "feature_batch_size": 2},
         {"channels_last": True, "winograd": False},
-        {"memory_gib": 0.001},  # keeps two frames' image features, and no transfers
-        {"memory_gib": 0.0025},  # keeps all image features and some transfers
+        {"device_cache_gib": 0.001},  # keeps two frames' image features, and no transfers
+        {"device_cache_gib": 0.0025},  # keeps all image features and some transfers
     ],
     ids=str,
 )
@@ -216,7 +216,7 @@ def test_each_thing_is_computed_once(network):
     encoded, matched = calls(network, ATNetSegmenter(network))
     assert encoded == 6
     assert matched <= 4 * 6
-    without_room = calls(network, ATNetSegmenter(network, memory_gib=0.001))
+    without_room = calls(network, ATNetSegmenter(network, device_cache_gib=0.001))
     assert without_room[0] > 6
     assert without_room[1] > matched
 
@@ -300,7 +300,7 @@ def test_slabs_keep_to_what_is_granted():
 @pytest.mark.parametrize(("fetching", "pays"), [(0.001, True), (0.1, False)])
 def test_features_wait_behind_the_device_where_that_is_faster(network, expected, fetching, pays):
     """The two are timed once; the results do not depend on which it is."""
-    segmenter = ATNetSegmenter(network, winograd=False, memory_gib=0.001)
+    segmenter = ATNetSegmenter(network, winograd=False, device_cache_gib=0.001)
     segmenter._pool = HostPool(pinned=False)
     start = segmenter.start
 
@@ -360,8 +360,8 @@ def test_free_memory_of_a_gpu_is_also_what_pytorch_keeps_there():
         mock.patch("torch.cuda.memory_reserved", return_value=30 * GIB),
         mock.patch("torch.cuda.memory_allocated", return_value=12 * GIB),
     ):
-        assert budget("segmenter.memory_gib", None, torch.device("cuda", 0)) == 14 * GIB
-        assert budget("segmenter.memory_gib", 2, torch.device("cuda", 0)) == 2 * GIB
+        assert budget("segmenter.device_cache_gib", None, torch.device("cuda", 0)) == 14 * GIB
+        assert budget("segmenter.device_cache_gib", 2, torch.device("cuda", 0)) == 2 * GIB
     with mock.patch("ivos.engine.feature_store.free_memory", return_value=10 * GIB):
         assert budget("", None, torch.device("cpu"), spare=2 * GIB) == 6 * GIB
 
@@ -409,16 +409,16 @@ def test_bad_options_and_too_little_memory():
         ATNetSegmenter(network, precision="int8")
     with pytest.raises(UserError, match=r"segmenter\.compile: 'fast' is none of"):
         ATNetSegmenter(network, compile="fast")
-    with pytest.raises(UserError, match=r"segmenter\.lookahead"):
-        ATNetSegmenter(network, lookahead=0)
+    with pytest.raises(UserError, match=r"segmenter\.feature_batch_size"):
+        ATNetSegmenter(network, feature_batch_size=0)
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     with pytest.raises(UserError, match=r"segmenter\.winograd: is for a CPU, float32"):
         ATNetSegmenter(network, winograd=True, precision="bfloat16").start(frames, 1)
-    with pytest.raises(UserError, match=r"segmenter\.memory_gib: must be above 0"):
-        ATNetSegmenter(network, memory_gib=0).start(frames, 1)
-    segmenter = ATNetSegmenter(network, memory_gib=1000 / GIB)
+    with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: must be above 0"):
+        ATNetSegmenter(network, device_cache_gib=0).start(frames, 1)
+    segmenter = ATNetSegmenter(network, device_cache_gib=1000 / GIB)
     segmenter.start(frames, 1)
-    with pytest.raises(UserError, match=r"segmenter\.memory_gib: .* one frame take .*; grant more"):
+    with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: .* one frame take .*; grant more"):
         segmenter.interact(0, [])
     assert not segmenter._video.annotated  # the round has not begun
     with (
@@ -434,8 +434,8 @@ def test_bad_options_and_too_little_memory():
     "options",
     [
         {},
-        {"lookahead": 3},
-        {"memory_gib": 0.02, "host_memory_gib": 1},
+        {"feature_batch_size": 3},
+        {"device_cache_gib": 0.02, "host_memory_gib": 1},
         {"compile": "reduce-overhead"},
     ],
 )
@@ -447,7 +447,7 @@ def test_gpu(network, expected, options):
 def test_golden_session_with_every_exact_option(golden, golden_network):
     """The released system's session within its tolerance, whatever is switched on."""
     arrays = golden("session")
-    segmenter = ATNetSegmenter(golden_network, winograd=True, together=True, lookahead=2)
+    segmenter = ATNetSegmenter(golden_network, winograd=True, batch_directions=True, feature_batch_size=2)
     segmenter.start(arrays["frames"], int(arrays["num_objects"]))
     for number, (frame, strokes) in enumerate(json.loads(str(arrays["rounds"])), start=1):
         masks = segmenter.interact(frame, strokes)

@@ -18,10 +18,10 @@ OPTIONS = [
     {"winograd": False},
     {"winograd": False, "undo_gib": 1},
     {"winograd": False, "undo_gib": 0.0003},  # keeps what one round changes, not two
-    {"winograd": False, "together": True, "lookahead": 2},
+    {"winograd": False, "batch_directions": True, "feature_batch_size": 2},
     {"winograd": False, "flow": True},
-    {"winograd": False, "flow": True, "together": True, "undo_gib": 1},
-    {"winograd": False, "memory_gib": 0.001},  # nearly nothing is kept from step to step
+    {"winograd": False, "flow": True, "batch_directions": True, "undo_gib": 1},
+    {"winograd": False, "device_cache_gib": 0.001},  # nearly nothing is kept from step to step
 ]
 
 
@@ -337,7 +337,7 @@ def test_a_failed_round_changes_nothing(started, error):
     segmenter, other = started(), started()
     for each in (segmenter, other):
         each.interact(5, stroke(0.6, 2))
-    expected = (UserError, "out of memory in a round.*Lower segmenter.memory_gib")
+    expected = (UserError, "out of memory in a round.*Lower segmenter.device_cache_gib")
     if isinstance(error, KeyError):
         expected = (KeyError, "any")
     networks = segmenter._networks

@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 TINY = ["checkpoint=untrained", "model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8"]
 
 
-def draw(root: Path, name: str, size=(50, 40), frames=3, objects=2, scribbles=(0,), subset="val") -> None:
+def draw(root: Path, name: str, size=(50, 40), frames=3, objects=2, scribbles=(0,), split="val") -> None:
     """Discs that wander over noise; one scribble file for each frame index in ``scribbles``."""
     rng = np.random.default_rng(len(name))
     (images := root / "JPEGImages/480p" / name).mkdir(parents=True)
     (masks := root / "Annotations/480p" / name).mkdir(parents=True)
     (lists := root / "ImageSets/2017").mkdir(parents=True, exist_ok=True)
-    with (lists / f"{subset}.txt").open("a") as file:
+    with (lists / f"{split}.txt").open("a") as file:
         file.write(f"{name}\n")
     width, height = size
     yx = np.indices((height, width))

@@ -172,7 +172,7 @@ def spoiled(kind, tmp_path):
             "not a readable PyTorch checkpoint",
         ]
     return {
-        "subset": ([*arguments, "data.subset=test"], ["no subset 'test'; it has: val"]),
+        "split": ([*arguments, "data.split=test"], ["no split 'test'; it has: val"]),
         "sequence": ([*arguments, "data.sequences=[cow]"], ["cow", "cat, dog"]),
         "metric": ([*arguments, "session.metric=K"], ["session.metric: 'K' is none of J, F, J_AND_F"]),
         "rounds": ([*arguments, "session.max_interactions=17"], ["session.max_interactions", "1 to 16"]),
@@ -194,7 +194,7 @@ def spoiled(kind, tmp_path):
 
 
 KINDS = (
-    "layout frames scribbles checkpoint subset sequence metric rounds time robot seed large_seed "
+    "layout frames scribbles checkpoint split sequence metric rounds time robot seed large_seed "
     "no_checkpoint null_checkpoint switch devices no_devices accelerator no_gpu"
 )
 

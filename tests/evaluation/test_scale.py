@@ -175,7 +175,7 @@ DIFFERENT = {
         "settings": SessionSettings(metric="J", max_interactions=4, robot={"nb_points": 9})
     },
     "checkpoint": {"provenance": {"checkpoint": "sha256 2"}},
-    "data.subset": {"provenance": {"checkpoint": "sha256 1", "data.subset": "train"}},
+    "data.split": {"provenance": {"checkpoint": "sha256 1", "data.split": "train"}},
     "data.sequences discs": {"videos": 1},
 }
 

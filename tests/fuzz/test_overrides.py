@@ -24,20 +24,20 @@ SHARED = [
     "session", "session.metric", "session.max_interactions", "session.max_time", "session.seed",
     "session.robot", "session.robot.nb_points", "session.robot.kernel_size", "trainer", "trainer.accelerator",
     "trainer.num_nodes", "model.width", "model.depths", "model.normalize", "segmenter",
-    "segmenter.precision", "segmenter.short_side", "segmenter.lookahead", "segmenter.tf32", "resume",
+    "segmenter.precision", "segmenter.short_side", "segmenter.feature_batch_size", "segmenter.tf32", "resume",
     "logger", "logger.csv.name", "folder", "+nosuch", "data.root", "+data.nosuch",
 ]  # fmt: skip
 OF_EVALUATE = [
-    "data.subset", "data.sequences", "data.year", "data.resolution", "data.index", "data.num_workers",
+    "data.split", "data.sequences", "data.year", "data.resolution", "data.index", "data.num_workers",
     "checkpoint", "threads", "save_masks", "masks_layout", "save_overlays", "protocol",
 ]  # fmt: skip
 OF_TRAIN = [
-    "seed", "weights", "score", "stages", "stages.tnet", "stages.tnet.module", "stages.tnet.module.seed",
+    "seed", "checkpoint", "score", "stages", "stages.tnet", "stages.tnet.module", "stages.tnet.module.seed",
     "stages.tnet.module.optimizer", "stages.tnet.module.optimizer.lr", "stages.tnet.module.local_weight",
     "stages.tnet.data.batch_size", "stages.tnet.data.num_workers", "stages.tnet.data.samples.crop",
     "stages.tnet.data.samples.zoom", "stages.tnet.data.samples.augment", "stages.tnet.init.from_anet",
-    "stages.tnet.trainer.max_epochs", "stages.tnet.execution.compile", "callbacks", "optimize",
-    "trainer.precision", "trainer.gradient_clip_val", "data.test", "data.val.subset",
+    "stages.tnet.trainer.max_epochs", "stages.tnet.execution.compile", "callbacks", "optimized_metric",
+    "trainer.precision", "trainer.gradient_clip_val", "data.test", "data.val.split",
 ]  # fmt: skip
 
 
@@ -73,8 +73,8 @@ def overrides(options):
 @pytest.mark.parametrize("program", ["evaluate", "train"])
 @counts(20, more=3)
 def test_options_are_taken_or_refused_in_a_line(examples, program, end, tmp_path):
-    for subset in ("train", "val"):
-        draw(tmp_path / "davis", f"{subset}_discs", size=(64, 64), objects=1, subset=subset)
+    for split in ("train", "val"):
+        draw(tmp_path / "davis", f"{split}_discs", size=(64, 64), objects=1, split=split)
     main, options = {"evaluate": (evaluate, OF_EVALUATE), "train": (train, OF_TRAIN)}[program]
     own = {"evaluate": TINY, "train": [*MODEL, *stage("anet"), *stage("tnet")]}[program]
     numbers = iter(range(10**6))

@@ -93,7 +93,7 @@ def test_blunders_bite_and_bulge(mask):
 
 @pytest.mark.parametrize("points", [0, 1], ids=["robot", "points"])
 def test_first_round(mask, points):
-    user = SimulatedUser(points=points)
+    user = SimulatedUser(point_prob=points)
     for seed in range(5):
         previous, positive, negative = channels = user.first_round(mask, np.random.default_rng(seed))
         assert channels.shape == (3, *mask.shape)
@@ -153,11 +153,11 @@ def test_a_perfect_mask_is_left_alone(mask):
 
 
 def test_share_of_later_rounds(mask):
-    user = SimulatedUser(later=0.25, points=1, keep_first=0, deformation=NOTHING)
+    user = SimulatedUser(correction_prob=0.25, point_prob=1, keep_first=0, deformation=NOTHING)
     first = [(user(mask, np.random.default_rng(seed))[0] == 0.5).all() for seed in range(200)]
     assert 0.65 < np.mean(first) < 0.85
-    assert (SimulatedUser(later=0)(mask, np.random.default_rng(0))[0] == 0.5).all()
-    assert not (SimulatedUser(later=1)(mask, np.random.default_rng(0))[0] == 0.5).any()
+    assert (SimulatedUser(correction_prob=0)(mask, np.random.default_rng(0))[0] == 0.5).all()
+    assert not (SimulatedUser(correction_prob=1)(mask, np.random.default_rng(0))[0] == 0.5).any()
 
 
 def test_a_lost_object_is_drawn_anew(mask):

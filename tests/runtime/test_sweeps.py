@@ -45,7 +45,7 @@ def runs_of(folder, scores, failed=(), direction=None):
             f"model={'small' if number % 2 else 'full'}",
         ]
         (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-        (hydra / "config.yaml").write_text("optimize: session/J\n")
+        (hydra / "config.yaml").write_text("optimized_metric: session/J\n")
         (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"sweeper": {"direction": direction}}}))
         if score is not None:
             note_scores(folder / str(number), "session", {"J": score, "J_round_1": score / 2})
@@ -209,7 +209,10 @@ def test_an_optuna_sweep_goes_on_where_it_was_cut_off(root, tmp_path):
     [
         (["nosuch.option=1,2"], "Could not override 'nosuch.option'."),
         (["sweep=optuna"], "error: sweep=optuna: nothing to search; give a parameter as"),
-        (["seed=1,2", "optimize=session/J"], "optimize=session/J: no 'session' in this run (score=false)"),
+        (
+            ["seed=1,2", "optimized_metric=session/J"],
+            "optimized_metric=session/J: no 'session' in this run (score=false)",
+        ),
     ],
 )
 def test_bad_sweeps_are_a_clear_line(overrides, message, root, tmp_path, train_main):
@@ -246,7 +249,7 @@ def test_the_wandb_sweep_file_makes_commands_that_compose(tmp_path):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=command[program + 1 :])
     assert "wandb" in cfg.logger
-    assert sweep["metric"] == {"name": cfg.optimize, "goal": "maximize"}
+    assert sweep["metric"] == {"name": cfg.optimized_metric, "goal": "maximize"}
     for name, value in values.items():
         assert OmegaConf.select(cfg, name) == value
 

@@ -30,5 +30,5 @@ def adam():
 def root(tmp_path_factory):
     """A folder of three tiny clips to train on and three to validate on."""
     spec = {"num_clips": 3, "num_frames": 6, "width": 64, "height": 64, "min_size": 0.35, "max_objects": 2}
-    specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
+    specs = {split: SyntheticSpec(**spec, stream=split) for split in ("train", "val")}
     return synthetic_davis(tmp_path_factory.mktemp("clips"), specs, num_workers=1)

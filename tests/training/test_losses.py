@@ -14,23 +14,23 @@ def masks(*rows):
 
 def test_balanced_classes_count_the_same():
     logits = torch.tensor([2.0, -1.0, -1.0, -1.0]).view(1, 1, 1, 4)
-    found = SegmentationLoss(balance=1)(logits, masks([1, 0, 0, 0]))
+    found = SegmentationLoss(class_balance=1)(logits, masks([1, 0, 0, 0]))
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_without_balance_every_pixel_counts_the_same():
     logits = torch.tensor([2.0, -1.0, -1.0, -1.0]).view(1, 1, 1, 4)
-    found = SegmentationLoss(balance=0)(logits, masks([1, 0, 0, 0]))
+    found = SegmentationLoss(class_balance=0)(logits, masks([1, 0, 0, 0]))
     expected = (math.log1p(math.exp(-2)) + 3 * math.log1p(math.exp(-1))) / 4
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("class_balance", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("dice", [0.0, 0.5])
-def test_void_counts_for_nothing(balance, dice):
+def test_void_counts_for_nothing(class_balance, dice):
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0]).view(1, 1, 1, 4).requires_grad_()
-    loss = SegmentationLoss(balance, dice)
+    loss = SegmentationLoss(class_balance, dice)
     loss(logits, masks([1, 0, 0, 255])).backward()
     assert logits.grad.flatten()[3] == 0
     assert (logits.grad.flatten()[:3] != 0).all()

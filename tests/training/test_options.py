@@ -71,7 +71,7 @@ def test_early_stopping_ends_a_stage(root):
 
 def test_accumulated_batches_are_one(root):
     """Two batches of two are one of four, for as many masks in each."""
-    options = {"freeze_batch_norm": True, "val_clips": 0, "loop_rounds": 0, "stage": OneObject}
+    options = {"freeze_batch_norm": True, "val_clips": 0, "feedback_rounds": 0, "stage": OneObject}
     many = two.fit("anet", root, batches=2, trainer={"accumulate_grad_batches": 2}, **options)
     one = two.fit("anet", root, batch_size=4, batches=1, **options)
     assert (many[2].global_step, one[2].global_step) == (1, 1)
@@ -200,7 +200,7 @@ def test_a_fused_optimiser_holds_a_spoilt_step_back_until_somebody_looks(where, 
     last = ModelCheckpoint(tmp_path, "last", every_n_train_steps=4, enable_version_counter=False)
     with pytest.raises(NotFiniteError, match=f"before step 3 of Spoilt: {what}") as error:
         two.fit(
-            "anet", root, stage=kind, batches=6, val_clips=0, loop_rounds=0,
+            "anet", root, stage=kind, batches=6, val_clips=0, feedback_rounds=0,
             optimizer=functools.partial(torch.optim.AdamW, lr=1e-2, fused=True),
             callbacks=[States(), *([last] if save else [])], trainer={"enable_checkpointing": save},
         )  # fmt: skip

@@ -60,7 +60,7 @@ def test_fine_tuning_begins_with_the_shipped_weights(root, tmp_path):
         "data.val_clips": 1, "data.val_frames": 3, "module.validation_rounds": 1,
     }  # fmt: skip
     code, _, errors = train(
-        tmp_path, "experiment=finetune", "weights=small", f"data.root={root}", f"hydra.run.dir={folder}",
+        tmp_path, "experiment=finetune", "checkpoint=small", f"data.root={root}", f"hydra.run.dir={folder}",
         *ONE, "callbacks.last.every_n_train_steps=1",
         *(f"stages.joint.{name}={value}" for name, value in small.items()),
     )  # fmt: skip

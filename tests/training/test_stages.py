@@ -19,7 +19,7 @@ from ivos.training.starting import amplify_local
 
 STAGES = {
     "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
-    "anet in the loop": (ANetStage, {"loop_rounds": 1}, ("anet.encoder.", "anet.decoder."), 1),
+    "anet in the loop": (ANetStage, {"feedback_rounds": 1}, ("anet.encoder.", "anet.decoder."), 1),
     "tnet": (TNetStage, {}, ("tnet.", "anet.converter."), 3),
     "tnet beyond the local transfer": (
         TNetStage,
@@ -126,7 +126,7 @@ def test_one_batch_overfits(name, first, last, network, make_batch, adam):
 
 
 def test_a_user_in_the_loop_corrects_the_prediction(network, make_batch, adam):
-    stage = ANetStage(network, optimizer=adam, loop_rounds=1, user=SimulatedUser())
+    stage = ANetStage(network, optimizer=adam, feedback_rounds=1, user=SimulatedUser())
     batch = make_batch(1)
     images = network.normalise(batch["frames"][:, 0])[batch["image"]]
     rngs = stage.randomness(batch)

@@ -100,7 +100,7 @@ def test_the_papers_hyper_parameters():
             "betas": [0.9, 0.999], "eps": 1e-8, "_convert_": "all",
         }  # fmt: skip
         assert (stage.module.scheduler.step_size, stage.module.scheduler.gamma) == (20, 0.2)
-        assert stage.module.loss.balance == 1
+        assert stage.module.loss.class_balance == 1
         assert stage.module.loss.dice == 0
     data = anet.stages.anet.data
     assert (anet.stages.anet.trainer.max_epochs, data.num_batches, data.batch_size) == (60, 7000, 6)
@@ -151,7 +151,7 @@ def test_weights_of_another_width_are_refused(tmp_path):
     [
         (["stages.anet.data.samples.crop=100"], "crop: a multiple of 32"),
         (["resume=true"], "resume=true: name the folder"),
-        (["weights=none.ckpt"], "none.ckpt: no such file"),
+        (["checkpoint=none.ckpt"], "none.ckpt: no such file"),
         (["stages.tnet.data.samples.num_frames=9"], "num_frames=9"),
     ],
 )

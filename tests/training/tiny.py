@@ -19,7 +19,7 @@ MODEL = ("model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8")
 def clips(folder: Path) -> Path:
     """Tiny clips in DAVIS layout."""
     spec = {"num_clips": 2, "num_frames": 4, "width": 64, "height": 64, "min_size": 0.35}
-    specs = {subset: SyntheticSpec(**spec, stream=subset) for subset in ("train", "val")}
+    specs = {split: SyntheticSpec(**spec, stream=split) for split in ("train", "val")}
     return synthetic_davis(folder, specs, num_workers=1)
 
 

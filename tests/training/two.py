@@ -24,7 +24,7 @@ from ivos.networks import ATNet
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
 
 KINDS = {
-    "anet": (ANetStage, {"loop_rounds": 1, "loop_share": 0.7}, 1),
+    "anet": (ANetStage, {"feedback_rounds": 1, "feedback_prob": 0.7}, 1),
     "tnet": (TNetStage, {}, 3),
     "joint": (JointStage, {"rounds": 2}, 3),
 }
@@ -140,8 +140,8 @@ def fit(
         network, optimizer=optimizer or sgd, validation_rounds=2, seed=3, **{**settings, **options}
     )
     samples = functools.partial(MiniSequences, num_frames=frames, window=3, crop=32, max_objects=2, seed=1)
-    val = DavisFolder(root, subset="val") if val_clips else None
-    data = TrainingData(DavisFolder(root, subset="train"), val, samples, batch_size, batches, val_clips)
+    val = DavisFolder(root, split="val") if val_clips else None
+    data = TrainingData(DavisFolder(root, split="train"), val, samples, batch_size, batches, val_clips)
     watch = Watch()
     made = pl.Trainer(
         accelerator="cpu", devices=processes, max_epochs=epochs, logger=False, enable_progress_bar=False,

@@ -54,7 +54,7 @@ def test_what_is_no_file_is_no_list(tmp_path):
     (tmp_path / "folder.txt").mkdir()
     os.mkfifo(tmp_path / "pipe.txt")
     for name in ("folder", "pipe"):
-        with pytest.raises(DataError, match=f"no subset '{name}'; it has: no lists"):
+        with pytest.raises(DataError, match=f"no split '{name}'; it has: no lists"):
             select(tmp_path, name)
     with pytest.raises(DataError, match="unreadable"):
         read_list(tmp_path / "folder.txt")

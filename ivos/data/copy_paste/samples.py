@@ -24,6 +24,7 @@ from ivos.data.batches import MiniSequence
 from ivos.data.synthetic.sprites import inpainted_rim, picture_files, sprite_files, sprite_labels
 from ivos.data.training import TrainingData
 from ivos.interaction.simulate import SimulatedUser
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError
 from ivos.video.labels import VOID
 
@@ -33,6 +34,7 @@ _CANVAS = 96  # pixels of a thing's side as it is drawn before it is placed
 _INVERSE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
+@accept_former_keywords(subset="split")
 class Pictures:
     """A folder's pictures in memory, each at full, half and quarter size.
 
@@ -46,26 +48,26 @@ class Pictures:
             ``masks`` of the same names in it, as sets of still images with masks have (0 background, 255 void
             or, in masks of 0 and 255 alone, the object).
         height: larger pictures are reduced to this height.
-        subset: ``all``, or ``train`` and ``val``: every eighth picture, from the first on, is of ``val``.
+        split: ``all``, or ``train`` and ``val``: every eighth picture, from the first on, is of ``val``.
 
     Raises:
-        DataError: no such folder, no picture in it (or in the subset), files that cannot be read (all of them
+        DataError: no such folder, no picture in it (or in the split), files that cannot be read (all of them
             are named), or masks that do not match their pictures.
     """
 
-    def __init__(self, folder: str | Path | None, height: int = 432, subset: str = "all") -> None:
+    def __init__(self, folder: str | Path | None, height: int = 432, split: str = "all") -> None:
         if folder is None:
             raise DataError("pictures: a folder of pictures is needed: pictures=FOLDER")
         chosen = {"all": lambda i: True, "train": lambda i: i % 8, "val": lambda i: i % 8 == 0}
-        if subset not in chosen:
-            raise DataError(f"pictures have no subset {subset!r}; they have: {', '.join(chosen)}")
+        if split not in chosen:
+            raise DataError(f"pictures have no split {split!r}; they have: {', '.join(chosen)}")
         root = Path(folder)
         masked = (root / "images").is_dir() and (root / "masks").is_dir()
         every = sprite_files(str(root)) if masked else [(path, None) for path in picture_files(root)]
-        pairs = [pair for i, pair in enumerate(every) if chosen[subset](i)]
+        pairs = [pair for i, pair in enumerate(every) if chosen[split](i)]
         files = [path for path, _ in pairs]
         if not files:
-            raise DataError(f"{folder}: one picture alone leaves none for the subset {subset!r}")
+            raise DataError(f"{folder}: one picture alone leaves none for the split {split!r}")
         found = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files]
         if broken := [path.name for path, picture in zip(files, found, strict=True) if picture is None]:
             raise DataError(f"{folder}: {len(broken)} of {len(files)} pictures cannot be read", broken)

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of
 from ivos.interaction import ScribbleError, read_scribbles
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, files_in, listing
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, select
 from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
 
 
+@accept_former_keywords(subset="split")
 class DavisFolder(VideoSet):
-    """The videos of a subset of a folder in DAVIS layout: an immutable list, ordered by name.
+    """The videos of a split of a folder in DAVIS layout: an immutable list, ordered by name.
 
     Every file of the selected videos is decoded and checked when the folder is opened, so that nothing
     fails half-way through a long run. It costs about 3 ms of processor time per 854x480 frame with its mask,
@@ -31,8 +33,8 @@ class DavisFolder(VideoSet):
     Args:
         root: the folder with ImageSets, JPEGImages, Annotations and (optionally) Scribbles; None: the default
             place, ``data/DAVIS``.
-        subset: the name of a list in ImageSets; "trainval" is train and val where it has no list of its own.
-        sequences: names to keep of the subset; None for all of them.
+        split: the name of a list in ImageSets; "trainval" is train and val where it has no list of its own.
+        sequences: names to keep of the split; None for all of them.
         year: the folder of the lists in ImageSets.
         resolution: the folder of the frames in JPEGImages and of the masks in Annotations.
         index: see :func:`ivos.video.index.inspect_files`.
@@ -44,20 +46,20 @@ class DavisFolder(VideoSet):
     def __init__(
         self,
         root: str | Path | None = None,
-        subset: str = "val",
+        split: str = "val",
         sequences: Sequence[str] | None = None,
         year: str = "2017",
         resolution: str = "480p",
         index: Index = True,
     ) -> None:
-        _check_options(subset=subset, year=year, resolution=resolution)
-        self.root, self.subset = folder_of("DAVIS", root, "data.davis_root"), subset
+        _check_options(split=split, year=year, resolution=resolution)
+        self.root, self.split = folder_of("DAVIS", root, "data.davis_root"), split
         self._frames = self.root / "JPEGImages" / str(resolution)
         self._masks = self.root / "Annotations" / str(resolution)
         lists = self.root / "ImageSets" / str(year)
         self._check_layout(lists)
-        where = f"subset {subset!r} of {self.root}"
-        self._videos = self._open(keep(select(lists, subset), sequences, where), index)
+        where = f"split {split!r} of {self.root}"
+        self._videos = self._open(keep(select(lists, split), sequences, where), index)
 
     def _check_layout(self, lists: Path) -> None:
         missing = [folder for folder in (lists, self._frames, self._masks) if not folder.is_dir()]
@@ -78,7 +80,7 @@ class DavisFolder(VideoSet):
             [path for pair in files.values() for paths in pair for path in paths], self.root, index
         )
         found = (self._check_video(name, *pair, inspected) for name, pair in files.items())
-        return usable(found, self.root, f"subset {self.subset!r}")
+        return usable(found, self.root, f"split {self.split!r}")
 
     def _check_video(
         self, name: str, frames: list[Path], masks: list[Path], inspected: Mapping[Path, FileInfo]

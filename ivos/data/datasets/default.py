@@ -9,15 +9,17 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.data.datasets.mixture import Mixture
 from ivos.data.synthetic import open_synthetic
 from ivos.runtime.options import options_go_to
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, listing
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
 
 
+@accept_former_keywords(subset="split")
 @options_go_to(open_synthetic)
 def folder_or_synthetic(
     root: str | Path | None = None,
-    subset: str = "val",
+    split: str = "val",
     sequences: Sequence[str] | None = None,
     year: str = "2017",
     resolution: str = "480p",
@@ -28,7 +30,7 @@ def folder_or_synthetic(
 
     Args:
         root: the folder; None for synthetic clips.
-        subset: see :class:`ivos.data.datasets.davis.DavisFolder`; synthetic clips have ``train`` and ``val``.
+        split: see :class:`ivos.data.datasets.davis.DavisFolder`; synthetic clips have ``train`` and ``val``.
         sequences: see there.
         year: see there; of no matter to synthetic clips, as the next.
         resolution: see there.
@@ -39,8 +41,8 @@ def folder_or_synthetic(
         DataError: what is wrong with the folder, or with a parameter.
     """
     if root is None:
-        return open_synthetic(subset, sequences, index=index, **synthetic)
-    return DavisFolder(root, subset, sequences, year, resolution, index)
+        return open_synthetic(split, sequences, index=index, **synthetic)
+    return DavisFolder(root, split, sequences, year, resolution, index)
 
 
 def folder_or_mixture(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.datasets.paths import folder_of, require
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, files_in, listing, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.labels import VOID
@@ -52,6 +53,7 @@ class ObjectFolders(Video):
         return labels
 
 
+@accept_former_keywords(subset="split")
 class SAV(VideoSet):
     """The annotated frames of the videos of SA-V: an immutable list, ordered by name.
 
@@ -60,7 +62,7 @@ class SAV(VideoSet):
 
     Args:
         root: the folder with ``sav_SUBSET``, or that one itself; None: the default place, ``data/SA-V``.
-        subset: ``val``, ``test``, or ``train`` as :mod:`ivos.data.tools.extract_sav_train` writes it.
+        split: ``val``, ``test``, or ``train`` as :mod:`ivos.data.tools.extract_sav_train` writes it.
         videos: names to keep; None for all.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave videos with faults out, with a word, instead of refusing the set.
@@ -72,19 +74,19 @@ class SAV(VideoSet):
     def __init__(
         self,
         root: str | Path | None = None,
-        subset: str = "val",
+        split: str = "val",
         videos: Sequence[str] | None = None,
         index: Index = True,
         skip_faulty: bool = False,
     ) -> None:
-        self.root, self.subset = folder_of("SA-V", root, "data.sav_root"), subset
-        inside = self.root / f"sav_{subset}"
+        self.root, self.split = folder_of("SA-V", root, "data.sav_root"), split
+        inside = self.root / f"sav_{split}"
         self._folder = self.root if (self.root / MASKS).is_dir() else inside
         command = "uv run -m ivos.data.tools.extract_sav_train"
-        hint = f"; of its mp4 files {command} makes it" if subset == "train" else ""
-        layout = f"SA-V as it unpacks (sav_{subset}/{FRAMES}, sav_{subset}/{MASKS})"
+        hint = f"; of its mp4 files {command} makes it" if split == "train" else ""
+        layout = f"SA-V as it unpacks (sav_{split}/{FRAMES}, sav_{split}/{MASKS})"
         require(self.root, (self._folder / FRAMES, self._folder / MASKS), layout, hint)
-        names = keep(select(self._folder, f"sav_{subset}"), videos, f"SA-V, {subset}")
+        names = keep(select(self._folder, f"sav_{split}"), videos, f"SA-V, {split}")
         self._videos = self._open(names, index, skip_faulty)
 
     def _open(self, names: Sequence[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
@@ -95,7 +97,7 @@ class SAV(VideoSet):
         used += [path for each in masks.values() for paths in each.values() for path in paths]
         inspected = inspect_files(used, self.root, index, cutouts=True)
         found = (self._check(name, frames[name], masks[name], inspected) for name in names)
-        return usable(found, self.root, self.subset, skip_faulty)
+        return usable(found, self.root, self.split, skip_faulty)
 
     def _masks(self, name: str) -> dict[str, list[Path]]:
         """The files of each object's folder, by its name."""

@@ -13,19 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of, require
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import FileInfo
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import select
 from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
 
 
+@accept_former_keywords(subset="split")
 class SBD(VideoSet):
-    """The images of a subset, as videos of a single frame: an immutable list, ordered by name.
+    """The images of a split, as videos of a single frame: an immutable list, ordered by name.
 
     Args:
         root: the folder with ``benchmark_RELEASE``, or one of those within down to ``dataset``; None: the
             default place, ``data/SBD``.
-        subset: the name of a list: ``train``, ``val``, ``trainval`` for both, or one of your own.
+        split: the name of a list: ``train``, ``val``, ``trainval`` for both, or one of your own.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave images with faults out, with a word, instead of refusing the set.
 
@@ -36,23 +38,23 @@ class SBD(VideoSet):
     def __init__(
         self,
         root: str | Path | None = None,
-        subset: str = "train",
+        split: str = "train",
         index: Index = True,
         skip_faulty: bool = False,
     ) -> None:
-        self.root, self.subset = folder_of("SBD", root, "data.sbd_root"), subset
+        self.root, self.split = folder_of("SBD", root, "data.sbd_root"), split
         inside = [self.root / part for part in ("benchmark_RELEASE/dataset", "dataset", ".")]
         self._folder = next((folder for folder in inside if (folder / "inst").is_dir()), inside[0])
         layout = "SBD as it unpacks (benchmark_RELEASE/dataset/SUBSET.txt, img/*.jpg, inst/*.mat)"
         require(self.root, (self._folder / "img", self._folder / "inst"), layout)
-        self._videos = self._open(select(self._folder, subset, "image"), index, skip_faulty)
+        self._videos = self._open(select(self._folder, split, "image"), index, skip_faulty)
 
     def _open(self, names: list[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
         pairs = {n: (self._folder / "img" / f"{n}.jpg", self._folder / "inst" / f"{n}.mat") for n in names}
         there = [path for pair in pairs.values() for path in pair if path.is_file()]
         inspected = inspect_files(there, self.root, index)
         found = (self._check(name, *pair, inspected) for name, pair in pairs.items())
-        return usable(found, self.root, f"subset {self.subset!r}", skip_faulty)
+        return usable(found, self.root, f"split {self.split!r}", skip_faulty)
 
     @staticmethod
     def _check(name: str, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:

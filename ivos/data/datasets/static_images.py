@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.datasets.paths import folder_of
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, listing, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
@@ -29,6 +30,7 @@ class Still(Video):
         return read_cutout(path)
 
 
+@accept_former_keywords(subset="split")
 class Stills(VideoSet):
     """The pictures with masks in some folders, each a video of a single frame: an immutable list.
 
@@ -38,7 +40,7 @@ class Stills(VideoSet):
     Args:
         root: a folder; None: the default place, ``data/static``.
         folders: of the root, to be looked into; None for all.
-        subset: how the set is called in messages.
+        split: how the set is called in messages.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave pictures with faults out (without a mask, or with one that shows nothing), with a
             word, instead of refusing the set.
@@ -51,11 +53,11 @@ class Stills(VideoSet):
         self,
         root: str | Path | None = None,
         folders: Sequence[str] | None = None,
-        subset: str = "all",
+        split: str = "all",
         index: Index = True,
         skip_faulty: bool = False,
     ) -> None:
-        self.root, self.subset = folder_of("static", root, "data.stills_root"), subset
+        self.root, self.split = folder_of("static", root, "data.stills_root"), split
         wanted = [self.root / name for name in folders] if folders is not None else [self.root]
         missing = [str(folder) for folder in wanted if not folder.is_dir()]
         if missing or not wanted:
@@ -71,7 +73,7 @@ class Stills(VideoSet):
         there = [path for pair in pairs.items() for path in pair if path.is_file()]
         inspected = inspect_files(there, self.root, index, cutouts=True)
         found = (self._check(*pair, inspected) for pair in pairs.items())
-        self._videos = usable(found, self.root, subset, skip_faulty)
+        self._videos = usable(found, self.root, split, skip_faulty)
 
     def _check(self, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
         """The picture, or its problems, each led by a path."""

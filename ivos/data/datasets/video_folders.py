@@ -2,9 +2,9 @@
 
 ::
 
-    ROOT/train/JPEGImages/VIDEO/00000.jpg     MOSE, LVOS: a folder for each subset
+    ROOT/train/JPEGImages/VIDEO/00000.jpg     MOSE, LVOS: a folder for each split
     ROOT/train/Annotations/VIDEO/00000.png
-    ROOT/JPEGImages/VIDEO/00000.jpg           VOST, with ImageSets/train.txt; BL30K, which has no subsets
+    ROOT/JPEGImages/VIDEO/00000.jpg           VOST, with ImageSets/train.txt; BL30K, which has no splits
     ROOT/Annotations/VIDEO/00000.png
 
 Masks are PNG with a palette: pixels are object numbers, 255 is void (VOST's ignored pixels). Names of frames
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from ivos.data.datasets.paths import folder_of, require
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, select
@@ -25,7 +26,7 @@ Kind = Literal["MOSE", "LVOS", "VOST", "BL30K"]
 
 
 class _Layout(NamedTuple):
-    """Where a set says what its subsets are."""
+    """Where a set says what its splits are."""
 
     folders: bool  # a folder for each
     lists: bool  # a list for each in ImageSets
@@ -39,6 +40,7 @@ LAYOUTS: dict[str, _Layout] = {
 }
 
 
+@accept_former_keywords(subset="split")
 class VideoFolders(VideoSet):
     """The annotated frames of the videos of a set: an immutable list, ordered by name.
 
@@ -48,7 +50,7 @@ class VideoFolders(VideoSet):
     Args:
         kind: which set.
         root: its folder; None: the default place, ``data/KIND``.
-        subset: ``train``, ``val`` (MOSE: ``valid``), ...; of no matter to BL30K. Where only first masks have
+        split: ``train``, ``val`` (MOSE: ``valid``), ...; of no matter to BL30K. Where only first masks have
             been published, the videos have one frame each.
         videos: names to keep; None for all.
         index: see :func:`ivos.video.index.inspect_files`.
@@ -62,7 +64,7 @@ class VideoFolders(VideoSet):
         self,
         kind: Kind,
         root: str | Path | None = None,
-        subset: str = "train",
+        split: str = "train",
         videos: Sequence[str] | None = None,
         index: Index = True,
         skip_faulty: bool = False,
@@ -70,13 +72,13 @@ class VideoFolders(VideoSet):
         if kind not in LAYOUTS:
             raise DataError(f"data.kind: must be one of {', '.join(get_args(Kind))}, got {kind!r}")
         self.kind, layout = kind, LAYOUTS[kind]
-        self.root, self.subset = folder_of(kind, root, f"data.{kind.lower()}_root"), subset
-        place = self.root / subset if layout.folders else self.root
+        self.root, self.split = folder_of(kind, root, f"data.{kind.lower()}_root"), split
+        place = self.root / split if layout.folders else self.root
         self._frames, self._masks = place / "JPEGImages", place / "Annotations"
         wanted = [self._frames, self._masks, *[self.root / "ImageSets"] * layout.lists]
         require(self.root, wanted, f"{kind} as it unpacks")
-        names = select(self.root / "ImageSets", subset) if layout.lists else self._names()
-        self._videos = self._open(keep(names, videos, f"{kind}, {subset}"), index, skip_faulty)
+        names = select(self.root / "ImageSets", split) if layout.lists else self._names()
+        self._videos = self._open(keep(names, videos, f"{kind}, {split}"), index, skip_faulty)
 
     def _names(self) -> list[str]:
         folders = [path.name for path in self._masks.iterdir() if path.is_dir() and path.name[0] != "."]
@@ -90,7 +92,7 @@ class VideoFolders(VideoSet):
         paths = [path for each in files.values() for path in (*each.frames, *each.masks)]
         inspected = inspect_files(paths, self.root, index)
         found = (self._check(name, each, inspected) for name, each in files.items())
-        return usable(found, self.root, self.subset, skip_faulty)
+        return usable(found, self.root, self.split, skip_faulty)
 
     def _check(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
         """The video, or its problems, each led by a path."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of, require
 from ivos.runtime.files import read_json
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, read_list
@@ -25,6 +26,7 @@ MAX_OBJECTS = 254
 Objects = dict[int, list[str]]  # an object's number: the names of the frames it is on
 
 
+@accept_former_keywords(subset="split")
 class YouTubeVOS(VideoSet):
     """The annotated frames of the videos of YouTube-VOS: an immutable list, ordered by name.
 
@@ -34,7 +36,7 @@ class YouTubeVOS(VideoSet):
 
     Args:
         root: the folder with ``train``; None: the default place, ``data/YouTube-VOS``.
-        subset: a folder of the root. Of ``valid`` and ``test`` the masks have not been published.
+        split: a folder of the root. Of ``valid`` and ``test`` the masks have not been published.
         videos: names to keep, or a file that lists them, one a line; None for all of ``meta.json``.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave videos with faults out, with a word, instead of refusing the set.
@@ -46,13 +48,13 @@ class YouTubeVOS(VideoSet):
     def __init__(
         self,
         root: str | Path | None = None,
-        subset: str = "train",
+        split: str = "train",
         videos: Sequence[str] | str | Path | None = None,
         index: Index = True,
         skip_faulty: bool = False,
     ) -> None:
-        self.root, self.subset = folder_of("YouTube-VOS", root, "data.youtube_vos_root"), subset
-        self._folder = self.root / subset
+        self.root, self.split = folder_of("YouTube-VOS", root, "data.youtube_vos_root"), split
+        self._folder = self.root / split
         objects = self._read_meta()
         if isinstance(videos, str | Path):
             if not Path(videos).is_file():
@@ -64,8 +66,8 @@ class YouTubeVOS(VideoSet):
     def _read_meta(self) -> dict[str, Objects]:
         wanted = [self._folder / name for name in ("meta.json", "JPEGImages", "Annotations")]
         layout = (
-            f"YouTube-VOS as it unpacks ({self.subset}/meta.json, {self.subset}/JPEGImages/VIDEO/*.jpg, "
-            f"{self.subset}/Annotations/VIDEO/*.png)"
+            f"YouTube-VOS as it unpacks ({self.split}/meta.json, {self.split}/JPEGImages/VIDEO/*.jpg, "
+            f"{self.split}/Annotations/VIDEO/*.png)"
         )
         require(self.root, wanted, layout)
         return read_meta(wanted[0])
@@ -75,7 +77,7 @@ class YouTubeVOS(VideoSet):
         used = [path for each in files.values() for paths in each[:2] for path in paths]
         inspected = inspect_files(used, self.root, index)
         found = (self._check(name, objects, files[name], inspected) for name, objects in videos.items())
-        return usable(found, self.root, self.subset, skip_faulty)
+        return usable(found, self.root, self.split, skip_faulty)
 
     def _files(self, name: str) -> MaskedFrames:
         return masked_frames(self._folder / "JPEGImages" / name, self._folder / "Annotations" / name)

@@ -16,17 +16,19 @@ from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.davis_writer import write_davis
 from ivos.data.synthetic.sprites import picture_files, sprite_files
 from ivos.runtime.options import NULL, options_go_to, whole
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError
 from ivos.video.index import Index, user_cache
 
 VERSION = 3  # of the generator; a new one whenever the same parameters give other clips
-SUBSETS = ("train", "val")
+SPLITS = ("train", "val")
 _LOCKS = ".locks"  # the folder of the locks of those who make a set
 
 
+@accept_former_keywords(subset="split")
 @options_go_to(SyntheticSpec)
 def open_synthetic(
-    subset: str = "val",
+    split: str = "val",
     sequences: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
     num_workers: int | None = None,
@@ -36,7 +38,7 @@ def open_synthetic(
     """Synthetic clips, made unless they have been made before.
 
     Args:
-        subset: ``train`` or ``val``, which share no clip.
+        split: ``train`` or ``val``, which share no clip.
         sequences: see :class:`ivos.data.datasets.davis.DavisFolder`.
         cache_dir: see :func:`synthetic_davis`.
         num_workers: see :func:`write_davis`.
@@ -46,25 +48,23 @@ def open_synthetic(
     Raises:
         DataError: what is wrong with a parameter, or with the folder they are kept in.
     """
-    if subset not in SUBSETS:
-        raise DataError(f"synthetic video has no subset {subset!r}; it has: {', '.join(SUBSETS)}")
+    if split not in SPLITS:
+        raise DataError(f"synthetic video has no split {split!r}; it has: {', '.join(SPLITS)}")
     if not (whole(1) | NULL).holds(num_workers):
         raise DataError(
             f"synthetic video: num_workers: must be {(whole(1) | NULL).words}, got {num_workers!r}"
         )
     try:
-        clips = SyntheticSpec(**spec, stream=subset)
+        clips = SyntheticSpec(**spec, stream=split)
     except (TypeError, ValueError) as error:
         raise DataError(str(error)) from error
-    return DavisFolder(
-        synthetic_davis(cache_dir, {subset: clips}, num_workers), subset, sequences, index=index
-    )
+    return DavisFolder(synthetic_davis(cache_dir, {split: clips}, num_workers), split, sequences, index=index)
 
 
 def synthetic_davis(
     cache_dir: str | Path | None, specs: Mapping[str, SyntheticSpec], num_workers: int | None = None
 ) -> Path:
-    """A folder in DAVIS layout with these subsets, made unless it has been made before.
+    """A folder in DAVIS layout with these splits, made unless it has been made before.
 
     It is made aside and renamed when it is complete, so that a run that is killed leaves no half set behind
     for one. Of several that ask for the same set one makes it and the others wait; what killed ones have left
@@ -72,7 +72,7 @@ def synthetic_davis(
 
     Args:
         cache_dir: where such folders are kept; None for ``ivos`` in the user's cache folder.
-        specs: by subset.
+        specs: by split.
         num_workers: see :func:`write_davis`.
 
     Returns:
@@ -103,8 +103,8 @@ def synthetic_davis(
 def _make(root: Path, specs: Mapping[str, SyntheticSpec], text: str, num_workers: int | None) -> None:
     """Make a set; for the one who holds its lock."""
     with _aside(root) as aside:
-        for subset, spec in specs.items():
-            write_davis(spec, aside, subset, num_workers)
+        for split, spec in specs.items():
+            write_davis(spec, aside, split, num_workers)
         (aside / "parameters.json").write_text(text + "\n")
         aside.rename(root)
 
@@ -137,12 +137,12 @@ def _lock_of(folder: Path) -> Path:
 def _parameters(specs: Mapping[str, SyntheticSpec]) -> dict[str, Any]:
     """All that the clips depend on; of the user's own pictures their names, sizes and times of change."""
     found: dict[str, Any] = {"version": VERSION}
-    for subset, spec in specs.items():
-        found[subset] = dataclasses.asdict(spec)
+    for split, spec in specs.items():
+        found[split] = dataclasses.asdict(spec)
         files: list[Path] = []
         if spec.backgrounds is not None:
             files += picture_files(Path(spec.backgrounds))
         if spec.sprites is not None:
             files += [path for pair in sprite_files(spec.sprites) for path in pair]
-        found[f"{subset} pictures"] = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        found[f"{split} pictures"] = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     return found

@@ -21,7 +21,7 @@ class SyntheticSpec:
         min_objects: objects in a clip, at least.
         max_objects: objects in a clip, at most.
         seed: clip ``index`` is a function of (seed, stream, index) and of the values here, but ``num_clips``.
-        stream: mixed into the seed: the name of the subset, so that no clip of one is in another.
+        stream: mixed into the seed: the name of the split, so that no clip of one is in another.
         min_size: square root of an object's area over the frame's shorter side, at least.
         max_size: the same, at most.
         motion: speed of the objects, root mean square, in shorter sides a frame.

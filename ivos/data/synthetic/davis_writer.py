@@ -22,23 +22,23 @@ from ivos.video.labels import most_telling_frames
 from ivos.video.palette import write_labels
 
 
-def write_davis(spec: SyntheticSpec, root: str | Path, subset: str, num_workers: int | None = None) -> Path:
-    """Make a subset in DAVIS layout; the files are the same for any number of workers.
+def write_davis(spec: SyntheticSpec, root: str | Path, split: str, num_workers: int | None = None) -> Path:
+    """Make a split in DAVIS layout; the files are the same for any number of workers.
 
     Args:
         spec: the clips; their names are ``SUBSET-0000`` and so on.
-        root: the folder; other subsets may be in it.
-        subset: the list in ``ImageSets/2017``.
+        root: the folder; other splits may be in it.
+        split: the list in ``ImageSets/2017``.
         num_workers: processes; None for one a core.
 
     Returns:
         ``root``.
     """
     root = Path(root)
-    names = [f"{subset}-{index:04d}" for index in range(spec.num_clips)]
+    names = [f"{split}-{index:04d}" for index in range(spec.num_clips)]
     workers = min(num_workers or os.cpu_count() or 1, spec.num_clips)
     jobs = [(spec, root, index, name) for index, name in enumerate(names)]
-    what = f"Making {spec.num_clips} synthetic clips ({subset})"
+    what = f"Making {spec.num_clips} synthetic clips ({split})"
     console = Console(highlight=False)
     if not console.is_terminal:
         console.print(what)
@@ -54,7 +54,7 @@ def write_davis(spec: SyntheticSpec, root: str | Path, subset: str, num_workers:
             pass
     lists = root / "ImageSets" / "2017"
     lists.mkdir(parents=True, exist_ok=True)
-    (lists / f"{subset}.txt").write_text("\n".join(names) + "\n")
+    (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root
 
 

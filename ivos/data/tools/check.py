@@ -24,7 +24,7 @@ from ivos.video.files import DataError, by
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
 
-_SUBSETS = {
+_SPLITS = {
     "youtube_vos": ["train"],
     "bl30k": ["train"],
     "mose": ["train", "valid"],
@@ -35,9 +35,9 @@ _SUBSETS = {
 
 @dataclass
 class Finding:
-    """What a look at one subset has found: its videos, or what is wrong."""
+    """What a look at one split has found: its videos, or what is wrong."""
 
-    subset: str
+    split: str
     videos: VideoSet | None = None
     error: DataError | None = None
 
@@ -47,28 +47,26 @@ class Finding:
         return max(1, len(self.error.problems)) if self.error else 0
 
 
-def look(open_set: Callable[[str], VideoSet], subsets: Iterable[str]) -> list[Finding]:
-    """Open each subset; an error is a finding."""
+def look(open_set: Callable[[str], VideoSet], splits: Iterable[str]) -> list[Finding]:
+    """Open each split; an error is a finding."""
     findings = []
-    for subset in subsets:
+    for split in splits:
         try:
-            findings.append(Finding(subset, videos=open_set(subset)))
+            findings.append(Finding(split, videos=open_set(split)))
         except DataError as error:
-            findings.append(Finding(subset, error=error))
+            findings.append(Finding(split, error=error))
     return findings
 
 
 def table(findings: Iterable[Finding]) -> Table:
-    """A row for each subset, at most 80 columns wide; frames are those with masks."""
+    """A row for each split, at most 80 columns wide; frames are those with masks."""
     result = Table()
-    for column in ("subset", "videos", "frames", "objects", "faults"):
-        result.add_column(
-            column, justify="left" if column == "subset" else "right", no_wrap=column != "subset"
-        )
+    for column in ("split", "videos", "frames", "objects", "faults"):
+        result.add_column(column, justify="left" if column == "split" else "right", no_wrap=column != "split")
     result.add_column("sizes", overflow="fold")
     for finding in findings:
         *counts, sizes = ["-"] * 4 if finding.videos is None else _figures(finding.videos)
-        result.add_row(finding.subset, *counts, str(finding.num_faults), sizes)
+        result.add_row(finding.split, *counts, str(finding.num_faults), sizes)
     return result
 
 
@@ -81,8 +79,8 @@ def _figures(videos: VideoSet) -> list[str]:
     return [f"{len(videos):,}", f"{frames:,}", f"{objects:,}", "\n".join(named + more)]
 
 
-def _video_folders(kind: Kind, root: str, index: Index, subset: str) -> VideoSet:
-    return VideoFolders(kind, root, subset, index=index)
+def _video_folders(kind: Kind, root: str, index: Index, split: str) -> VideoSet:
+    return VideoFolders(kind, root, split, index=index)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = ["davis", "youtube_vos", "sbd", "sav", "stills", *(kind.lower() for kind in LAYOUTS)]
     parser.add_argument("set", choices=names)
     parser.add_argument("root", help="the set's folder")
-    parser.add_argument("--subset", nargs="+", help="default: train and val, or what there is of the set")
+    parser.add_argument("--split", nargs="+", help="default: train and val, or what there is of the set")
     parser.add_argument("--resolution", default="480p", help="of DAVIS: 480p (default) or Full-Resolution")
     parser.add_argument("--year", default="2017", help="of DAVIS: the folder of the lists (default: 2017)")
     parser.add_argument(
@@ -103,22 +101,22 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     index: Index = chosen.keep_index
     openers: dict[str, Callable[[str], VideoSet]] = {
-        "davis": lambda subset: DavisFolder(
-            chosen.root, subset, None, chosen.year, chosen.resolution, index=index
+        "davis": lambda split: DavisFolder(
+            chosen.root, split, None, chosen.year, chosen.resolution, index=index
         ),
-        "youtube_vos": lambda subset: YouTubeVOS(chosen.root, subset, index=index),
-        "sbd": lambda subset: SBD(chosen.root, subset, index=index),
-        "sav": lambda subset: SAV(chosen.root, subset, index=index),
-        "stills": lambda subset: Stills(chosen.root, subset=subset, index=index),
+        "youtube_vos": lambda split: YouTubeVOS(chosen.root, split, index=index),
+        "sbd": lambda split: SBD(chosen.root, split, index=index),
+        "sav": lambda split: SAV(chosen.root, split, index=index),
+        "stills": lambda split: Stills(chosen.root, split=split, index=index),
     }
     for kind in get_args(Kind):
         openers[kind.lower()] = partial(_video_folders, kind, chosen.root, index)
-    subsets = chosen.subset or _SUBSETS.get(chosen.set, ["train", "val"])
-    findings = look(openers[chosen.set], subsets)
+    splits = chosen.split or _SPLITS.get(chosen.set, ["train", "val"])
+    findings = look(openers[chosen.set], splits)
     console = Console(highlight=False, markup=False)
     console.print(table(findings))
     told = {(f.error.headline, f.error.problems): f.num_faults for f in findings if f.error}
-    for headline, problems in told:  # what is wrong with all subsets is told once
+    for headline, problems in told:  # what is wrong with all splits is told once
         console.print("\n  ".join([headline, *problems]), soft_wrap=True)
     faults = sum(told.values())
     console.print(f"{chosen.root}: {faults or 'no'} fault{'' if faults == 1 else 's'}", soft_wrap=True)

@@ -10,6 +10,7 @@ from ivos.data.batches import Batch
 from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet
+from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.training.corrections import correct
 from ivos.training.losses import iou
 from ivos.training.propagation import run
@@ -17,6 +18,7 @@ from ivos.training.stages.base import Stage
 from ivos.video.clip import Clip
 
 
+@accept_former_keywords(loop_rounds="feedback_rounds", loop_share="feedback_prob")
 class ANetStage(Stage):
     """A-Net alone, on single frames: strokes to mask.
 
@@ -25,9 +27,9 @@ class ANetStage(Stage):
 
     Args:
         network: see :class:`Stage`.
-        loop_rounds: times that the network predicts and a simulated user corrects it before the prediction
-            that is learned from; 0 leaves corrections to the data's deformed masks.
-        loop_share: share of the batches that this happens to.
+        feedback_rounds: times that the network predicts and a simulated user corrects it before the
+            prediction that is learned from; 0 leaves corrections to the data's deformed masks.
+        feedback_prob: share of the batches that this happens to.
         user: the simulated user in the loop.
         options: see :class:`Stage`.
     """
@@ -35,13 +37,13 @@ class ANetStage(Stage):
     def __init__(
         self,
         network: ATNet,
-        loop_rounds: int = 0,
-        loop_share: float = 1.0,
+        feedback_rounds: int = 0,
+        feedback_prob: float = 1.0,
         user: SimulatedUser | None = None,
         **options: Any,
     ) -> None:
         super().__init__(network, ("anet.encoder.", "anet.decoder."), **options)
-        self.loop_rounds, self.loop_share = loop_rounds, loop_share
+        self.feedback_rounds, self.feedback_prob = feedback_rounds, feedback_prob
         self.user = user or SimulatedUser()
 
     def train(self, mode: bool = True) -> "ANetStage":
@@ -55,9 +57,9 @@ class ANetStage(Stage):
         images = self.network.normalise(batch["frames"][:, 0])[batch["image"]]
         masks, interaction = batch["masks"][:, 0], batch["interaction"]
         chance = np.random.default_rng([self.seed, self.number]).random()  # the same in all processes
-        if self.loop_rounds and chance < self.loop_share:
+        if self.feedback_rounds and chance < self.feedback_prob:
             rngs = self.randomness(batch)
-            for _ in range(self.loop_rounds):
+            for _ in range(self.feedback_rounds):
                 interaction = self._corrected(images, masks, interaction, rngs)
         options = {"network": self.network, "checkpointing": self.checkpointing}
         logits, _ = run(self.network.anet, images, interaction, **options)  # type: ignore[arg-type]
