@@ -118,14 +118,17 @@ def measure(roots: list[str], seconds: float, wanted: float | None) -> Table:
 
 
 def index_rates(root: Path) -> Table:
-    table = Table(title="Looking into files for the index, one thread", box=box.MARKDOWN)
+    table = Table(title="Inspecting files for the index, one thread", box=box.MARKDOWN)
     for column in ("set", "files", "files/s of processor time"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for name in ("DAVIS", "YouTubeVOS", "SBD"):
-        files = [path for path in (root / name).rglob("*") if path.suffix in (".jpg", ".png", ".mat")]
+        frames = list((root / name).rglob("*.jpg"))
+        masks = [path for path in (root / name).rglob("*") if path.suffix in (".png", ".mat")]
         clock = Clock()
-        inspect_files(files, root / name, index=False)
-        table.add_row(name, str(len(files)), f"{len(files) / clock.read()[0]:.0f}")
+        inspect_files(frames, masks, root / name, index=False)
+        table.add_row(
+            name, str(len(frames) + len(masks)), f"{(len(frames) + len(masks)) / clock.read()[0]:.0f}"
+        )
     return table
 
 

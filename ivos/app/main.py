@@ -1,5 +1,6 @@
 """The program ``annotate.py`` (``ivos-annotate``), which imports PyTorch after the page has been served."""
 
+import logging
 import os
 import re
 import sys
@@ -19,11 +20,13 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
 from ivos.runtime.renamed_options import rename_options
-from ivos.video.files import read_mask
+from ivos.video.files import DataError
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
 
 if TYPE_CHECKING:
     from ivos.engine import Segmenter
+
+log = logging.getLogger(__name__)
 
 
 _NAMES = Rule(
@@ -124,12 +127,12 @@ def named(sources: list[Source]) -> dict[str, Source]:
 
 
 def count_objects(source: Source) -> int:
-    """Return the number of objects in the first mask, or 1 where there is no mask."""
-    first = next((path for path in source.masks if path is not None), None)
-    if first is None:
+    """Return the number of objects in the first mask, or 1 where there is no mask that can be read."""
+    try:
+        return source.count_objects()
+    except DataError as error:
+        log.warning("the masks beside the frames are not used: %s", error)
         return 1
-    labels = read_mask(first)
-    return max(1, int(labels[labels < 255].max(initial=0)))
 
 
 def has_screen() -> bool:

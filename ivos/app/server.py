@@ -29,7 +29,7 @@ from ivos.app.pages import Page, Payload
 from ivos.app.worker import Worker, one_line
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
-from ivos.video.files import DataError, read_mask
+from ivos.video.files import DataError
 
 if TYPE_CHECKING:
     from ivos.engine import Segmenter
@@ -262,10 +262,11 @@ class Server:
     async def _truth(self, request: Request) -> Response:
         """Send the true mask of the first frame, where a study shows it."""
         opened = self._session(request)
-        path = opened.workspace.source.masks[0] if opened.study and opened.study["show_truth"] else None
-        if path is None:
+        shown = opened.study and opened.study["show_truth"]
+        mask = opened.workspace.source.read_mask(0) if shown else None
+        if mask is None:
             raise HTTPException(404, "the true masks are not shown")
-        data = messages.pack_labels(read_mask(path))
+        data = messages.pack_labels(mask)
         return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
     # Export

@@ -23,7 +23,6 @@ from ivos.app.session import Event, Session
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import replacing, write_text
-from ivos.video.files import read_mask
 from ivos.video.reader import Source
 
 if TYPE_CHECKING:
@@ -182,8 +181,8 @@ def _measure(workspace: Workspace, session: Session) -> list[tuple[Any, Any]]:
     from ivos.metrics.arrays import GroundTruth
 
     frames = [t for t, path in enumerate(workspace.source.masks) if path is not None]
-    true = np.stack([read_mask(path) for path in workspace.source.masks if path is not None])
-    truth = GroundTruth(true, max(1, int(true[true < 255].max(initial=0))))
+    masks = [mask for t in frames if (mask := workspace.source.read_mask(t)) is not None]
+    truth = GroundTruth(np.stack(masks), max(1, len(workspace.source.mask_labels)))
     measured = []
     kept = session.rounds
     for one in session.active:

@@ -28,8 +28,8 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.runtime.machine import cores
 from ivos.runtime.subprocesses import be_a_worker
-from ivos.video.files import DataError, by, listing
-from ivos.video.labels import VOID
+from ivos.video.files import DataError, by, listing, natural_order
+from ivos.video.labels import VOID, object_labels, renumber
 
 GLOBAL_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -132,7 +132,7 @@ class _Masks(NamedTuple):
 
     def names(self, label: int) -> list[str]:
         """The frames that there is a mask of an object of."""
-        return sorted(self.apart.get(label, {}) if self.apart else self.together)
+        return sorted(self.apart.get(label, {}) if self.apart else self.together, key=natural_order)
 
     @property
     def all(self) -> dict[str, NDArray[np.uint8]]:
@@ -247,6 +247,10 @@ def _read(folder: Path) -> tuple[_Masks, list[str]]:
         return found, [f"{folder}: masks beside folders of objects; which of them count?"]
     problems: list[str] = []
     _read_files(flat, found.together, problems)
+    file_labels = object_labels(label for mask in found.together.values() for label in _labels(mask))
+    if file_labels == (VOID,):  # binary masks
+        for name, mask in found.together.items():
+            found.together[name] = renumber(mask, file_labels)
     for place in objects:
         if not place.name.isdigit() or not 0 <= int(place.name) < VOID:
             problems.append(f"{place}: not named by an object's number (000, 001, ...)")

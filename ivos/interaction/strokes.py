@@ -11,13 +11,18 @@ import numpy as np
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
+from ivos.video.files import listing
+
+OVERSHOOT = 0.005
+"""How far beyond [0, 1] a coordinate may lie, by rounding or by drawing over the frame's edge."""
 
 
 class Stroke(TypedDict):
     """A polyline drawn for one object.
 
-    ``path``: [x, y] points, each coordinate a share of the frame's width or height in [0, 1].
-    ``object_id``: 1..N, or 0 for the background.
+    Attributes:
+        path: Points [x, y], as fractions of the frame's width and height, in [0, 1].
+        object_id: 1..N, or 0 for the background.
     """
 
     path: list[list[float]]
@@ -25,7 +30,7 @@ class Stroke(TypedDict):
 
 
 class Scribbles(TypedDict):
-    """A DAVIS scribble file: the strokes of each frame, and the name of the sequence they were drawn on."""
+    """The content of a DAVIS scribble file: the strokes of each frame, and the name of the sequence."""
 
     scribbles: list[list[Stroke]]
     sequence: str
@@ -36,11 +41,15 @@ class ScribbleError(UserError):
 
 
 def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> None:
-    """Raise :class:`ScribbleError` at the first stroke that is malformed.
+    """Refuse malformed strokes.
 
     Args:
-        strokes: what should be a list of :class:`Stroke`.
-        num_objects: the highest ``object_id`` allowed; None for any.
+        strokes: What should be a list of :class:`Stroke`. A coordinate may lie outside [0, 1] by
+            :data:`OVERSHOOT`.
+        num_objects: The highest ``object_id`` that is allowed; None for any.
+
+    Raises:
+        ScribbleError: The first stroke that is malformed, and its fault.
     """
     for index, stroke in enumerate(strokes):
         if not isinstance(stroke, dict) or "path" not in stroke or "object_id" not in stroke:
@@ -61,12 +70,8 @@ def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> Non
                 and all(map(_is_number, point))
             ):
                 raise ScribbleError(f"stroke {index} has a point {_short(point)}; it must be [x, y]")
-            if not (0 <= point[0] <= 1 and 0 <= point[1] <= 1):
+            if not all(-OVERSHOOT <= value <= 1 + OVERSHOOT for value in point):
                 raise ScribbleError(f"stroke {index} has a point {_short(point)} outside [0, 1]")
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list | tuple | np.ndarray) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _is_number(value: Any) -> bool:
@@ -74,7 +79,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value as Python writes it, cut down to a few words however long or deep it is."""
+    """Format a value as Python writes it, shortened to a few words."""
     return reprlib.repr(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
@@ -83,17 +88,22 @@ def read_scribbles(
     sequence: str | None = None,
     num_frames: int | None = None,
     num_objects: int | None = None,
+    object_ids: Sequence[int] | None = None,
 ) -> Scribbles:
     """Read and check a DAVIS scribble file.
 
+    Coordinates that lie outside [0, 1] by no more than :data:`OVERSHOOT` are clipped.
+
     Args:
-        path: the JSON file.
-        sequence: the sequence it must be for; None for any.
-        num_frames: the number of frames it must list; None for any.
-        num_objects: the highest object number allowed; None for any.
+        path: The JSON file (UTF-8; a byte-order mark is accepted).
+        sequence: The sequence that it must be for; None for any.
+        num_frames: The number of frames that it must list; None for any.
+        num_objects: The highest object number that is allowed; None for any.
+        object_ids: The numbers that the objects 1..N have in the file, where these are not 1..N; strokes are
+            renumbered.
 
     Raises:
-        ScribbleError: what is wrong, with the file's name.
+        ScribbleError: What is wrong, with the name of the file.
     """
     content = _read_json(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("scribbles"), list):
@@ -111,16 +121,31 @@ def read_scribbles(
             raise ScribbleError(f"{path}: frame {index} holds no list of strokes")
         try:
             check_strokes(strokes, num_objects)
+            frames[index] = [_normalised(stroke, object_ids) for stroke in strokes]
         except ScribbleError as error:
             raise ScribbleError(f"{path}: frame {index}, {error}") from error
     return {"scribbles": frames, "sequence": name}
+
+
+def _normalised(stroke: Any, object_ids: Sequence[int] | None) -> Any:
+    """Return a stroke with its points within the frame and its object's number out of 1..N."""
+    path, number = stroke["path"], stroke["object_id"]
+    if not all(0 <= value <= 1 for point in path for value in point):
+        path = [[min(max(value, 0.0), 1.0) for value in point] for point in path]
+    if object_ids is not None and number:
+        if number not in object_ids:
+            contiguous = list(object_ids) == list(range(1, len(object_ids) + 1))
+            known = len(object_ids) if contiguous else listing(object_ids)
+            raise ScribbleError(f"a stroke is for object {_short(number)} of {known}")
+        number = list(object_ids).index(number) + 1
+    return stroke | {"path": path, "object_id": number}
 
 
 def _read_json(path: Path) -> Any:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise ScribbleError(f"{path}: not a file")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise ScribbleError(f"{path}: not a readable JSON file (too many levels)") from None
     except OSError as error:
@@ -132,7 +157,7 @@ def _read_json(path: Path) -> Any:
 
 
 def write_scribbles(path: str | Path, scribbles: Scribbles) -> None:
-    """Write a DAVIS scribble file, whole or not at all; whatever else a stroke carries is kept."""
+    """Write a DAVIS scribble file, whole or not at all; further fields of strokes are kept."""
     for index, strokes in enumerate(scribbles["scribbles"]):
         try:
             check_strokes(strokes)

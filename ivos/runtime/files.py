@@ -102,7 +102,7 @@ def write_picture(path: str | Path, picture: "NDArray[np.uint8]") -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file (UTF-8) holds.
+    """Read a JSON file (UTF-8, with or without a byte-order mark).
 
     Raises:
         OSError: it cannot be read, or is no file (a pipe would be waited for).
@@ -113,7 +113,7 @@ def read_json(path: str | Path) -> Any:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a file", str(path))
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise ValueError("too many levels") from None
 

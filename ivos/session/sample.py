@@ -63,7 +63,8 @@ class Sample:
         strokes = self.strokes
         if strokes is None and self.video.scribbles:
             file = self.video.scribbles[self.scribble - 1]
-            strokes = read_scribbles(file, self.video.name, self.video.num_frames, self.video.num_objects)
+            about = self.video.name, self.video.num_frames
+            strokes = read_scribbles(file, *about, object_ids=self.video.object_ids)
         return replace(self, video=clip or self.video.load(), strokes=strokes)
 
 

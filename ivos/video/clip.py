@@ -12,40 +12,48 @@ from ivos.video.labels import areas, known_pairs, most_telling_frames
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, or some frames in a row of it, held in memory."""
+    """A video, or a range of its frames, in memory.
+
+    Attributes:
+        name: The name of the video.
+        frames: uint8 [T, h, w, 3], RGB.
+        labels: uint8 [T, h, w]: 0 background, 1..N the objects, 255 void.
+        num_objects: N.
+        begins: See :class:`ivos.video.video.Video`.
+    """
 
     name: str
-    frames: NDArray[np.uint8]  # RGB [T, h, w, 3]
-    labels: NDArray[np.uint8]  # [T, h, w]: 0 background, 1..N, 255 void
-    num_objects: int  # N
-    begins: tuple[int, ...] = ()  # see Video
+    frames: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    num_objects: int
+    begins: tuple[int, ...] = ()
 
     @cached_property
     def areas(self) -> NDArray[np.int64]:
-        """Pixels of each object on each frame [T, N]."""
+        """Pixels of each object on each frame, int64 [T, N]."""
         return areas(self.labels, self.num_objects)
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """The number of frames T."""
         return len(self.frames)
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which objects the labels tell of on which frames [T, N]; see :func:`known_pairs`."""
+        """Which objects are annotated on which frames, bool [T, N]; see :func:`known_pairs`."""
         return known_pairs(self.begins, self.num_frames, self.num_objects)
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Frames [n, h, w, 3] and labels [n, h, w] of the frames of these numbers."""
+        """Return the frames [n, h, w, 3] and labels [n, h, w] of some numbers."""
         chosen = list(frames)
         return self.frames[chosen], self.labels[chosen]
 
     @property
     def first_frame(self) -> int:
-        """Where a session begins."""
+        """The frame on which a session begins."""
         return most_telling_frames(self.labels, self.num_objects)[0]
 
     def only(self, frame: int) -> "Clip":
-        """A clip of this one frame."""
+        """Return a clip of one frame."""
         begins = tuple(max(0, begin - frame) for begin in self.begins)
         return replace(self, frames=self.frames[frame, None], labels=self.labels[frame, None], begins=begins)

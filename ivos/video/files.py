@@ -1,12 +1,13 @@
-"""The files of data sets: read, looked into without being kept, and complained about."""
+"""Files of data sets: list them, read pictures and masks, and inspect them before any work."""
 
+import itertools
 import os
 import re
 import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from PIL import Image
 from ivos.runtime.errors import UserError
 from ivos.video.labels import VOID
 
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""The suffixes of files that are frames, in lower case; upper case is accepted too."""
+
 # A greyscale file has no palette that would tell object numbers from grey levels; the darkest grey that
 # the DAVIS colour of object 1 can turn into is 38.
 MAX_GREY_LABEL = 32
@@ -23,14 +27,19 @@ _LABEL_MODES = ("P", "L", "1")
 # What Pillow raises, and a look at a PNG's chunks
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, zlib.error)
 _SHOWN = 20
+_ORIENTATION = 0x0112  # the EXIF tag
+_ORIENTED_FORMATS = ("JPEG", "WEBP")  # Pillow rotates a TIFF itself
+
+Role = Literal["frame", "mask", "cutout"]
+"""What a file is for: a picture, a mask for :func:`read_labels`, or a mask for :func:`read_cutout`."""
 
 
 class DataError(UserError):
     """Data that cannot be used.
 
     Args:
-        headline: what is wrong, in a sentence.
-        problems: the offending files with their faults; the message shows the first twenty, one a line.
+        headline: One sentence that says what is wrong.
+        problems: The offending files with their faults. The message shows the first twenty, one per line.
     """
 
     def __init__(self, headline: str, problems: Iterable[str] = ()) -> None:
@@ -46,48 +55,150 @@ class DataError(UserError):
 
 
 class FileInfo(NamedTuple):
-    """What a look into a picture or mask file has found out."""
+    """The result of inspecting a picture or a mask file.
 
-    size: tuple[int, int] = (0, 0)  # (width, height)
-    areas: tuple[tuple[int, int], ...] = ()  # of a mask: (label, number of its pixels), in order of label
-    problem: str = ""  # why it cannot be used
+    Attributes:
+        size: Width and height in pixels.
+        areas: Of a mask, pairs (label, number of its pixels) in the order of the labels.
+        problem: Why the file cannot be used; empty if it can.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    areas: tuple[tuple[int, int], ...] = ()
+    problem: str = ""
 
     @property
     def labels(self) -> frozenset[int]:
-        """All labels, 0 and 255 among them."""
+        """All labels, including 0 (background) and 255 (void)."""
         return frozenset(label for label, _ in self.areas)
 
     @property
     def objects(self) -> frozenset[int]:
-        """The labels of objects."""
+        """The labels without 0 and 255."""
         return self.labels - {0, VOID}
 
 
-def read_frame(path: Path) -> NDArray[np.uint8]:
-    """A picture file as uint8 [h, w, 3] RGB, its orientation tag ignored as DAVIS tools do.
+def read_frame(path: Path, oriented: bool = False) -> NDArray[np.uint8]:
+    """Read a picture file.
+
+    Grey pictures get three equal channels, an alpha channel is dropped, CMYK is converted, and of 16-bit
+    values the higher byte is kept.
+
+    Args:
+        path: A picture of one of the formats of :data:`PICTURE_SUFFIXES`, whatever its name.
+        oriented: Whether to rotate the picture as its EXIF orientation tag says. The tools of DAVIS ignore
+            the tag.
+
+    Returns:
+        uint8 [h, w, 3], RGB.
 
     Raises:
-        DataError: the file is missing or no picture.
+        DataError: The file is missing or is not a picture.
     """
-    image = _by_opencv(path, cv2.IMREAD_COLOR)
+    image = _decode_tiff(path) if _is_tiff(path) else _by_opencv(path, cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path}: missing or unreadable")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    if oriented and (turn := _TURNS.get(picture_info(path).orientation)) is not None:
+        image = np.asarray(Image.fromarray(image).transpose(turn))
+    return image
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _by_opencv(path: Path, how: int) -> NDArray[np.uint8] | None:
-    """A picture as OpenCV decodes it, BGR; None where it does not."""
+    """Return a picture as OpenCV decodes it, RGB; None where it cannot."""
     try:
-        return cv2.imread(str(path), how | cv2.IMREAD_IGNORE_ORIENTATION)  # type: ignore[return-value]
+        image = cv2.imread(str(path), how | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # of more pixels than it takes
         return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _is_tiff(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*")
+    except OSError:
+        return False
+
+
+def _decode_tiff(path: Path) -> NDArray[np.uint8] | None:
+    """Decode a TIFF by Pillow, RGB: OpenCV multiplies by the alpha channel and fails on orientation tags.
+
+    Raises:
+        DataError: The file has another number of bits than 1 to 16, or is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            if fault := _fault_of_depth(image):
+                raise DataError(f"{path}: {fault}")
+            if not image.mode.startswith("I;16"):
+                return np.asarray(image.convert("RGB"))
+            grey = (np.asarray(image) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: unreadable ({reason(error)})") from error
+
+
+def _fault_of_depth(image: Image.Image) -> str:
+    return "a picture of 32-bit values; save it with 8 or 16 bits" if image.mode in ("I", "F") else ""
+
+
+class PictureInfo(NamedTuple):
+    """What the header of a picture file says.
+
+    Attributes:
+        format: Pillow's name of the format.
+        mode: Pillow's name of the colour mode.
+        orientation: The EXIF orientation tag, 1 to 8; 1 for a format that has none.
+        size: Width and height as stored, before the orientation is applied.
+    """
+
+    format: str
+    mode: str
+    orientation: int
+    size: tuple[int, int]
+
+    @property
+    def oriented_size(self) -> tuple[int, int]:
+        """Width and height after the orientation is applied."""
+        return self.size[::-1] if self.orientation in (5, 6, 7, 8) else self.size
+
+
+def picture_info(path: Path) -> PictureInfo:
+    """Read the header of a picture file.
+
+    Raises:
+        DataError: The file is not a picture that Pillow knows.
+    """
+    try:
+        with Image.open(path) as image:
+            tag = image.getexif().get(_ORIENTATION, 1) if image.format in _ORIENTED_FORMATS else 1
+            orientation = tag if tag in range(1, 9) else 1
+            return PictureInfo(image.format or "", image.mode, orientation, image.size)
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: no picture that can be read ({reason(error)})") from error
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """The labels of a mask file (palette indices, or grey levels where it has no palette), uint8 [h, w].
+    """Read the labels of a mask file: palette indices, or grey levels where it has no palette.
+
+    Returns:
+        uint8 [h, w].
 
     Raises:
-        DataError: the file is missing, truncated, no PNG whatever its name, or holds colours, not labels.
+        DataError: The file is missing, truncated, not a PNG whatever its name, or holds colours.
     """
     try:
         with Image.open(path) as image:
@@ -100,13 +211,15 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def read_cutout(path: Path) -> NDArray[np.uint8]:
-    """The labels [h, w] of a mask that may be a picture, white on black, of one object.
+    """Read a mask that may also be a picture, white on black, of one object.
 
-    A file of labels, see :func:`read_mask`, is read as such. In any other PNG what is brighter than half is
-    object 1.
+    A file of labels is read by :func:`read_mask`. In any other PNG, pixels brighter than half are object 1.
+
+    Returns:
+        The labels, uint8 [h, w].
 
     Raises:
-        DataError: the file is missing, truncated, or no PNG whatever its name.
+        DataError: The file is missing, truncated, or not a PNG whatever its name.
     """
     try:
         with Image.open(path) as image:
@@ -123,16 +236,20 @@ _WHITE = [int(value > 127) for value in range(256)]
 
 
 def _holds_labels(image: Image.Image) -> bool:
+    """Return whether the pixels of an image can be labels rather than colours."""
     grey = image.mode == "L" and image.getextrema()[1] > MAX_GREY_LABEL  # type: ignore[operator]
     return image.mode in _LABEL_MODES and not grey
 
 
 def read_instances(path: Path) -> NDArray[np.uint8]:
-    """The instances of an SBD file (``GTinst.Segmentation``), uint8 [h, w]: 1..N, 0 background, 255 void.
+    """Read the instances of an SBD file (``GTinst.Segmentation``).
+
+    Returns:
+        uint8 [h, w]: 1..N, 0 background, 255 void.
 
     Raises:
-        DataError: the file is missing, truncated, no MATLAB file of version 5, or of another kind (one of
-            ``cls``, for example, which has categories).
+        DataError: The file is missing, truncated, not a MATLAB file of version 5, or of another kind (for
+            example one of ``cls``, which has categories).
     """
     from scipy.io import loadmat  # takes a while to import, and only SBD needs it
     from scipy.io.matlab import MatReadError
@@ -161,31 +278,37 @@ def read_instances(path: Path) -> NDArray[np.uint8]:
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
-    """Labels [h, w] from either kind of file; see :func:`read_mask` and :func:`read_instances`."""
+    """Read labels [h, w] from a mask (:func:`read_mask`) or an SBD file (:func:`read_instances`)."""
     return read_instances(path) if path.suffix == ".mat" else read_mask(path)
 
 
-def inspect_file(path: Path, cutouts: bool = False) -> FileInfo:
-    """Decode a file to find out all that is to be known of it; a fault is a finding, not an exception.
+def inspect_file(path: Path, role: Role) -> FileInfo:
+    """Decode a file to find its size, its labels and its faults.
 
     Args:
-        path: a picture (.jpg), a mask (.png) or instances (.mat).
-        cutouts: whether masks are such as :func:`read_cutout` reads.
+        path: A picture, a mask (.png), or instances (.mat).
+        role: What the file is for.
+
+    Returns:
+        What was found; a fault is reported in it, not raised.
     """
-    looks = {".jpg": _inspect_frame, ".png": _inspect_mask, ".mat": _inspect_instances}
-    if cutouts:
-        looks[".png"] = _inspect_cutout
-    return looks[path.suffix](path)
+    if role == "frame":
+        return _inspect_frame(path)
+    if path.suffix == ".mat":
+        return _inspect_instances(path)
+    return _inspect_mask(path) if role == "mask" else _inspect_cutout(path)
 
 
 def _inspect_frame(path: Path) -> FileInfo:
     try:
         with Image.open(path) as image:
-            size = image.size
+            size, fault = image.size, _fault_of_depth(image)
             image.draft(None, (1, 1))  # an eighth of the size: reads the whole file, computes little
             image.load()
     except _UNREADABLE as error:
         return FileInfo(problem=f"unreadable ({reason(error)})")
+    if fault or _is_tiff(path):
+        return FileInfo(problem=fault) if fault else FileInfo(size)
     # OpenCV, which reads it later, knows other formats than Pillow, but takes half a picture for a whole one.
     reduced = cv2.IMREAD_REDUCED_COLOR_8 if min(size) >= 8 else cv2.IMREAD_COLOR
     if _by_opencv(path, reduced) is None:
@@ -244,30 +367,54 @@ def _counted(labels: NDArray[np.uint8]) -> FileInfo:
 
 
 class MaskedFrames(NamedTuple):
-    """The files of a video of which not every frame needs to have a mask."""
+    """The files of a video in which some frames may have no mask.
 
-    frames: list[Path]  # those with a mask
-    masks: list[Path]  # theirs
-    strays: list[Path]  # masks without a frame
-    all_frames: frozenset[str]  # names, with and without a mask
+    Attributes:
+        frames: The frames that have a mask, in order.
+        masks: Their masks.
+        strays: Masks without a frame.
+        all_frames: The names (stems) of all frames, with and without a mask.
+    """
+
+    frames: list[Path]
+    masks: list[Path]
+    strays: list[Path]
+    all_frames: frozenset[str]
 
 
 def masked_frames(frames: Path, masks: Path) -> MaskedFrames:
-    """Pair the frames (*.jpg) of a folder with the masks (*.png) of another by name; see :func:`files_in`."""
-    named = {path.stem: path for path in files_in(frames, ".jpg")}
+    """Pair the frames of a folder (:func:`pictures_in`) with the masks (*.png) of another by their names."""
+    named = {path.stem: path for path in pictures_in(frames)}
     found = files_in(masks, ".png")
     paired = [path for path in found if path.stem in named]
     strays = [path for path in found if path.stem not in named]
     return MaskedFrames([named[path.stem] for path in paired], paired, strays, frozenset(named))
 
 
-def files_in(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder with that suffix, in order of their names; none where there is no folder.
-
-    Hidden files are passed over, and what is no file (a pipe, which would never end).
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures of a folder in the natural order of their names; see :func:`files_in`.
 
     Raises:
-        DataError: the folder cannot be read.
+        DataError: The folder cannot be read, or two pictures differ only in their suffixes.
+    """
+    found = files_in(folder, *PICTURE_SUFFIXES)
+    for one, other in itertools.pairwise(found):
+        if one.stem == other.stem:
+            raise DataError(f"{folder}: {one.name} and {other.name} are pictures of one name; keep one")
+    return found
+
+
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """List the files of a folder with one of some suffixes, in the natural order of their names.
+
+    Hidden files and what is not a regular file are left out. A folder that does not exist has no files.
+
+    Args:
+        folder: The folder.
+        suffixes: The suffixes in lower case; upper case is accepted too.
+
+    Raises:
+        DataError: The folder cannot be read.
     """
     if not folder.is_dir():
         return []
@@ -276,23 +423,30 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
             names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
     except OSError as error:
         raise DataError(f"{folder}: unreadable ({reason(error)})") from error
-    return sorted(path for name in names if (path := folder / name).suffix == suffix)
+    found = [path for name in names if (path := folder / name).suffix.lower() in suffixes]
+    return sorted(found, key=lambda path: (natural_order(path.stem), path.name))
+
+
+def natural_order(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """Return a sort key under which numbers within names are compared by value: frame2 before frame10."""
+    parts = re.split(r"([0-9]+)", name)  # every second part is a number
+    return tuple((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), name
 
 
 def listing(names: Iterable[object]) -> str:
-    """The names in order, not too many of them."""
+    """Join names in order for a message, at most twenty of them."""
     ordered = sorted(names, key=str)
     more = f", ... ({len(ordered)} in all)" if len(ordered) > _SHOWN else ""
     return ", ".join(map(str, ordered[:_SHOWN])) + more
 
 
 def by(size: tuple[int, ...]) -> str:
-    """A size as it is written: 854x480."""
+    """Format a size as it is written: 854x480."""
     return f"{size[0]}x{size[1]}"
 
 
 def _fault_of_mask(image: Image.Image) -> str:
-    """Why a picture is no image of labels; empty if it is one."""
+    """Return why a picture is not an image of labels; empty if it is one."""
     if fault := _fault_of_format(image):
         return fault
     if image.mode not in _LABEL_MODES:
@@ -312,7 +466,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def _missing_rows(content: bytes) -> str:
-    """What a PNG of one channel lacks of its rows, which Pillow fills up with 0; empty if nothing."""
+    """Return how many rows a PNG of one channel lacks, which Pillow fills with 0; empty if none."""
     width, height, bits, _, _, _, interlaced = struct.unpack(">IIBBBBB", content[16:29])
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     expected = 0
@@ -329,6 +483,6 @@ def _missing_rows(content: bytes) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The error's words without the path that some carry."""
+    """Return an error's message without the path that some messages contain."""
     strerror = getattr(error, "strerror", None)
     return strerror or re.sub(r" file '.*'", " file", str(error))

@@ -1,4 +1,4 @@
-"""What was found out about a data set's files, kept on disk, so that each file is looked into once."""
+"""An index of inspected files on disk, so that each file of a data set is decoded and checked once."""
 
 import contextlib
 import glob
@@ -6,9 +6,8 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,49 +19,51 @@ from rich.progress import track
 from ivos.runtime.files import clear, read_json, write_text
 from ivos.runtime.machine import cores
 from ivos.runtime.subprocesses import be_a_worker
-from ivos.video.files import FileInfo, inspect_file
+from ivos.video.files import FileInfo, Role, inspect_file
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of the index; a new one whenever a look finds out something else
-_MANY = 2000  # files that are worth processes, and a word to the user
+VERSION = 2  # of the index; to be raised whenever an inspection finds other facts
+_MANY = 2000  # from so many files on, several processes and a progress bar are used
 
 Index = bool | str | Path
 _Stamp = tuple[int, int]  # size in bytes and time of change in nanoseconds
 
 
 def user_cache() -> Path:
-    """Where ivos keeps what can be made again."""
+    """Return the folder in which ivos keeps files that can be made again."""
     return user_cache_path("ivos", appauthor=False)
 
 
 def inspect_files(
-    files: Sequence[Path], root: Path, index: Index = True, cutouts: bool = False
+    frames: Iterable[Path], masks: Iterable[Path], root: Path, index: Index = True, cutouts: bool = False
 ) -> dict[Path, FileInfo]:
-    """What there is to know of these files under a root, from the index where they have not changed.
+    """Inspect files under a root; facts of files that have not changed are taken from the index.
 
-    A file has changed if its size or its time of change has. Files with a fault are always looked into again.
-    Of several processes that ask at once, one looks and the others wait for its index.
+    A file has changed if its size or its time of change has. Files with a fault are always inspected again.
+    If several processes ask at once, one inspects and the others wait for its index.
 
     Args:
-        files: pictures (``.jpg``), masks (``.png``), instances (``.mat``).
-        root: of the data set.
-        index: where the index is kept: True for the user's cache folder, or a folder. False: nowhere, and
-            every file is looked into.
-        cutouts: how masks are read, see :func:`ivos.video.files.inspect_file`.
+        frames: Pictures.
+        masks: Masks (``.png``) or instances (``.mat``).
+        root: The folder of the data set.
+        index: Where the index is kept: True for the user's cache folder, or a folder. False: nowhere, and
+            every file is inspected.
+        cutouts: Whether the masks are such as :func:`ivos.video.files.read_cutout` reads.
     """
+    roles: dict[Path, Role] = dict.fromkeys(frames, "frame")
+    roles |= dict.fromkeys(masks, "cutout" if cutouts else "mask")
     if index is False:
-        return _look(files, root, cutouts)
+        return _inspect(roles, root)
     store = index_file(root, index)
     with _locked(store):
         known = _load(store)
-        stamps = _stamps(files)
-        reading = " (cutout)" if cutouts else ""
-        names = {path: f"{path.relative_to(root)}{reading}" for path in files}
+        stamps = _stamps(list(roles))
+        names = {path: f"{path.relative_to(root)}{_mark(path, role)}" for path, role in roles.items()}
         found: dict[Path, FileInfo] = {}
         for path, name in names.items():
             if name in known and known[name][0] == stamps[path]:
                 found[path] = known[name][1]
-        new = _look([path for path in files if path not in found], root, cutouts)
+        new = _inspect({path: role for path, role in roles.items() if path not in found}, root)
         if new:
             for path, info in new.items():
                 stamp = stamps[path]
@@ -73,14 +74,23 @@ def inspect_files(
     return found
 
 
+def _mark(path: Path, role: Role) -> str:
+    """Return what an entry's name ends in, so that a file inspected for another role has another entry."""
+    if role == "cutout":
+        return " (cutout)"
+    return " (frame)" if role == "frame" and path.suffix == ".png" else ""
+
+
 def index_file(root: Path, index: Index = True) -> Path:
-    """The file that the index of a root is kept in."""
+    """Return the file in which the index of a root is kept."""
     folder = user_cache() / "index" if isinstance(index, bool) else Path(index)
     root = root.resolve()
     return folder / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
 
 
-def _look(files: Sequence[Path], root: Path, cutouts: bool) -> dict[Path, FileInfo]:
+def _inspect(roles: Mapping[Path, Role], root: Path) -> dict[Path, FileInfo]:
+    """Inspect files, many of them in several processes and with a progress bar."""
+    files = list(roles)
     many = len(files) >= _MANY
     workers = cores()
     pool: Executor
@@ -90,17 +100,17 @@ def _look(files: Sequence[Path], root: Path, cutouts: bool) -> dict[Path, FileIn
     else:
         pool = ThreadPoolExecutor(workers)  # decoding lets go of the interpreter lock
     console = Console(highlight=False)
-    what = f"Looking into {len(files)} files of {root}"
+    what = f"Inspecting {len(files)} files of {root}"
     if many and not console.is_terminal:
         console.print(what, soft_wrap=True)
     with pool:
-        found = pool.map(partial(inspect_file, cutouts=cutouts), files, chunksize=64)
+        found = pool.map(inspect_file, files, roles.values(), chunksize=64)
         hidden = not (many and console.is_terminal)
         return dict(zip(files, track(found, what, len(files), console=console, disable=hidden), strict=True))
 
 
 def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
-    """Size and time of change; None for a file that cannot be asked."""
+    """Return the size and the time of change of each file; None for a file without."""
 
     def stamp(path: Path) -> _Stamp | None:
         try:
@@ -128,7 +138,7 @@ def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("%s: no usable index (%s); it is made anew", store, error)
+        log.warning("%s: no usable index (%s); it is made again", store, error)
         return {}
 
 
@@ -138,12 +148,12 @@ def _store(store: Path, root: Path, known: dict[str, tuple[_Stamp, FileInfo]]) -
     try:
         write_text(store, json.dumps(content, separators=(",", ":")))
     except OSError as error:
-        log.warning("%s: the index cannot be kept (%s); the files are looked into each time", store, error)
+        log.warning("%s: the index cannot be kept (%s); the files are inspected each time", store, error)
 
 
 @contextlib.contextmanager
 def _locked(store: Path) -> Iterator[None]:
-    """Alone with the index among all processes (of other machines, where the file system tells them)."""
+    """Hold the lock of an index against all other processes."""
     with contextlib.ExitStack() as stack:
         try:
             store.parent.mkdir(parents=True, exist_ok=True)

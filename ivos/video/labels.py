@@ -1,6 +1,6 @@
-"""What can be told from labels: 0 the background, 1..N the objects, 255 void."""
+"""Functions of labels: 0 is the background, 1..N are the objects, 255 is void."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +9,39 @@ VOID = 255
 
 
 def areas(labels: NDArray[np.integer], num_objects: int) -> NDArray[np.int64]:
-    """Pixels of each object on each frame [T, N], of labels [T, h, w]."""
+    """Count the pixels of each object on each frame: [T, N] of labels [T, h, w]."""
     counts = [np.bincount(frame.ravel(), minlength=VOID + 1) for frame in labels]
     return np.stack(counts)[:, 1 : num_objects + 1]
 
 
-def known_pairs(begins: Sequence[int], num_frames: int, num_objects: int) -> NDArray[np.bool_]:
-    """Which objects the masks tell of on which frames, bool [T, N].
+def object_labels(found: Iterable[int]) -> tuple[int, ...]:
+    """Return the labels of a video's objects, in order.
+
+    Masks whose only values are 0 and 255 are binary masks: 255 is then an object's label, not void.
 
     Args:
-        begins: the frame that the masks of each object begin on; before it, where the object is has not been
+        found: All values in the mask files of one video.
+    """
+    values = set(found)
+    return tuple(sorted(values - {0, VOID})) or tuple(values & {VOID})
+
+
+def renumber(labels: NDArray[np.uint8], file_labels: Sequence[int]) -> NDArray[np.uint8]:
+    """Return labels as numbers of objects: the k-th label of the files becomes k (from 1), any other 0.
+
+    Void stays void unless it is the label of an object; see :func:`object_labels`.
+    """
+    numbers = np.zeros(VOID + 1, np.uint8)
+    numbers[VOID] = VOID
+    numbers[list(file_labels)] = np.arange(1, len(file_labels) + 1)
+    return numbers[labels]
+
+
+def known_pairs(begins: Sequence[int], num_frames: int, num_objects: int) -> NDArray[np.bool_]:
+    """Return which objects are annotated on which frames, bool [T, N].
+
+    Args:
+        begins: The frame that the masks of each object begin on. Before it the object's place has not been
             annotated, and no mask there is right or wrong. Empty: all begin on frame 0.
         num_frames: T.
         num_objects: N.
@@ -29,10 +52,10 @@ def known_pairs(begins: Sequence[int], num_frames: int, num_objects: int) -> NDA
 
 
 def most_telling_frames(labels: NDArray[np.integer], num_objects: int) -> list[int]:
-    """The frames of a video in the order in which a user would think of annotating one.
+    """Sort the frames of a video by how useful it is to annotate them, the best first.
 
-    First those that show most of the objects, of these those whose smallest object is largest, of these the
-    earliest.
+    The order is by the number of visible objects, then by the area of the smallest visible object, then by
+    time.
     """
     shown = areas(labels, num_objects)
     smallest = np.where(shown > 0, shown, shown.max(initial=0) + 1).min(axis=1, initial=labels[0].size + 1)

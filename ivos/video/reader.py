@@ -1,27 +1,37 @@
-"""Videos from anywhere: a video file, a folder of pictures, a sequence of a folder in DAVIS layout."""
+"""Reader of videos: a video file, a folder of pictures, or a sequence of a folder in DAVIS layout."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from ivos.runtime.files import replacing
-from ivos.video.files import DataError, by, files_in, listing
+from ivos.video.files import (
+    PICTURE_SUFFIXES,
+    DataError,
+    by,
+    files_in,
+    inspect_file,
+    listing,
+    picture_info,
+    pictures_in,
+    read_frame,
+    read_mask,
+    reason,
+)
+from ivos.video.labels import object_labels, renumber
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_ORIENTATION = 0x0112  # the EXIF tag
-_QUALITY = 95  # of the JPEGs that a video's frames are kept as
+_QUALITY = 95  # of the JPEGs in which the frames of a video are stored
 
 Kind = Literal["file", "folder", "davis"]
 Frame = NDArray[np.uint8]  # RGB [h, w, 3]
@@ -29,11 +39,11 @@ Frame = NDArray[np.uint8]  # RGB [h, w, 3]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before any work.
+    """The largest videos that are accepted.
 
     Attributes:
-        pixels: of a frame; 4096x2304 is the largest by default, so that 4K passes and 8K does not.
-        frames: of a video.
+        pixels: The largest number of pixels of a frame. The default accepts 4K and refuses 8K.
+        frames: The largest number of frames of a video.
     """
 
     pixels: int = 4096 * 2304
@@ -54,18 +64,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Source:
-    """A video as it was found, not decoded yet.
+    """A video that has been found but not decoded.
 
     Attributes:
-        name: of the file or folder, without its suffix.
-        path: the file, or the folder of the pictures.
-        kind: a video ``file``, a ``folder`` of pictures, or a sequence of a ``davis`` folder.
-        size: width and height of the frames as they are shown, a camera's rotation applied.
-        rate: frames a second; of a variable rate, the mean.
-        num_frames: T; of a file, what its header says, which may be wrong or 0 (unknown).
-        files: the pictures, in order; of a file, none.
-        masks: of each picture, its mask file or None; of a file, none.
-        in_place: whether the pictures can be used as they are: JPEGs without an orientation tag.
+        name: The name of the file or folder, without a suffix.
+        path: The file, or the folder of the pictures.
+        kind: A video ``file``, a ``folder`` of pictures, or a sequence of a ``davis`` folder.
+        size: Width and height of the frames that :meth:`decode` returns, in pixels.
+        rate: Frames per second; the mean of a variable rate.
+        num_frames: T; of a file, the number in its header, which may be wrong or 0 (unknown).
+        files: The pictures, in order; empty for a file.
+        masks: The mask file of each picture, or None for a picture without; empty for a file.
+        in_place: Whether the pictures can be used as they are: JPEGs without an orientation tag.
+        limits: The largest video that is accepted.
     """
 
     name: str
@@ -80,35 +91,79 @@ class Source:
     limits: Limits = field(default=Limits(), compare=False)
 
     def decode(self) -> Iterator[tuple[Frame, float]]:
-        """The frames, uint8 [h, w, 3] RGB, each with its time in seconds after the first.
+        """Yield each frame, uint8 [h, w, 3] RGB, with its time in seconds after the first.
+
+        The orientation of a camera is applied, except to a sequence in DAVIS layout, whose masks would not
+        fit any more.
 
         Raises:
-            DataError: the file ends in the middle or holds no frame; a picture is unreadable.
+            DataError: The file ends early or has no frame; a picture is unreadable.
         """
         if self.kind == "file":
             yield from _decode_file(self)
         else:
             for index, path in enumerate(self.files):
-                yield _read_picture(path), float(index / self.rate)
+                yield _read_picture(path, oriented=self.kind == "folder"), float(index / self.rate)
+
+    @cached_property
+    def mask_labels(self) -> tuple[int, ...]:
+        """The labels of the objects in all mask files: object k of a session has the k-th label.
+
+        Raises:
+            DataError: A mask cannot be read.
+        """
+        found: set[int] = set()
+        for path in self.masks:
+            info = inspect_file(path, "mask") if path is not None else None
+            if info and info.problem:
+                raise DataError(f"{path}: {info.problem}")
+            found |= info.labels if info else set()
+        return object_labels(found)
+
+    def read_mask(self, frame: int) -> NDArray[np.uint8] | None:
+        """Read the mask of a frame as numbers of objects, uint8 [h, w]; None if it has none.
+
+        Raises:
+            DataError: A mask cannot be read.
+        """
+        path = self.masks[frame] if self.masks else None
+        return None if path is None else renumber(read_mask(path), self.mask_labels)
+
+    def count_objects(self) -> int:
+        """Return the number of objects that the first mask shows, 1 where there is no mask.
+
+        Raises:
+            DataError: A mask cannot be read.
+        """
+        first = next((path for path in self.masks if path is not None), None)
+        if first is None:
+            return 1
+        shown = object_labels(np.unique(read_mask(first)).tolist())
+        if shown != tuple(range(1, len(shown) + 1)):
+            shown = tuple(self.mask_labels.index(label) + 1 for label in shown)
+        return max(1, *shown) if shown else 1
 
 
 def open_source(
     path: str | Path, sequence: str | None = None, limits: Limits | None = None, rate: float = 24
 ) -> Source:
-    """Look at a video, wherever it is.
+    """Find a video and read its headers.
 
     Args:
-        path: a video file, a folder of pictures of one size, or a folder in DAVIS layout.
-        sequence: which sequence of a folder in DAVIS layout; None where it has one only.
-        limits: what is refused; None for the default ones.
-        rate: frames a second of what does not say so itself, pictures.
+        path: A video file, a folder of pictures of one size, or a folder in DAVIS layout (with or without
+            folders for the resolutions).
+        sequence: The name of a sequence of a folder in DAVIS layout; None if it has only one.
+        limits: The largest video that is accepted; None for the default.
+        rate: Frames per second of pictures.
 
     Raises:
-        DataError: there is no video; the message says what there is instead.
+        DataError: There is no video; the message says what there is instead.
     """
     path, limits = Path(path), limits or Limits()
     if is_davis(path):
         names = davis_sequences(path)
+        if not names:
+            raise DataError(f"{path / 'JPEGImages'}: no folder with pictures ({', '.join(PICTURE_SUFFIXES)})")
         if sequence is None and len(names) != 1:
             raise DataError(
                 f"{path}: a folder in DAVIS layout with {len(names)} sequences; choose by "
@@ -118,6 +173,8 @@ def open_source(
     if sequence is not None:
         raise DataError(f"{path}: data.sequences={sequence}: not a folder in DAVIS layout (no JPEGImages)")
     if path.is_dir():
+        if inside := subsets_in(path):
+            raise DataError(f"{path}: not a video but a data set; name one of its folders: {listing(inside)}")
         return _open_folder(path, path.resolve().name, limits, rate)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
@@ -125,30 +182,62 @@ def open_source(
 
 
 def is_davis(path: str | Path) -> bool:
-    """Whether a folder is in DAVIS layout."""
+    """Return whether a folder is in DAVIS layout."""
     return (Path(path) / "JPEGImages").is_dir()
 
 
+def subsets_in(root: Path) -> list[Path]:
+    """Return the folders in a data set, as MOSE's ``train``, that are in DAVIS layout themselves."""
+    return sorted(path.parent for path in root.glob("*/JPEGImages") if path.is_dir())
+
+
 def davis_sequences(root: str | Path) -> list[str]:
-    """The names of the sequences in a folder in DAVIS layout, whether a list names them or not."""
-    return sorted(folder.name for folder in _davis_frames(Path(root)).iterdir() if folder.is_dir())
+    """Return the names of the sequences in a folder in DAVIS layout, whether a list names them or not."""
+    frames, _ = davis_folders(Path(root))
+    return sorted(folder.name for folder in frames.iterdir() if folder.is_dir() and folder.name[0] != ".")
+
+
+def davis_folders(root: Path, resolution: str = "480p") -> tuple[Path, Path]:
+    """Return the folders in which the sequences' folders of frames and of masks are.
+
+    These are ``JPEGImages/480p`` and ``Annotations/480p``; those of the only resolution that there is; or
+    ``JPEGImages`` and ``Annotations`` themselves where there are no folders for resolutions, as in MOSE.
+
+    Raises:
+        DataError: There are several resolutions, but not the one asked for.
+    """
+    frames, masks = root / "JPEGImages", root / "Annotations"
+    folders = sorted(each for each in frames.iterdir() if each.is_dir() and each.name[0] != ".")
+    names = [folder.name for folder in folders]
+    if resolution in names:
+        return frames / resolution, masks / resolution
+    if has_sequences(frames):
+        return frames, masks
+    if len(names) != 1:
+        raise DataError(f"{frames}: no folder {resolution}; it has: {listing(names) or 'nothing'}")
+    return folders[0], masks / names[0]
+
+
+def has_sequences(folder: Path) -> bool:
+    """Return whether any folder in a folder has pictures directly in it."""
+    return any(pictures_in(each) for each in folder.iterdir() if each.name[0] != ".")
 
 
 def extract(
     source: Source, folder: Path, done: Callable[[int], None] | None = None
 ) -> tuple[list[Path], list[float]]:
-    """Decode a video once, into JPEGs that everyone reads from then on.
+    """Decode a video and write its frames as JPEGs.
 
     Args:
-        source: the video.
-        folder: where 00000.jpg, 00001.jpg, ... are written; it has to be there.
-        done: called with the number of frames written so far, after each.
+        source: The video.
+        folder: The existing folder in which 00000.jpg, 00001.jpg, ... are written.
+        done: A function that is called after each frame with the number of frames written so far.
 
     Returns:
-        the files, and the time of each frame in seconds after the first.
+        The files, and the time of each frame in seconds after the first.
 
     Raises:
-        DataError: see :meth:`Source.decode`, or there are more frames than the limits allow.
+        DataError: See :meth:`Source.decode`; or there are more frames than the limits allow.
     """
     files: list[Path] = []
     times: list[float] = []
@@ -157,7 +246,7 @@ def extract(
         path = folder / f"{index:05d}.jpg"
         fine, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not fine:
-            raise DataError(f"{source.path}: frame {index} cannot be kept as a JPEG")
+            raise DataError(f"{source.path}: frame {index} cannot be written as a JPEG")
         with replacing(path) as aside:
             aside.write_bytes(data.tobytes())
         files.append(path)
@@ -186,7 +275,7 @@ def _open_file(path: Path, limits: Limits) -> Source:
                 raise DataError(f"{path}: a picture, not a video; give the folder of pictures")
             return Source(path.stem, path, "file", size, rate, int(stream.frames), limits=limits)
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: no video that can be read ({_reason(error)})") from error
+        raise DataError(f"{path}: no video that can be read ({reason(error)})") from error
 
 
 def _video_stream(path: Path, container: "InputContainer") -> "VideoStream":
@@ -218,7 +307,7 @@ def _decode_file(source: Source) -> Iterator[tuple[Frame, float]]:
                 number += 1
     except (av.FFmpegError, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read past frame {number} ({_reason(error)}); re-encode it (ffmpeg -i IN OUT)"
+            f"{path}: cannot be read past frame {number} ({reason(error)}); re-encode it (ffmpeg -i IN OUT)"
         ) from error
     if not number:
         raise DataError(f"{path}: a video without frames")
@@ -227,16 +316,14 @@ def _decode_file(source: Source) -> Iterator[tuple[Frame, float]]:
 def _open_folder(
     path: Path, name: str, limits: Limits, rate: float, kind: Kind = "folder", masks: Path | None = None
 ) -> Source:
-    """A folder of pictures, with the masks of another folder by their names, where there are any."""
-    found = [p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
-    files = sorted(found, key=_in_order)
+    """Open a folder of pictures, with the masks of the same names in another folder, if there are any."""
+    files = pictures_in(path)
     if not files:
-        raise DataError(f"{path}: no pictures ({', '.join(PICTURES)})")
-    looks = [_look(file) for file in files]
-    size = max(set(looks), key=looks.count)[0]
-    odd = [
-        f"{file.name} is {by(there)}" for file, (there, _) in zip(files, looks, strict=True) if there != size
-    ]
+        raise DataError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)})")
+    infos = [picture_info(file) for file in files]
+    sizes = [info.oriented_size if kind == "folder" else info.size for info in infos]
+    size = max(set(sizes), key=sizes.count)
+    odd = [f"{file.name} is {by(other)}" for file, other in zip(files, sizes, strict=True) if other != size]
     if odd:
         raise DataError(f"{path}: {listing(odd)}, the others {by(size)}; frames of one size are needed")
     limits.check(path, size, len(files))
@@ -244,7 +331,13 @@ def _open_folder(
     if masks is not None:
         by_stem = {file.stem: file for file in files_in(masks, ".png")}
         paired = tuple(by_stem.get(file.stem) for file in files)
-    in_place = all(plain for _, plain in looks)
+    in_place = all(
+        file.suffix == ".jpg"
+        and info.format == "JPEG"
+        and info.mode in ("RGB", "L")
+        and info.orientation == 1
+        for file, info in zip(files, infos, strict=True)
+    )
     return Source(
         name, path, kind, size, Fraction(rate).limit_denominator(1001), len(files), tuple(files), paired,
         in_place, limits,
@@ -252,49 +345,15 @@ def _open_folder(
 
 
 def _open_davis(root: Path, name: str, limits: Limits, rate: float) -> Source:
-    frames = _davis_frames(root)
+    frames, masks = davis_folders(root)
     if not (frames / name).is_dir():
         raise DataError(f"{root}: no sequence {name}; it has: {listing(davis_sequences(root))}")
-    masks = root / "Annotations" / frames.name / name
-    return _open_folder(frames / name, name, limits, rate, "davis", masks if masks.is_dir() else None)
+    place = masks / name
+    return _open_folder(frames / name, name, limits, rate, "davis", place if place.is_dir() else None)
 
 
-def _davis_frames(root: Path) -> Path:
-    """The folder that the sequences' folders are in: of 480p, or of the only resolution there is."""
-    folders = sorted(folder for folder in (root / "JPEGImages").iterdir() if folder.is_dir())
-    chosen = [folder for folder in folders if folder.name == "480p"] or folders
-    if len(chosen) != 1:
-        raise DataError(
-            f"{root / 'JPEGImages'}: no folder 480p; it has: {listing(f.name for f in folders) or 'nothing'}"
-        )
-    return chosen[0]
-
-
-def _look(path: Path) -> tuple[tuple[int, int], bool]:
-    """The size a picture is shown in, and whether it is a JPEG to be used as it is."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) if image.format in ("JPEG", "TIFF", "WEBP") else 1
-            size = image.size[::-1] if turned in (5, 6, 7, 8) else image.size
-            plain = image.format == "JPEG" and image.mode in ("RGB", "L") and turned in (0, 1)
-            return size, plain and path.suffix == ".jpg"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: no picture that can be read ({_reason(error)})") from error
-
-
-def _read_picture(path: Path) -> Frame:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: no picture that can be read ({_reason(error)})") from error
-
-
-def _in_order(path: Path) -> Any:
-    """frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts], path.name
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or re.sub(r" file '.*'", " file", str(error))
+def _read_picture(path: Path, oriented: bool) -> Frame:
+    """Decode a picture, after a check that it is complete: OpenCV returns half a picture without an error."""
+    if problem := inspect_file(path, "frame").problem:
+        raise DataError(f"{path}: no picture that can be read ({problem})")
+    return read_frame(path, oriented)

@@ -1,4 +1,4 @@
-"""Videos on disk: which files they have, and the frames that are asked for."""
+"""Videos on disk: their files, and functions that decode some of their frames."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ivos.video.clip import Clip
 from ivos.video.files import DataError, FileInfo, by, read_frame, read_labels
-from ivos.video.labels import VOID, known_pairs
+from ivos.video.labels import VOID, known_pairs, object_labels
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +24,17 @@ class Video:
     """The files of one video; an image with its mask is a video of one frame.
 
     Attributes:
-        name: unique in its data set.
+        name: A name that is unique in its data set.
         frames: T picture files, in order.
         annotations: T mask files, one for each frame.
-        scribbles: files with the strokes of a first round; empty where a robot is to draw them.
-        size: width and height of all frames and masks, in pixels.
+        scribbles: Files with the strokes of a first round; empty where a robot draws them.
+        size: Width and height of all frames and masks, in pixels.
         num_objects: N; objects are numbered 1..N without gaps.
-        areas: pixels of each object on each frame, int64 [T, N].
-        begins: the frame that each object's masks begin on (N of them; empty: all on frame 0). Before it the
+        areas: Pixels of each object on each frame, int64 [T, N].
+        begins: N frames on which the masks of each object begin; empty: all on frame 0. Before it the data
             set does not say where the object is; see :attr:`known`.
-        file_labels: the label that each object has in the mask files (N of them; empty: its number).
+        file_labels: N labels that the objects have in the mask files; empty: each its number. The label 255
+            is that of the one object of binary masks.
     """
 
     name: str
@@ -48,43 +49,51 @@ class Video:
 
     @property
     def labels_in_files(self) -> tuple[int, ...]:
-        """The label that each object has in the mask files, N of them."""
+        """The N labels that the objects have in the mask files."""
         return self.file_labels or tuple(range(1, self.num_objects + 1))
 
     @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The N numbers that the objects have in the files of strokes: their labels, 1 for 255."""
+        return tuple(1 if label == VOID else label for label in self.labels_in_files)
+
+    @property
     def num_frames(self) -> int:
-        """T."""
+        """The number of frames T."""
         return len(self.frames)
 
     @property
     def num_scribbles(self) -> int:
-        """How many evaluations start on this video: one for each scribble file, or one without any."""
+        """The number of evaluations of this video: one for each scribble file, or one if it has none."""
         return len(self.scribbles) or 1
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which objects the masks tell of on which frames [T, N]; see :func:`known_pairs`.
+        """Which objects are annotated on which frames, bool [T, N]; see :func:`known_pairs`.
 
-        Where it is False, the masks' background is no statement about the object: it is neither learned from
-        nor scored.
+        Where it is False, the background of a mask says nothing about the object: training and scores leave
+        that pair of frame and object out.
         """
         return known_pairs(self.begins, self.num_frames, self.num_objects)
 
     def load(self, frames: range | None = None) -> Clip:
-        """All frames, or some in a row, decoded.
+        """Decode all frames, or a range of frames.
 
         Raises:
-            DataError: a file has become unreadable, or changed its size or its labels since the check.
+            DataError: A file has become unreadable, or changed its size or its labels since the check.
         """
         frames = frames or range(self.num_frames)
         begins = tuple(max(0, begin - frames.start) for begin in self.begins)
         return Clip(self.name, *self.read(frames), self.num_objects, begins)
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Frames uint8 [n, h, w, 3] RGB and labels uint8 [n, h, w] of the frames of these numbers.
+        """Decode the frames of some numbers.
+
+        Returns:
+            Frames uint8 [n, h, w, 3] RGB and labels uint8 [n, h, w].
 
         Raises:
-            DataError: a file has become unreadable, or changed its size or its labels since the check.
+            DataError: A file has become unreadable, or changed its size or its labels since the check.
         """
         chosen = list(frames)
         return (
@@ -93,32 +102,34 @@ class Video:
         )
 
     def load_frames(self) -> NDArray[np.uint8]:
-        """The frames, uint8 [T, h, w, 3] RGB; greyscale ones get three equal channels.
+        """Decode all frames, uint8 [T, h, w, 3] RGB; see :func:`ivos.video.files.read_frame`.
 
         Raises:
-            DataError: a file has become unreadable, or changed its size or its labels since the check.
+            DataError: A file has become unreadable, or changed its size since the check.
         """
         return self._stack(self.frames, read_frame, (3,))
 
     def load_annotations(self) -> NDArray[np.uint8]:
-        """The masks, uint8 [T, h, w]: 0 background, 1..N objects, 255 void.
+        """Decode all masks, uint8 [T, h, w]: 0 background, 1..N objects, 255 void.
 
         Raises:
-            DataError: a file has become unreadable, or changed its size or its labels since the check.
+            DataError: A file has become unreadable, or changed its size or its labels since the check.
         """
         return self._stack(self.annotations, self._read_labels, ())
 
     def read_object(self, path: Path, number: int) -> NDArray[np.uint8]:
-        """One object alone of one of the mask files, uint8 [h, w]: 1 where it is, 255 void, else 0."""
+        """Read the mask of one object from a mask file, uint8 [h, w]: 1 on the object, 255 void, else 0."""
         labels = self._read_file(path)
-        return np.where(labels == VOID, VOID, labels == self.labels_in_files[number - 1]).astype(np.uint8)
+        label = self.labels_in_files[number - 1]
+        void = (labels == VOID) & (label != VOID)
+        return np.where(void, VOID, labels == label).astype(np.uint8)
 
     def _read_file(self, path: Path) -> NDArray[np.uint8]:
-        """The labels as they are in a file."""
+        """Read the labels as they are in a file."""
         return read_labels(path)
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
-        """The labels of a file as numbers of objects."""
+        """Read the labels of a file as numbers of objects."""
         labels = self._read_file(path)
         if self.labels_in_files == tuple(range(1, self.num_objects + 1)):
             return labels
@@ -148,8 +159,8 @@ class VideoSet(Sequence[Video]):
     """The videos of a data set: an immutable list, ordered by name.
 
     Attributes:
-        root: the set's folder.
-        split: which part of the set this is.
+        root: The folder of the data set.
+        split: The part of the data set.
     """
 
     root: Path
@@ -173,7 +184,7 @@ class VideoSet(Sequence[Video]):
 def check_files(
     frames: Sequence[Path], masks: Sequence[Path], inspected: Mapping[Path, FileInfo]
 ) -> tuple[tuple[int, int], list[str]]:
-    """The size of a video, and which of its files are unreadable or of another size."""
+    """Return the size of a video, and which of its files are unreadable or of another size."""
     seen = {path: inspected[path] for path in (*frames, *masks)}
     problems = [f"{path}: {info.problem}" for path, info in seen.items() if info.problem]
     size = _common_size([info for info in seen.values() if not info.problem])
@@ -185,17 +196,22 @@ def check_files(
     return size, problems
 
 
+def labels_of(masks: Iterable[Path], inspected: Mapping[Path, FileInfo]) -> tuple[int, ...]:
+    """Return the labels of the objects that any of a video's masks shows; see :func:`object_labels`."""
+    return object_labels(label for path in masks for label in inspected[path].labels)
+
+
 def areas_of(
     masks: Sequence[Path], inspected: Mapping[Path, FileInfo], file_labels: Sequence[int]
 ) -> NDArray[np.int64]:
-    """Pixels of each object, which has this label in the files, on each mask [T, N]."""
+    """Count the pixels of each of N labels in each mask: [T, N]."""
     counts = [dict(inspected[path].areas) for path in masks]
     areas = [[count.get(label, 0) for label in file_labels] for count in counts]
     return np.array(areas, np.int64).reshape(len(masks), len(file_labels))
 
 
 def _common_size(seen: list[FileInfo]) -> tuple[int, int]:
-    """The size that most files have, frames before masks, so that the odd ones out are complained about."""
+    """Return the size of most files, of frames before masks, so that the other files are reported."""
     sizes = Counter(info.size for info in seen)
     return sizes.most_common(1)[0][0] if sizes else (0, 0)
 
@@ -203,16 +219,16 @@ def _common_size(seen: list[FileInfo]) -> tuple[int, int]:
 def usable(
     found: Iterable[Video | list[str]], root: Path, split: str, skip_faulty: bool = False
 ) -> tuple[Video, ...]:
-    """The videos of a set that can be used, out of what a look at each has found.
+    """Return the videos that can be used, or refuse the data set.
 
     Args:
-        found: of each video, itself, or its problems, each led by a path.
-        root: of the set; problems are shown without it.
-        split: the part of the set, as it is shown.
-        skip_faulty: leave faulty videos out, with a word, if others are left.
+        found: Each video, or the list of its problems, each of which begins with a path.
+        root: The folder of the data set; problems are shown relative to it.
+        split: The part of the data set, for messages.
+        skip_faulty: Whether to leave out faulty videos, with a warning, as long as others are left.
 
     Raises:
-        DataError: with all the problems.
+        DataError: All the problems.
     """
     opened: list[Video] = []
     faulty: list[list[str]] = []

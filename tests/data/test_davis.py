@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 from ivos.data.datasets.davis import DavisFolder
+from ivos.data.datasets.video_folders import VideoFolders
 from ivos.interaction import read_scribbles
+from ivos.session import all_samples
+from ivos.session.objects import split_objects
 from ivos.video.files import DataError
+from ivos.video.reader import open_source
 
 WIDTH, HEIGHT = 20, 14
 
@@ -191,7 +195,7 @@ def test_unknown_subset_and_sequence(layout):
 def test_sequence_without_files(layout):
     layout.list_split("val", "cow")
     assert layout.problems() == [
-        "JPEGImages/480p/cow: no frames (*.jpg)",
+        "JPEGImages/480p/cow: no frames (*.jpg, *.png, ...)",
         "Annotations/480p/cow: no masks (*.png)",
     ]
 
@@ -256,25 +260,96 @@ def test_grey_levels_are_no_object_numbers(layout):
     )
 
 
-def test_labels_the_first_frame_lacks(layout):
-    layout.add_mask("cat", 0, labels=(0, 1))
-    layout.add_mask("cat", 2, labels=(0, 1, 2, 3, 4))
-    assert layout.problems() == [
-        "Annotations/480p/cat/00001.png: has label 2, which the first frame lacks",
-        "Annotations/480p/cat/00002.png: has label 2, 3, 4, which the first frame lacks",
+def test_objects_that_appear_late_and_labels_with_gaps(layout):
+    """Objects are numbered in the order of their labels; before it appears an object is absent."""
+    layout.add_mask("ant", 0, labels=(0, 3))
+    layout.add_mask("ant", 1, labels=(0, 3, 255))
+    layout.add_mask("ant", 2, labels=(0, 1, 200, 3))
+    (ant,) = DavisFolder(layout.root, sequences="ant")
+    assert (ant.num_objects, ant.file_labels, ant.begins) == (3, (1, 3, 200), ())
+    assert ant.known.all()
+    assert (ant.areas > 0).tolist() == [[False, True, False], [False, True, False], [True, True, True]]
+    labels = ant.load_annotations()
+    assert [np.unique(mask).tolist() for mask in labels] == [[0, 2], [0, 2, 255], [0, 1, 2, 3]]
+    np.testing.assert_array_equal(ant.read_object(ant.annotations[2], 3), labels[2] == 3)
+    (found,) = VideoFolders("VOST", vost_like(layout), "val")  # another set's reader over the same files
+    assert (found.num_objects, found.areas.tolist()) == (3, ant.areas.tolist())
+    np.testing.assert_array_equal(found.load_annotations(), labels)
+
+
+def vost_like(layout):
+    root = layout.root.parent / "vost"
+    (root / "ImageSets").mkdir(parents=True)
+    (root / "ImageSets/val.txt").write_text("ant\n")
+    for name in ("JPEGImages", "Annotations"):
+        (root / name).symlink_to(layout.root / name / "480p")
+    return root
+
+
+def test_strokes_name_objects_by_the_labels_of_the_masks(layout):
+    for index in range(3):
+        layout.add_mask("cat", index, labels=(0, 2, 7))
+    layout.add_scribble("cat", object_id=7)
+    (cat,) = DavisFolder(layout.root, sequences="cat")
+    (sample,) = all_samples([cat])
+    assert [s["object_id"] for strokes in sample.decoded().strokes["scribbles"] for s in strokes] == [2]
+    layout.add_scribble("cat", object_id=1)
+    assert layout.problems(sequences="cat") == [
+        "Scribbles/cat/001.json: frame 1, a stroke is for object 1 of 2, 7"
     ]
 
 
-@pytest.mark.parametrize(
-    ("labels", "words"), [((0, 1, 200), "1, 200 but not 10, 100, 101"), ((0, 2), "2 but not 1")]
-)
-def test_objects_are_numbered_without_gaps(layout, labels, words):
-    """What has no mask anywhere would be an object that every mask has right."""
+@pytest.mark.parametrize("mode", ["P", "L", "1"])
+def test_binary_masks_show_object_1(layout, mode):
+    """White on black: 255 is an object where no mask has any other label."""
     for index in range(3):
-        layout.add_mask("ant", index, labels=labels)
-    (problem,) = layout.problems()
-    assert problem.startswith(f"Annotations/480p/ant/00000.png: has objects {words}")
-    assert problem.endswith("objects must be numbered 1, 2, ... without gaps")
+        layout.add_mask("cat", index, labels=(0, 255) if index != 1 else (0,), mode=mode)
+    (cat,) = DavisFolder(layout.root, sequences="cat")
+    assert cat.num_objects == 1
+    assert (cat.areas[:, 0] > 0).tolist() == [True, False, True]
+    labels = cat.load_annotations()
+    assert [np.unique(mask).tolist() for mask in labels] == [[0, 1], [0], [0, 1]]
+    np.testing.assert_array_equal(cat.read_object(cat.annotations[0], 1), labels[0])
+    (one,) = split_objects([cat])
+    np.testing.assert_array_equal(one.load_annotations(), labels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg", ".JPG", ".webp"])
+def test_frames_of_any_format(layout, suffix):
+    for index in range(3):
+        path = layout.frame("cat", index)
+        with Image.open(path) as image:
+            image.save(path.with_suffix(suffix))
+        path.unlink()
+    for index in (True, False):
+        (cat,) = DavisFolder(layout.root, sequences="cat", index=index)
+        assert [path.name for path in cat.frames] == [f"{t:05d}{suffix}" for t in range(3)]
+        assert np.abs(cat.load_frames().astype(int) - (200, 100, 50)).max() <= 3
+
+
+def test_frames_without_leading_zeros_are_in_their_order(layout):
+    for kind in ("JPEGImages", "Annotations"):
+        folder = layout.root / kind / "480p/cat"
+        for index, path in enumerate(sorted(folder.iterdir())):
+            path.rename(path.with_stem(str(8 + index)))
+    (cat,) = DavisFolder(layout.root, sequences="cat")
+    assert [path.stem for path in cat.frames] == [path.stem for path in cat.annotations] == ["8", "9", "10"]
+    assert [path.stem for path in open_source(layout.root, "cat").files] == ["8", "9", "10"]
+
+
+def test_folders_without_a_resolution(layout):
+    for kind in ("JPEGImages", "Annotations"):
+        for folder in (layout.root / kind / "480p").iterdir():
+            folder.rename(layout.root / kind / folder.name)
+        (layout.root / kind / "480p").rmdir()
+    assert [video.name for video in DavisFolder(layout.root)] == ["ant", "cat"]
+    assert [path.name for path in open_source(layout.root, "cat").masks] == [f"{t:05d}.png" for t in range(3)]
+    (outer := layout.root.parent / "outer").mkdir()
+    layout.root.rename(outer / "train")
+    with pytest.raises(DataError, match=r"data=mose reads .*outer/train"):
+        DavisFolder(outer)
+    with pytest.raises(DataError, match=r"a data set; name one of its folders: .*outer/train"):
+        open_source(outer)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc", "a/b", "..", "x" * 255])
@@ -299,9 +374,10 @@ def test_masks_that_are_not_lossless(layout):
     assert problem.startswith("Annotations/480p/cat/00001.png: a JPEG file whatever its name, not PNG")
 
 
-def test_no_object_in_the_first_frame(layout):
-    layout.add_mask("cat", 0, labels=(0, 255))
-    assert layout.problems() == ["Annotations/480p/cat/00000.png: no object in the first frame"]
+def test_no_object_in_any_mask(layout):
+    for index in range(3):
+        layout.add_mask("cat", index, labels=(0,))
+    assert layout.problems() == ["Annotations/480p/cat: no object in any mask"]
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ def looks(monkeypatch):
     """The files that are looked into from here on."""
     seen = []
 
-    def inspect_file(path, cutouts=False):
+    def inspect_file(path, role):
         seen.append("/".join(path.parts[-2:]))
-        return original(path)
+        return original(path, role)
 
     original = ivos.video.index.inspect_file
     monkeypatch.setattr(ivos.video.index, "inspect_file", inspect_file)
@@ -120,8 +120,8 @@ def test_what_a_killed_writer_left_of_an_index_is_cleared(davis, tmp_path):
 
 def _open(root, folder, queue):
     count = []
-    original = ivos.video.index._look
-    ivos.video.index._look = lambda files, *rest: count.append(len(files)) or original(files, *rest)
+    original = ivos.video.index._inspect
+    ivos.video.index._inspect = lambda files, *rest: count.append(len(files)) or original(files, *rest)
     YouTubeVOS(root, index=folder)
     queue.put(count[0])
 

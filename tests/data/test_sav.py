@@ -116,7 +116,7 @@ def test_all_that_is_wrong_is_named(sav, truncate):
     assert "two/*/00016.png: masks without a frame" in error.value.problems[0]
     with pytest.raises(DataError, match="is not SA-V as it unpacks"):
         SAV(sav, "test")
-    with pytest.raises(DataError, match=r"uv run -m ivos\.data\.sav_train"):
+    with pytest.raises(DataError, match=r"uv run -m ivos\.data\.tools\.extract_sav_train"):
         SAV(sav, "train")
 
 

@@ -117,7 +117,7 @@ def test_half_downloaded(youtube_vos, truncate):
         "train/Annotations/video1: no masks",
     ]
     shutil.rmtree(train / "JPEGImages/video1")
-    assert "train/JPEGImages/video1: no frames (*.jpg)" in problems(youtube_vos)
+    assert "train/JPEGImages/video1: no frames (*.jpg, *.png, ...)" in problems(youtube_vos)
 
 
 def test_faulty_videos_can_be_left_out(youtube_vos, truncate, caplog):
@@ -169,7 +169,7 @@ def test_meta_naming_what_is_not_there(youtube_vos, meta):
     assert problems(youtube_vos) == [
         "train/JPEGImages/video0/00030.jpg: missing",
         "train/Annotations/video0/00030.png: missing",
-        "train/JPEGImages/video2: no frames (*.jpg)",
+        "train/JPEGImages/video2: no frames (*.jpg, *.png, ...)",
         "train/Annotations/video2: no masks (*.png)",
     ]
 

@@ -52,6 +52,16 @@ def test_a_case_by_hand(tmp_path):
     assert one.jaccard.mean == pytest.approx((0 + 0.5 + 0.8 + 0) / 4)
 
 
+@pytest.mark.parametrize("white", [("truth",), ("pred",), ("truth", "pred")])
+def test_binary_masks_show_object_1(tmp_path, white):
+    truth = np.zeros((4, 10, 10), int)
+    truth[:, :, :4] = 1
+    for name in ("truth", "pred"):
+        put(tmp_path / name / "a", truth * (255 if name in white else 1))
+    (one,) = score(tmp_path / "pred", tmp_path / "truth")
+    assert (one.number, one.jaccard.mean) == (1, 1)
+
+
 def test_equals_the_measures_frame_by_frame(pair):
     predicted, truth, pred_root, truth_root = pair
     found = {(one.sequence, one.number): one for one in score(pred_root, truth_root)}

@@ -82,7 +82,7 @@ def test_masks(examples, tmp_path):
     def check(drawn):
         of_these, content = drawn
         path.write_bytes(content)
-        info = inspect_file(path)
+        info = inspect_file(path, "mask")
         try:
             found = read_mask(path)
         except UserError as error:
@@ -109,7 +109,7 @@ def test_frames(examples, tmp_path):
 
     def check(content):
         path.write_bytes(content)
-        info = inspect_file(path)
+        info = inspect_file(path, "frame")
         try:
             found = read_frame(path)
         except UserError as error:

@@ -91,7 +91,6 @@ FILES = {
     "1e400": (b'{"scribbles": [[{"object_id": 1, "path": [[1e400, 0]]}]]}', "outside"),
     "Latin-1": ('{"sequence": "bär", "scribbles": []}'.encode("latin-1"), "utf-8"),
     "UTF-16": ('{"sequence": "bear", "scribbles": []}'.encode("utf-16"), "utf-8"),
-    "a byte order mark": (b'\xef\xbb\xbf{"scribbles": []}', "BOM"),
     "nothing": (b"", "not a readable JSON file"),
     "zeros": (bytes(100), "not a readable JSON file"),
     "half": (b'{"scribbles": [[{"object_id": 1, "pa', "not a readable JSON file"),
@@ -109,6 +108,20 @@ def test_a_damaged_file_is_one_line(name, tmp_path):
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < len(str(path)) + 200
+
+
+def test_a_byte_order_mark_and_points_a_hair_outside_are_accepted(tmp_path):
+    path = tmp_path / "001.json"
+    points = [[1.0000001, 0.5], [-0.004, 1.005], [0.25, 0.75]]
+    content = {"scribbles": [[{"path": points, "object_id": 1, "start_time": 3}]], "sequence": "bear"}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    ((found,),) = read_scribbles(path, "bear", 1, 1)["scribbles"]
+    assert found == {"path": [[1, 0.5], [0, 1], [0.25, 0.75]], "object_id": 1, "start_time": 3}
+    drawn = rasterise(content["scribbles"][0], 48, 64)  # what is drawn without a file is clipped, too
+    np.testing.assert_array_equal(drawn, rasterise([found], 48, 64))
+    check_strokes(content["scribbles"][0], 1)
+    with pytest.raises(ScribbleError, match=r"outside \[0, 1\]"):
+        check_strokes([{"path": [[1.006, 0]], "object_id": 1}])
 
 
 def test_what_is_no_file_is_one_line(tmp_path):

@@ -125,6 +125,29 @@ def test_a_sequence_in_davis_layout_with_masks_or_without(davis):
     assert tennis.masks == ()
 
 
+def test_objects_of_masks_are_counted_and_numbered(davis):
+    """Whatever their labels; what is no mask of labels is an error that names the file."""
+
+    def write(first, last):
+        for name, labels in (("00000", first), ("00002", last)):
+            stripes = np.resize(np.array(labels, np.uint8), SIZE[::-1])
+            write_labels(davis / "Annotations/480p/bear" / f"{name}.png", stripes)
+        source = open_source(davis, "bear")
+        return source.count_objects(), source.mask_labels, np.unique(source.read_mask(2)).tolist()
+
+    assert write([0, 1, 2, 255], [0, 1]) == (2, (1, 2), [0, 1])
+    assert write([0, 1], [0, 1, 2]) == (1, (1, 2), [0, 1, 2])
+    assert write([0, 100, 200], [0, 200, 255]) == (2, (100, 200), [0, 2, 255])
+    assert write([0, 7], [0, 3, 7]) == (2, (3, 7), [0, 1, 2])
+    assert write([0, 255], [0, 0]) == (1, (255,), [0])
+    assert write([0, 0], [0, 0]) == (1, (), [0])
+    source = open_source(davis, "tennis")
+    assert (source.count_objects(), source.mask_labels, source.read_mask(0)) == (1, (), None)
+    Image.new("RGB", SIZE).save(davis / "Annotations/480p/bear/00000.png")
+    with pytest.raises(DataError, match=r"00000\.png: a RGB image"):
+        open_source(davis, "bear").count_objects()
+
+
 def test_bad_input_is_one_clear_line(tmp_path, davis, write_video):
     text = tmp_path / "notes.txt"
     text.write_text("not a video")

@@ -1,11 +1,13 @@
-"""Video in DAVIS layout, any folder of it: checked before any work, then read as it is needed.
+"""Videos of a folder in DAVIS layout, which are checked before any work and read when they are needed.
 
 ::
 
     ROOT/ImageSets/2017/val.txt            names of the videos, one a line
-    ROOT/JPEGImages/480p/bear/00000.jpg    frames
+    ROOT/JPEGImages/480p/bear/00000.jpg    frames, of any format of PICTURE_SUFFIXES
     ROOT/Annotations/480p/bear/00000.png   masks, object numbers as palette indices; 255 is void
-    ROOT/Scribbles/bear/001.json           strokes of a first round (optional; 002.json, ... others)
+    ROOT/Scribbles/bear/001.json           strokes of a first round (optional; 002.json, ... are others)
+
+The folders of the resolution may be missing, as in MOSE.
 """
 
 import re
@@ -15,10 +17,11 @@ from pathlib import Path
 from ivos.data.datasets.paths import folder_of
 from ivos.interaction import ScribbleError, read_scribbles
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, files_in, listing
+from ivos.video.files import DataError, FileInfo, files_in, listing, pictures_in
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, select
-from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+from ivos.video.reader import has_sequences, subsets_in
+from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 
 
 @accept_former_keywords(subset="split")
@@ -28,19 +31,23 @@ class DavisFolder(VideoSet):
     Every file of the selected videos is decoded and checked when the folder is opened, so that nothing
     fails half-way through a long run. It costs about 3 ms of processor time per 854x480 frame with its mask,
     spread over processes: on one core 6 s for the 1999 frames of DAVIS 2017 val, 18 s for all 6208 of
-    trainval. What was found out is kept in an index, so that the next time only changed files cost that.
+    trainval. The result is stored in an index, so that the next time only changed files are decoded.
+
+    The objects of a video are those that any of its masks shows, numbered 1..N in the order of their labels;
+    labels may have gaps. On a frame whose mask does not show an object, the object is absent: it may appear
+    late, or leave.
 
     Args:
-        root: the folder with ImageSets, JPEGImages, Annotations and (optionally) Scribbles; None: the default
+        root: The folder with ImageSets, JPEGImages, Annotations and (optionally) Scribbles; None: the default
             place, ``data/DAVIS``.
-        split: the name of a list in ImageSets; "trainval" is train and val where it has no list of its own.
-        sequences: names to keep of the split; None for all of them.
-        year: the folder of the lists in ImageSets.
-        resolution: the folder of the frames in JPEGImages and of the masks in Annotations.
-        index: see :func:`ivos.video.index.inspect_files`.
+        split: The name of a list in ImageSets; "trainval" is train and val where it has no list of its own.
+        sequences: Names of videos of the split to keep; None for all.
+        year: The folder of the lists in ImageSets.
+        resolution: The folder of the frames in JPEGImages and of the masks in Annotations.
+        index: See :func:`ivos.video.index.inspect_files`.
 
     Raises:
-        DataError: all that is wrong with the folder, every offending file named.
+        DataError: All that is wrong with the folder; every offending file is named.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class DavisFolder(VideoSet):
         self.root, self.split = folder_of("DAVIS", root, "data.davis_root"), split
         self._frames = self.root / "JPEGImages" / str(resolution)
         self._masks = self.root / "Annotations" / str(resolution)
+        if self._frames.parent.is_dir() and not self._frames.is_dir() and has_sequences(self._frames.parent):
+            self._frames, self._masks = self._frames.parent, self._masks.parent
         lists = self.root / "ImageSets" / str(year)
         self._check_layout(lists)
         where = f"split {split!r} of {self.root}"
@@ -64,79 +73,55 @@ class DavisFolder(VideoSet):
     def _check_layout(self, lists: Path) -> None:
         missing = [folder for folder in (lists, self._frames, self._masks) if not folder.is_dir()]
         if missing:
+            inside = f"; data=mose reads {listing(found)}" if (found := subsets_in(self.root)) else ""
             raise DataError(
                 f"{self.root} is not a folder in DAVIS layout "
                 "(ImageSets/YEAR/SUBSET.txt, JPEGImages/RESOLUTION/SEQUENCE/*.jpg, "
-                "Annotations/RESOLUTION/SEQUENCE/*.png); missing:",
+                f"Annotations/RESOLUTION/SEQUENCE/*.png){inside}; missing:",
                 [f"{folder.relative_to(self.root)}{_instead(folder)}" for folder in missing],
             )
 
     def _open(self, names: list[str], index: Index) -> tuple[Video, ...]:
         files = {
-            name: (files_in(self._frames / name, ".jpg"), files_in(self._masks / name, ".png"))
-            for name in names
+            name: (pictures_in(self._frames / name), files_in(self._masks / name, ".png")) for name in names
         }
-        inspected = inspect_files(
-            [path for pair in files.values() for paths in pair for path in paths], self.root, index
-        )
+        frames, masks = ([path for pair in files.values() for path in pair[kind]] for kind in (0, 1))
+        inspected = inspect_files(frames, masks, self.root, index)
         found = (self._check_video(name, *pair, inspected) for name, pair in files.items())
         return usable(found, self.root, f"split {self.split!r}")
 
     def _check_video(
         self, name: str, frames: list[Path], masks: list[Path], inspected: Mapping[Path, FileInfo]
     ) -> Video | list[str]:
-        """The video, or its problems, each led by the file's path."""
-        problems = [] if frames else [f"{self._frames / name}: no frames (*.jpg)"]
+        """Return the video, or its problems, each of which begins with the path of a file."""
+        problems = [] if frames else [f"{self._frames / name}: no frames (*.jpg, *.png, ...)"]
         problems += [] if masks else [f"{self._masks / name}: no masks (*.png)"]
         problems += _unpaired(frames, masks) if frames and masks else []
         size, found = check_files(frames, masks, inspected)
         problems += found
-        num_objects, found = _check_labels(masks, inspected)
+        labels = labels_of(masks, inspected)
+        if masks and not labels and not problems:
+            problems.append(f"{self._masks / name}: no object in any mask")
         scribbles = files_in(self.root / "Scribbles" / name, ".json")
         problems += _no_files(self.root / "Scribbles" / name, ".json")
-        problems += found + _check_scribbles(scribbles, name, len(frames) or None, num_objects)
-        if problems or num_objects is None:
-            return problems
-        areas = areas_of(masks, inspected, range(1, num_objects + 1))
+        file_labels = () if labels == tuple(range(1, len(labels) + 1)) else labels
+        areas = areas_of(masks, inspected, labels)
         files = tuple(frames), tuple(masks), tuple(scribbles)
-        return Video(name, *files, size, num_objects, areas)
+        video = Video(name, *files, size, len(labels), areas, file_labels=file_labels)
+        problems += _check_scribbles(video)
+        return problems or video
 
 
 def _check_options(**options: object) -> None:
-    """Names of folders and lists, which Hydra may have taken for numbers, are needed."""
+    """Refuse values that cannot be names; Hydra may have read a name as a number."""
     for name, value in options.items():
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise DataError(f"data.{name}: a name is needed, got {value!r}")
 
 
-def _check_labels(masks: list[Path], inspected: Mapping[Path, FileInfo]) -> tuple[int | None, list[str]]:
-    """The number of objects in the first frame (None if unknown), and the masks that do not fit it.
-
-    They are numbered 1..N: a number that is left out would be an object that every mask has right.
-    """
-    if not masks or inspected[masks[0]].problem:
-        return None, []
-    first = inspected[masks[0]]
-    objects = first.objects
-    if not objects:
-        return None, [f"{masks[0]}: no object in the first frame"]
-    problems = []
-    if gaps := set(range(1, max(objects))) - objects:
-        problems.append(
-            f"{masks[0]}: has objects {listing(objects)} but not {listing(gaps)}; "
-            "objects must be numbered 1, 2, ... without gaps"
-        )
-    for path in masks[1:]:
-        extra = inspected[path].objects - first.objects
-        if extra:
-            problems.append(f"{path}: has label {listing(extra)}, which the first frame lacks")
-    return max(objects), problems
-
-
-def _check_scribbles(
-    files: list[Path], name: str, num_frames: int | None, num_objects: int | None
-) -> list[str]:
-    """The problems of a video's scribble files, which must be 001.json, 002.json, ..."""
+def _check_scribbles(video: Video) -> list[str]:
+    """Return the problems of a video's scribble files, which must be 001.json, 002.json, ..."""
+    files = video.scribbles
     numbered = [path for path in files if re.fullmatch(r"\d+", path.stem)]
     problems = [f"{path}: not named by a number (001.json)" for path in files if path not in numbered]
     for number, path in enumerate(numbered, start=1):
@@ -144,9 +129,10 @@ def _check_scribbles(
             missing = path.with_name(f"{number:03d}.json")
             problems.append(f"{missing}: missing, but {path.name} is there")
             break
+    ids = video.object_ids or None
     for path in numbered:
         try:
-            frames = read_scribbles(path, name, num_frames, num_objects)["scribbles"]
+            frames = read_scribbles(path, video.name, video.num_frames or None, object_ids=ids)["scribbles"]
         except ScribbleError as error:
             problems.append(str(error))
             continue
@@ -157,7 +143,7 @@ def _check_scribbles(
 
 
 def _no_files(folder: Path, suffix: str) -> list[str]:
-    """What is called like a file of strokes, but is none: without it others would be drawn."""
+    """Return what is named like a file of strokes but is not a file, for which a robot would draw."""
     if not folder.is_dir():
         return []
     found = sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
@@ -172,7 +158,7 @@ def _unpaired(frames: list[Path], masks: list[Path]) -> list[str]:
 
 
 def _instead(folder: Path) -> str:
-    """What lies beside a missing folder, as a hint."""
+    """Return the folders beside a missing folder, as a hint."""
     if not folder.parent.is_dir():
         return ""
     there = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from ivos.data.datasets.paths import folder_of, require
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, files_in, listing, read_cutout
+from ivos.video.files import (
+    DataError,
+    FileInfo,
+    files_in,
+    listing,
+    natural_order,
+    pictures_in,
+    read_cutout,
+)
 from ivos.video.index import Index, inspect_files
 from ivos.video.labels import VOID
 from ivos.video.names import keep, select
@@ -90,12 +98,12 @@ class SAV(VideoSet):
         self._videos = self._open(names, index, skip_faulty)
 
     def _open(self, names: Sequence[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
-        frames = {name: files_in(self._folder / FRAMES / name, ".jpg") for name in names}
+        frames = {name: pictures_in(self._folder / FRAMES / name) for name in names}
         masks = {name: self._masks(name) for name in names}
         wanted = {name: {path.stem for each in masks[name].values() for path in each} for name in names}
         used = [path for name in names for path in frames[name] if path.stem in wanted[name]]
-        used += [path for each in masks.values() for paths in each.values() for path in paths]
-        inspected = inspect_files(used, self.root, index, cutouts=True)
+        mask_files = [path for each in masks.values() for paths in each.values() for path in paths]
+        inspected = inspect_files(used, mask_files, self.root, index, cutouts=True)
         found = (self._check(name, frames[name], masks[name], inspected) for name in names)
         return usable(found, self.root, self.split, skip_faulty)
 
@@ -114,14 +122,14 @@ class SAV(VideoSet):
     ) -> Video | list[str]:
         """The video, or its problems, each led by a path."""
         place = self._folder / MASKS / name
-        problems = [] if frames else [f"{self._folder / FRAMES / name}: no frames (*.jpg)"]
+        problems = [] if frames else [f"{self._folder / FRAMES / name}: no frames (*.jpg, *.png, ...)"]
         problems += [f"{place / each}: no masks (*.png)" for each, files in masks.items() if not files]
         strange = [each for each in masks if each != f"{int(each) if each.isdigit() else -1:03d}"]
         if strange or len(masks) >= VOID:
             problems.append(f"{place}: folders {listing(strange or masks)}; objects are 000, 001, ... 253")
         if problems or not masks:
             return problems or [f"{place}: no folder of an object (000)"]
-        stems = sorted({path.stem for files in masks.values() for path in files})
+        stems = sorted({path.stem for files in masks.values() for path in files}, key=natural_order)
         begins = tuple(stems.index(files[0].stem) for files in masks.values())
         there = {path.stem: path for path in frames}
         problems = [f"{place}/*/{stem}.png: masks without a frame" for stem in stems if stem not in there]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of, require
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import FileInfo
+from ivos.video.files import FileInfo, pictures_in
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import select
 from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
@@ -50,9 +50,13 @@ class SBD(VideoSet):
         self._videos = self._open(select(self._folder, split, "image"), index, skip_faulty)
 
     def _open(self, names: list[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
-        pairs = {n: (self._folder / "img" / f"{n}.jpg", self._folder / "inst" / f"{n}.mat") for n in names}
-        there = [path for pair in pairs.values() for path in pair if path.is_file()]
-        inspected = inspect_files(there, self.root, index)
+        images = {path.stem: path for path in pictures_in(self._folder / "img")}
+        pairs = {
+            name: (images.get(name, self._folder / "img" / f"{name}.jpg"), self._folder / f"inst/{name}.mat")
+            for name in names
+        }
+        frames, masks = ([p for pair in pairs.values() if (p := pair[k]).is_file()] for k in (0, 1))
+        inspected = inspect_files(frames, masks, self.root, index)
         found = (self._check(name, *pair, inspected) for name, pair in pairs.items())
         return usable(found, self.root, f"split {self.split!r}", skip_faulty)
 

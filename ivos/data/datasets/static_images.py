@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ivos.data.datasets.paths import folder_of
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, listing, read_cutout
+from ivos.video.files import PICTURE_SUFFIXES, DataError, FileInfo, listing, read_cutout
 from ivos.video.index import Index, inspect_files
-from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
+
+_SUFFIXES = set(PICTURE_SUFFIXES) - {".png"}  # those of masks
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class Stills(VideoSet):
         pairs = {
             path: path.with_suffix(".png")
             for folder in wanted
-            for path in sorted(folder.rglob("*.jpg"))
-            if path.is_file() and not path.name.startswith(".")
+            for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in _SUFFIXES and path.is_file() and not path.name.startswith(".")
         }
         if not pairs:
-            raise DataError(f"{listing(map(str, wanted))}: no pictures (*.jpg, each with a mask *.png)")
-        there = [path for pair in pairs.items() for path in pair if path.is_file()]
-        inspected = inspect_files(there, self.root, index, cutouts=True)
+            raise DataError(f"{listing(map(str, wanted))}: no pictures (*.jpg, ..., each with a mask *.png)")
+        masks = [path for path in pairs.values() if path.is_file()]
+        inspected = inspect_files(pairs, masks, self.root, index, cutouts=True)
         found = (self._check(*pair, inspected) for pair in pairs.items())
         self._videos = usable(found, self.root, split, skip_faulty)
 
@@ -80,7 +82,7 @@ class Stills(VideoSet):
         if mask not in inspected:
             return [f"{mask}: missing"]
         size, problems = check_files([image], [mask], inspected)
-        labels = tuple(sorted(inspected[mask].objects))
+        labels = labels_of([mask], inspected)
         if not problems and not labels:
             problems.append(f"{mask}: shows no object")
         if problems:

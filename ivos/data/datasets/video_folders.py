@@ -20,7 +20,7 @@ from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, select
-from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 
 Kind = Literal["MOSE", "LVOS", "VOST", "BL30K"]
 
@@ -89,20 +89,21 @@ class VideoFolders(VideoSet):
 
     def _open(self, names: Sequence[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
         files = {name: masked_frames(self._frames / name, self._masks / name) for name in names}
-        paths = [path for each in files.values() for path in (*each.frames, *each.masks)]
-        inspected = inspect_files(paths, self.root, index)
+        frames = [path for each in files.values() for path in each.frames]
+        masks = [path for each in files.values() for path in each.masks]
+        inspected = inspect_files(frames, masks, self.root, index)
         found = (self._check(name, each, inspected) for name, each in files.items())
         return usable(found, self.root, self.split, skip_faulty)
 
     def _check(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
         """The video, or its problems, each led by a path."""
         frames, masks = files.frames, files.masks
-        problems = [] if files.all_frames else [f"{self._frames / name}: no frames (*.jpg)"]
+        problems = [] if files.all_frames else [f"{self._frames / name}: no frames (*.jpg, *.png, ...)"]
         problems += [] if masks or files.strays else [f"{self._masks / name}: no masks (*.png)"]
         if files.all_frames:
             problems += [f"{path}: mask without a frame" for path in files.strays]
         size, found = check_files(frames, masks, inspected)
-        labels = tuple(sorted({label for path in masks for label in inspected[path].objects}))
+        labels = labels_of(masks, inspected)
         problems += found
         if masks and not labels and not problems:
             problems.append(f"{self._masks / name}: no object in {listing(path.name for path in masks)}")

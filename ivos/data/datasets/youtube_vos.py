@@ -19,8 +19,9 @@ from ivos.runtime.files import read_json
 from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
 from ivos.video.index import Index, inspect_files
+from ivos.video.labels import VOID
 from ivos.video.names import keep, name_fault, read_list
-from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 
 MAX_OBJECTS = 254
 Objects = dict[int, list[str]]  # an object's number: the names of the frames it is on
@@ -74,8 +75,9 @@ class YouTubeVOS(VideoSet):
 
     def _open(self, videos: dict[str, Objects], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
         files = {name: self._files(name) for name in videos}
-        used = [path for each in files.values() for paths in each[:2] for path in paths]
-        inspected = inspect_files(used, self.root, index)
+        frames = [path for each in files.values() for path in each.frames]
+        masks = [path for each in files.values() for path in each.masks]
+        inspected = inspect_files(frames, masks, self.root, index)
         found = (self._check(name, objects, files[name], inspected) for name, objects in videos.items())
         return usable(found, self.root, self.split, skip_faulty)
 
@@ -87,7 +89,7 @@ class YouTubeVOS(VideoSet):
     ) -> Video | list[str]:
         """The video, or its problems, each led by a path."""
         images, masks = (self._folder / kind / name for kind in ("JPEGImages", "Annotations"))
-        problems = [] if files.all_frames else [f"{images}: no frames (*.jpg)"]
+        problems = [] if files.all_frames else [f"{images}: no frames (*.jpg, *.png, ...)"]
         problems += [] if files.masks or files.strays else [f"{masks}: no masks (*.png)"]
         if problems:
             return problems
@@ -98,7 +100,9 @@ class YouTubeVOS(VideoSet):
             extra = inspected[path].objects - set(objects)
             if extra:
                 problems.append(f"{path}: has object {listing(extra)}, which meta.json does not name")
-        shown = {label for path in files.masks for label in inspected[path].objects}
+        file_labels = labels_of(files.masks, inspected)
+        binary = file_labels == (VOID,) and len(objects) == 1
+        shown = set(objects) if binary else set(file_labels) - {VOID}
         if not problems and set(objects) - shown:
             never = f"names object {listing(set(objects) - shown)}, which no mask shows"
             problems.append(f"{self._folder / 'meta.json'}: video {name}: {never}")
@@ -106,10 +110,11 @@ class YouTubeVOS(VideoSet):
             return problems
         labels = tuple(sorted(objects))
         stems = [path.stem for path in files.masks]
-        begins = tuple(stems.index(min(objects[label])) for label in labels)
-        areas = areas_of(files.masks, inspected, labels)
+        begins = tuple(min(map(stems.index, objects[label])) for label in labels)
+        file_labels = file_labels if binary else labels
+        areas = areas_of(files.masks, inspected, file_labels)
         paths = tuple(files.frames), tuple(files.masks), ()
-        return Video(name, *paths, size, len(labels), areas, begins, labels)
+        return Video(name, *paths, size, len(labels), areas, begins, file_labels)
 
     @staticmethod
     def _check_names(objects: Objects, files: MaskedFrames, images: Path, masks: Path) -> list[str]:
