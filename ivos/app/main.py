@@ -56,7 +56,7 @@ RULES = {
 def main() -> None:
     """Run the program with the command line's options; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
-    with composing():
+    with composing("video"):
         run()
 
 

@@ -29,5 +29,5 @@ def main() -> None:
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()
-    with composing():
+    with composing("checkpoint"):
         evaluate()

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.renamed_options import rename_overrides
+from ivos.runtime.overrides import prepare_overrides
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # no fault of the program's
 
@@ -40,13 +40,18 @@ def configs() -> str:
 
 
 @contextlib.contextmanager
-def composing() -> Iterator[None]:
-    """Run a Hydra program so that what is wrong with its options, too, ends in a line and exit status 2.
+def composing(positional: str | None = None) -> Iterator[None]:
+    """Run a Hydra program with its arguments prepared, and report a wrong option in one line.
 
-    Hydra itself prints several lines, or a traceback, and ends with 1. ``HYDRA_FULL_ERROR=1``, set by the
-    user, shows all tracebacks.
+    The exit status is then 2. Hydra itself prints several lines, or a traceback, and ends with 1.
+    ``HYDRA_FULL_ERROR=1``, set by the user, shows all tracebacks.
+
+    Args:
+        positional: the option that arguments without an option's name are for, see
+            :func:`ivos.runtime.overrides.prepare_overrides`.
     """
-    sys.argv[1:] = rename_overrides(sys.argv[1:])
+    with reported():
+        sys.argv[1:] = prepare_overrides(sys.argv[1:], positional)
     name, word = "HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR")
     if word == "1":
         yield

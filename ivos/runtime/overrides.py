@@ -1,0 +1,149 @@
+"""Command lines of the programs: file names, names of videos and former option names as Hydra overrides.
+
+Hydra parses values by a grammar of its own, in which spaces, parentheses, commas, ``=``, quotes and letters
+beyond ASCII have a meaning or are errors, and in which ``52350e9012`` is an infinite number. Arguments are
+therefore rewritten before Hydra reads them:
+
+- A value that is an existing path, or that the grammar refuses, is taken literally.
+- A value of an option for paths is a text unless it is null, a list, a quoted text or an interpolation.
+- The elements of an option for names (``data.sequences``) are texts, even where they look like numbers.
+- An argument without an option's name is the program's positional argument.
+- An option by its former name gets its present name, see :mod:`ivos.runtime.renamed_options`.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ivos.runtime.errors import UserError
+from ivos.runtime.renamed_options import present_name, rename_overrides
+
+_PATHS = (
+    "video", "checkpoint", "workspace", "pictures", "data.root", "data.*root", "*.folder", "*cache_dir",
+    "hydra.run.dir", "hydra.sweep.dir", "segmenter.checkpoint",
+)  # fmt: skip
+_NAMES = (
+    "data.sequences",
+    "data.*.sequences",
+    "data.videos",
+    "data.*.videos",
+    "study.sequences",
+    "study.participants",
+)
+_FLAGS_WITH_VALUE = (
+    "-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir",
+    "-i", "--info", "--experimental-rerun",
+)  # fmt: skip
+_OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<option>[A-Za-z_][\w./@$:-]*)=(?P<value>.*)", re.DOTALL)
+_INFINITE = ("inf", "+inf", "-inf", "nan", "+nan", "-nan")
+_ELEMENT = re.compile(r"[^\s,\[\]{}()'\"$]+")
+
+
+def prepare_overrides(arguments: Sequence[str], positional: str | None = None) -> list[str]:
+    """Return arguments that Hydra reads as the user meant them.
+
+    Args:
+        arguments: of the command line, without the program's name.
+        positional: the option that arguments without an option's name are for; several of them make a list.
+
+    Raises:
+        UserError: there is an argument without an option's name, and the program takes none.
+    """
+    prepared, paths, is_value = [], list[str](), False
+    for argument in arguments:
+        if is_value or (argument.startswith("-") and not _exists(argument)):
+            is_value = not is_value and argument in _FLAGS_WITH_VALUE
+            prepared.append(argument)
+        elif _is_positional(argument):
+            if positional is None:
+                raise UserError(f"{argument}: options are written NAME=VALUE")
+            paths.append(_quoted(_expanded(argument)))
+        else:
+            (renamed,) = rename_overrides([argument])
+            prepared.append(_prepared(renamed))
+    if paths:
+        value = paths[0] if len(paths) == 1 else f"[{','.join(paths)}]"
+        prepared.append(f"{positional}={value}")
+    return prepared
+
+
+def _is_positional(argument: str) -> bool:
+    return _exists(argument) or ("=" not in argument and not argument.startswith(("+", "~")))
+
+
+def _prepared(override: str) -> str:
+    """Return an override whose value is quoted where Hydra would misread it."""
+    found = _OVERRIDE.fullmatch(override)
+    if found is None:
+        return override
+    head, option, value = override[: found.start("value")], present_name(found["option"]), found["value"]
+    if _matches(option, _NAMES):
+        return head + _as_names(value)
+    parsed, is_read = _parse(override)
+    if is_read and (str(parsed) == value or not value):
+        return override
+    if _exists(_expanded(value)):
+        return head + _quoted(_expanded(value))
+    elements = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
+    if elements and all(map(_exists, map(_expanded, elements))):
+        return f"{head}[{','.join(_quoted(_expanded(element)) for element in elements)}]"
+    if not is_read or _is_accidental_infinity(parsed, value):
+        return head + _quoted(value)
+    if _matches(option, _PATHS) and isinstance(parsed, int | float | tuple) and not isinstance(parsed, bool):
+        return head + _quoted(value)
+    return override
+
+
+def _parse(override: str) -> tuple[Any, bool]:
+    """Return the value as Hydra reads it (a sweep as a tuple), and whether it can read it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None, False
+    return ((), True) if parsed.is_sweep_override() and parsed.is_choice_sweep() else (parsed.value(), True)
+
+
+def _is_accidental_infinity(parsed: Any, text: str) -> bool:
+    """Return whether digits with an ``e`` among them were read as an infinite number."""
+    return isinstance(parsed, float) and not math.isfinite(parsed) and text.lower() not in _INFINITE
+
+
+def _as_names(value: str) -> str:
+    """Return a name or a list of names with every element quoted that is not quoted yet."""
+    if value in ("null", "") or value.startswith(("'", '"', "$", "{")):
+        return value
+    if value.startswith("["):
+        return (
+            _ELEMENT.sub(lambda element: f"'{element[0]}'", value)
+            if "'" not in value and '"' not in value
+            else value
+        )
+    return _quoted(_expanded(value) if _exists(_expanded(value)) else value)
+
+
+def _matches(option: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(option, pattern) for pattern in patterns)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as Hydra's grammar quotes it."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def _expanded(path: str) -> str:
+    """Return a path with ``~`` as the home folder, unless a file has that very name."""
+    return path if _exists(path) or not path.startswith("~") else os.path.expanduser(path)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and os.path.lexists(path)
+    except ValueError:  # a null character
+        return False
