@@ -17,7 +17,7 @@ from ivos.engine.state import VideoState
 from ivos.networks import affinity, readout
 from ivos.networks.decoder import scale_up
 from ivos.runtime.errors import UserError
-from tests.engine.lively import lively
+from tests.support.lively import lively
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (13, 22), (5, 64), (40, 3), (32, 54)])  # the last is 480p

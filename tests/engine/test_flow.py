@@ -12,7 +12,7 @@ from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
 from ivos.networks import load
 from ivos.runtime.errors import UserError
-from tests.engine.lively import lively
+from tests.support.lively import lively
 
 SHIFT = 4  # pixels a frame
 STROKES = [{"path": [[0.2, 0.4], [0.4, 0.5]], "object_id": 1}]

@@ -10,7 +10,7 @@ import torch
 from ivos.engine import ATNetSegmenter, LiveSegmenter, Segmenter
 from ivos.engine.state import confidence
 from ivos.runtime.errors import UserError
-from tests.engine.lively import lively
+from tests.support.lively import lively
 
 T = 7
 ROUNDS = [(2, 0.3, 1), (5, 0.6, 2), (2, 0.5, 0), (0, 0.4, 1)]

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from ivos.networks.shipped import FOLDER
+from tests.support.discs import TINY, draw
 
-from .conftest import ROOT, TINY, draw
+from .conftest import ROOT
 
 
 def without_times(folder):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ..wandb_records import OfflineRun
+from tests.support.wandb_records import OfflineRun
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
 from ivos.runtime.errors import UserError
 from ivos.runtime.process_watchdog import ProcessWatchdog
-from tests.ports import free_port
+from tests.support.discs import TINY, draw
+from tests.support.ports import free_port
 
-from .conftest import ROOT, TINY, draw
+from .conftest import ROOT
 from .test_evaluate import without_times
 
 SETTINGS = SessionSettings(metric="J", max_interactions=4)
@@ -486,7 +487,7 @@ def test_the_program_killed_five_times_over(run, videos, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_lost_in_the_middle_of_its_share(run, videos, tmp_path, victim, monkeypatch):
-    arguments = ["segmenter=mine", "segmenter._target_=tests.evaluation.held.Held", "trainer.accelerator=cpu"]
+    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "trainer.accelerator=cpu"]
     arguments += [f"data.root={videos.root}", "session.max_interactions=4"]
     folder = tmp_path / "killed"
     monkeypatch.setenv("HELD", "1")

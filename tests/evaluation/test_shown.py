@@ -20,8 +20,7 @@ from ivos.evaluation.report import round_rows
 from ivos.segmenters import DilatedStrokes
 from ivos.session import Round, Sample, all_samples
 from ivos.video.clip import Clip
-
-from .conftest import draw
+from tests.support.discs import draw
 
 
 def shown(renderable, width=80):

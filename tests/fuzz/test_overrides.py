@@ -11,8 +11,8 @@ from ivos.evaluation import run as evaluation
 from ivos.evaluation.main import main as evaluate
 from ivos.training import pipeline
 from ivos.training.main import main as train
-from tests.evaluation.conftest import TINY, draw
-from tests.training.tiny import MODEL, stage
+from tests.support.discs import TINY, draw
+from tests.support.tiny import MODEL, stage
 
 from .exploring import counts, explore
 

@@ -15,7 +15,7 @@ from torch.library import opcheck
 
 from ivos import kernels
 from ivos.kernels import cpu, cuda, naive, ops
-from tests.training import two
+from tests.support import two
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 1e-2}
 # B, C, h, w, radius, dilation

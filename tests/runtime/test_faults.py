@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from ivos.networks import load
-from tests.evaluation.conftest import TINY, draw
 from tests.evaluation.test_evaluate import without_times
-from tests.runtime.programs import Program
-from tests.training.tiny import MODEL, clips, stage
+from tests.support.discs import TINY, draw
+from tests.support.programs import Program
+from tests.support.tiny import MODEL, clips, stage
 
 KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 4))
 MOMENTS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP)

@@ -8,9 +8,9 @@ import torch
 
 from ivos.runtime import signals
 from ivos.runtime import subprocesses as children
-from tests.evaluation.conftest import draw
-from tests.runtime.programs import Program
-from tests.training.tiny import MODEL, clips, stage
+from tests.support.discs import draw
+from tests.support.programs import Program
+from tests.support.tiny import MODEL, clips, stage
 
 WHOM = ["first", "other", "all"]
 
@@ -69,7 +69,7 @@ def test_two_processes_evaluate_and_one_or_both_get_a_signal(number, whom, tmp_p
     root, folder = tmp_path / "videos", tmp_path / "run"
     draw(root, "discs", scribbles=(0, 2))
     arguments = [
-        "segmenter=mine", "segmenter._target_=tests.evaluation.held.Held", f"data.root={root}",
+        "segmenter=mine", "segmenter._target_=tests.support.held.Held", f"data.root={root}",
         f"hydra.run.dir={folder}", "trainer.accelerator=cpu", "trainer.devices=2",
     ]  # fmt: skip
     with Program("evaluate.py", arguments, tmp_path) as program:

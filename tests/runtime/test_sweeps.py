@@ -17,8 +17,7 @@ from omegaconf import OmegaConf
 from ivos.runtime.errors import UserError
 from ivos.runtime.sweep_table import summarise, table
 from ivos.runtime.sweeps import _again, note_scores, read_scores
-
-from ..training.tiny import MODEL, ROOT, clips, main, stage, start, train
+from tests.support.tiny import MODEL, ROOT, clips, main, stage, start, train
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from ivos.engine.resized import ResizedSegmenter, atnet_segmenter
 from ivos.engine.thresholding import to_labels
 from ivos.networks import load
 from ivos.runtime.errors import UserError
-from tests.engine.lively import lively
+from tests.support.lively import lively
 
 STROKES = [{"path": [[0.3, 0.4], [0.6, 0.5]], "object_id": 1}]
 

@@ -21,8 +21,7 @@ from ivos.session import (
 )
 from ivos.session.davis import worst_frame
 from ivos.video.clip import Clip
-
-from ..evaluation.conftest import draw
+from tests.support.discs import draw
 
 
 class Shifted:

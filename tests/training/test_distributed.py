@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ivos.data.training import NumberedLoader
-from tests.training import two
+from tests.support import two
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -23,9 +23,8 @@ from ivos.runtime.loggers import git_revision
 from ivos.training.callbacks import LearningCurve, Performance
 from ivos.training.pictures import local_transfer_picture, sessions_picture
 from ivos.training.validation import simulate_session
-
-from ..wandb_records import OfflineRun
-from .tiny import MODEL, ROOT, clips, main, stage, train
+from tests.support.tiny import MODEL, ROOT, clips, main, stage, train
+from tests.support.wandb_records import OfflineRun
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +133,7 @@ def test_a_killed_run_goes_on_with_its_log(root, tmp_path):
     assert status == 0, errors
 
     options = (f"hydra.run.dir={tmp_path / 'killed'}", *options, "logger=[csv,wandb]")
-    moment = ("+callbacks.killed._target_=tests.training.two.Killed", "+callbacks.killed.step=15")
+    moment = ("+callbacks.killed._target_=tests.support.two.Killed", "+callbacks.killed.step=15")
     status, _, errors = train(tmp_path, *options, *moment)  # beyond a checkpoint
     assert status == -signal.SIGKILL, errors
     log = (tmp_path / "killed" / "anet" / "metrics.csv").read_text()

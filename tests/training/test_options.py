@@ -12,7 +12,7 @@ from ivos.networks import load
 from ivos.training.execution import Execution, fused
 from ivos.training.propagation import Propagation
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
-from tests.training import two
+from tests.support import two
 
 from .test_stages import train
 

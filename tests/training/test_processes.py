@@ -15,7 +15,7 @@ from ivos.networks import load
 from ivos.runtime.errors import UserError
 from ivos.training.checks import check_trainer
 from ivos.training.pipeline import at_work_in
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8", "trainer.accelerator=cpu",
@@ -179,7 +179,7 @@ def test_a_crash_of_one_ends_both(how, root, tmp_path):
         "~stages.tnet",
         "score=false",
     ]
-    run = train(*options, "+callbacks.crash._target_=tests.training.two.Crash", f"+callbacks.crash.how={how}")
+    run = train(*options, "+callbacks.crash._target_=tests.support.two.Crash", f"+callbacks.crash.how={how}")
     while run.poll() is None and not (tmp_path / "anet" / "last.ckpt").exists():
         time.sleep(0.2)
     status, output = end(run, timeout=400)  # gloo's is half an hour

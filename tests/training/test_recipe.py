@@ -9,8 +9,7 @@ import torch
 
 from ivos.data.synthetic import SyntheticSpec, render_clip
 from ivos.networks import load
-
-from .tiny import train
+from tests.support.tiny import train
 
 ONE = ("score=false", "trainer.precision=32-true", "trainer.log_every_n_steps=1", "seed=0")
 

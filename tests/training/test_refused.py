@@ -11,8 +11,7 @@ from ivos.runtime.config import check_values, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.training.checks import RULES, check_data, check_stages
 from ivos.video.files import DataError
-
-from .tiny import MODEL, stage
+from tests.support.tiny import MODEL, stage
 
 LAST = "stages.joint"  # of three
 WRONG = {

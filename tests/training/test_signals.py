@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from .tiny import MODEL, stage, start
+from tests.support.tiny import MODEL, stage, start
 
 ENDLESS = 10**5  # batches
 

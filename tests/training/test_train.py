@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(root, tmp_path):
     assert undisturbed.wait() == 0, undisturbed.stderr.read()
 
     folder = tmp_path / "killed"
-    moment = ("+callbacks.killed._target_=tests.training.two.Killed", "+callbacks.killed.step=12")
+    moment = ("+callbacks.killed._target_=tests.support.two.Killed", "+callbacks.killed.step=12")
     killed = command(f"hydra.run.dir={folder}", *options, *moment)  # within the second epoch of T-Net
     _, errors = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, errors
