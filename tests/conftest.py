@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.long import LONG
 from tests.support.processor_time import ProcessorTimes
 from tests.support.shared import run_folder
 
@@ -28,8 +29,41 @@ def pytest_addoption(parser):
     )
 
 
+# Fixtures that take long: the tests that use one of them run in one worker, which makes it once.
+GROUPS = {
+    "released_state": "golden_network",
+    "golden_network": "golden_network",
+    "tiny_sam2": "tiny_sam2",
+    "logged": "logged",
+    "copies": "copies",
+    "site": "wheel",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Skip the long tests unless they are asked for; keep tests with an expensive fixture together."""
+    for item in items:
+        if not LONG and item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="a long test: set IVOS_LONG_TESTS=1"))
+        for group in {GROUPS[name] for name in getattr(item, "fixturenames", ()) if name in GROUPS}:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _keep_bytecode(config):
+    """Let the processes of the run keep what they compile where Python is told to write no bytecode.
+
+    Otherwise each program that the tests start compiles all that it imports, for about 20 seconds.
+    """
+    compiled = Path(importlib.util.cache_from_source(torch.__file__)).exists()
+    if "PYTHONDONTWRITEBYTECODE" in os.environ and not compiled and hasattr(config, "cache"):
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+
+
 def pytest_configure(config):
     """Measure processor time where it is asked for, in the workers too."""
+    _keep_bytecode(config)
     if config.getoption("processor_times"):
         config.pluginmanager.register(ProcessorTimes(config.getoption("processor_times")))
 

@@ -11,8 +11,9 @@ from ivos.runtime.command_line import user_error
 
 
 def counts(number, more=10):
-    """A test's number of examples, and how many times as many its long run has."""
-    return pytest.mark.parametrize("examples", [number, pytest.param(more * number, marks=pytest.mark.slow)])
+    """Give a test its number of examples, and its long form (IVOS_LONG_TESTS=1) ``more`` times as many."""
+    marks = (pytest.mark.slow, pytest.mark.long)
+    return pytest.mark.parametrize("examples", [number, pytest.param(more * number, marks=marks)])
 
 
 def explore(check, strategy, examples):

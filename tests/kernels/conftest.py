@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ivos.kernels import cuda, ops
+from tests.support.shared import run_folder
 
 EMULATION = cuda.SOURCE.with_name("emulation")
 REASONS = {1: "no such kernel", 2: "wrong number of arguments", 3: "a barrier that not all threads reach"}
@@ -29,21 +31,27 @@ class Emulator:
         if dtype not in self.libraries:
             scalar = cuda.SCALARS[dtype]
             library = self.folder / f"{scalar}.so"
-            macros = [
-                f"SCALAR={scalar}",
-                f'SOURCE="{cuda.SOURCE}"',
-                *(f"WITH_{k.upper()}" for k in cuda.KERNELS),
-            ]
-            command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-            command += ["-Wno-unknown-pragmas", f"-I{EMULATION}", *(f"-D{macro}" for macro in macros)]
-            done = subprocess.run(
-                [*command, str(EMULATION / "run.cpp"), "-o", str(library)], capture_output=True, text=True
-            )
-            if done.returncode and dtype == torch.float16 and "_Float16" in done.stderr:
-                pytest.skip("this g++ knows no _Float16")
-            assert done.returncode == 0, done.stderr
+            with FileLock(library.with_suffix(".lock")):
+                if not library.exists():
+                    self._compile(scalar, library)
             self.libraries[dtype] = ctypes.CDLL(str(library))
         return self.libraries[dtype]
+
+    @staticmethod
+    def _compile(scalar: str, library: Path) -> None:
+        macros = [
+            f"SCALAR={scalar}",
+            f'SOURCE="{cuda.SOURCE}"',
+            *(f"WITH_{k.upper()}" for k in cuda.KERNELS),
+        ]
+        command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+        command += ["-Wno-unknown-pragmas", f"-I{EMULATION}", *(f"-D{macro}" for macro in macros)]
+        done = subprocess.run(
+            [*command, str(EMULATION / "run.cpp"), "-o", str(library)], capture_output=True, text=True
+        )
+        if done.returncode and scalar == cuda.SCALARS[torch.float16] and "_Float16" in done.stderr:
+            pytest.skip("this g++ knows no _Float16")
+        assert done.returncode == 0, done.stderr
 
     def launch(
         self, name: str, dtype: torch.dtype, device: torch.device, blocks: int, arguments: list[Any]
@@ -62,7 +70,8 @@ class Emulator:
 def _emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
-    return Emulator(tmp_path_factory.mktemp("emulation"))
+    (folder := run_folder(tmp_path_factory) / "emulation").mkdir(exist_ok=True)
+    return Emulator(folder)
 
 
 @pytest.fixture

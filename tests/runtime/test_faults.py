@@ -14,10 +14,11 @@ import pytest
 from ivos.networks import load
 from tests.evaluation.test_evaluate import without_times
 from tests.support.discs import TINY, draw
+from tests.support.long import LONG
 from tests.support.programs import Program
 from tests.support.tiny import MODEL, clips, stage
 
-KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 4))
+KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 30 if LONG else 4))
 MOMENTS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP)
 pytestmark = pytest.mark.timeout(7200)  # of many runs of both programs
 
