@@ -12,16 +12,9 @@ from PIL import Image
 
 from ivos.networks.shipped import FOLDER
 from tests.support.discs import TINY, draw
+from tests.support.reports import without_times
 
 from .conftest import ROOT
-
-
-def without_times(folder):
-    """report.csv, rounds.csv and the curve of summary.json, all but what a clock measured."""
-    report = pd.read_csv(folder / "report.csv", index_col=0)
-    summary = json.loads((folder / "summary.json").read_text())
-    curve = {key: value for key, value in summary["curve"].items() if key != "time"}
-    return report.drop(columns="timing").to_csv(), (folder / "rounds.csv").read_text(), curve
 
 
 def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):

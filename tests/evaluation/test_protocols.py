@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from ivos.evaluation.score import score
+from tests.support.reports import without_times
 
 from .conftest import ROOT
-from .test_evaluate import without_times
 
 PROTOCOLS = ["davis", "davis_clicks", "sam2_offline", "sam2_online"]
 MINE = ["segmenter=mine", "+segmenter.reach=3"]

@@ -25,9 +25,9 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.process_watchdog import ProcessWatchdog
 from tests.support.discs import TINY, draw
 from tests.support.ports import free_port
+from tests.support.reports import without_times
 
 from .conftest import ROOT
-from .test_evaluate import without_times
 
 SETTINGS = SessionSettings(metric="J", max_interactions=4)
 FORK = multiprocessing.get_context("fork")  # what is imported stays so, and each start takes no time

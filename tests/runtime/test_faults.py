@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from ivos.networks import load
-from tests.evaluation.test_evaluate import without_times
 from tests.support.discs import TINY, draw
 from tests.support.long import LONG
 from tests.support.programs import Program
+from tests.support.reports import without_times
 from tests.support.tiny import MODEL, clips, stage
 
 KILLS = int(os.environ.get("IVOS_FAULTS_KILLS", 30 if LONG else 4))
