@@ -1,11 +1,11 @@
-"""Times and memory of the correlation and the local transfer; prints tables.
+"""Measure time and memory of the correlation and of the local transfer.
 
     python benchmarks/correlation.py                 CPU: our path against 81 shifted products
     python benchmarks/correlation.py --device cuda   GPU: the kernels against the PyTorch path and the floor
 
 Both sides of a ratio are timed in the same run, in turns; a time is the median over the turns. The CPU table
-has a column for the package spatial-correlation-sampler where it can be imported. Needs torch alone, and rich
-if the tables are to look like tables.
+has a column for the package spatial-correlation-sampler where it can be imported. The script needs PyTorch
+only; with rich it prints formatted tables.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from ivos import kernels
 
@@ -32,13 +33,13 @@ SIZES = [(1, 256, 128, 216), (3, 256, 128, 216)]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 Run = Callable[[], object]
 
-# NVIDIA's data sheets: memory in bytes a second, float32 and dense half-type tensor products in operations a
-# second.
+# From NVIDIA's data sheets: memory in bytes per second; float32 and dense half-precision tensor-core products
+# in operations per second.
 GPUS = {"H100": (3.35e12, 67e12, 989e12), "H200": (4.8e12, 67e12, 989e12), "A100": (2.04e12, 19.5e12, 312e12)}
 
 
 def show(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print a table, plainly where rich is missing."""
+    """Print a table, unformatted where rich is missing."""
     if Console is None:
         print(f"\n{title}\n" + "\n".join(" | ".join(row) for row in [header, *rows]))
         return
@@ -49,7 +50,7 @@ def show(title: str, header: list[str], rows: list[list[str]]) -> None:
 
 
 def inputs(size: tuple[int, ...], device: str, dtype: torch.dtype) -> list[Tensor]:
-    """Target, reference and a mask that all want gradients."""
+    """Return a target, a reference and a mask that all require gradients."""
     batch, _, height, width = size
     target, reference = (torch.randn(size, device=device).to(dtype) for _ in range(2))
     mask = torch.rand(batch, 1, height, width, device=device).to(dtype)
@@ -57,7 +58,7 @@ def inputs(size: tuple[int, ...], device: str, dtype: torch.dtype) -> list[Tenso
 
 
 def steps(function: Callable[..., Tensor], tensors: list[Tensor]) -> dict[str, Run]:
-    """The function's forward pass without a graph, and its backward pass alone."""
+    """Return the function's forward pass without a graph, and its backward pass alone."""
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -73,7 +74,7 @@ def steps(function: Callable[..., Tensor], tensors: list[Tensor]) -> dict[str, R
 
 
 def medians(runs: dict[str, Run], turns: int, synchronize: Callable[[], None]) -> dict[str, float]:
-    """Median seconds of each run, all taking turns after one turn to warm up."""
+    """Return the median seconds of each run; all take turns after one turn to warm up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(turns + 1):
         for name, run in runs.items():
@@ -87,7 +88,7 @@ def medians(runs: dict[str, Run], turns: int, synchronize: Callable[[], None]) -
 
 
 def sampler() -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The same correlation by spatial-correlation-sampler, or None where it is not to be had."""
+    """Return the same correlation by spatial-correlation-sampler, or None where it is not installed."""
     try:
         sample = importlib.import_module("spatial_correlation_sampler").spatial_correlation_sample
     except ImportError as error:
@@ -102,7 +103,7 @@ def sampler() -> Callable[[Tensor, Tensor], Tensor] | None:
 
 
 def measure_cpu(turns: int) -> None:
-    """Our PyTorch path against the plain reference, on the CPU."""
+    """Compare our PyTorch path with the naive reference on the CPU."""
     print(
         f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32, {turns} turns"
     )
@@ -138,19 +139,19 @@ def measure_cpu(turns: int) -> None:
 
 
 def working(who: str, run: Run) -> Run | None:
-    """The run, unless it is the packaged one and fails."""
+    """Return the run, or None if it is that of the package and fails."""
     if who != "sampler":
         return run
     try:
         run()
-    except Exception as error:  # a package of its own that we only measure
+    except Exception as error:  # a defect of that package is none of ours
         print(f"spatial-correlation-sampler: {error}")
         return None
     return run
 
 
 def cells(seconds: dict[str, float]) -> list[str]:
-    """Times in milliseconds and ratios, a dash for what was not measured."""
+    """Return times in milliseconds and ratios, with a dash for what was not measured."""
     times = [f"{1e3 * seconds[who]:.1f}" if who in seconds else "-" for who in ("shifted", "sampler", "ours")]
     ratios = [
         f"{seconds[who] / seconds['ours']:.1f}" if who in seconds else "-" for who in ("shifted", "sampler")
@@ -159,7 +160,7 @@ def cells(seconds: dict[str, float]) -> list[str]:
 
 
 def cpu_name() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, or its architecture where the system does not name it."""
     try:
         with open("/proc/cpuinfo") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
@@ -169,7 +170,7 @@ def cpu_name() -> str:
 
 
 def gpu_runs(function: Callable[..., Tensor], tensors: list[Tensor]) -> dict[str, Run]:
-    """The function's forward pass without a graph, and forward and backward in one."""
+    """Return the function's forward pass without a graph, and its forward and backward pass together."""
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -183,7 +184,7 @@ def gpu_runs(function: Callable[..., Tensor], tensors: list[Tensor]) -> dict[str
 
 
 def gpu_seconds(run: Run, repeats: int = 20) -> float:
-    """Seconds that the GPU works on a run: a CUDA graph, so that Python's own time does not count."""
+    """Return the seconds that the GPU takes for a run, captured in a CUDA graph to exclude Python's time."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -205,7 +206,7 @@ def gpu_seconds(run: Run, repeats: int = 20) -> float:
 
 
 def peak(run: Run) -> int:
-    """Bytes that the run takes at its peak, beyond what was there before."""
+    """Return the peak memory of a run in bytes, beyond what was allocated before."""
     run()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
@@ -217,11 +218,11 @@ def peak(run: Run) -> int:
 
 
 def floor(op: str, step: str, tensors: list[Tensor]) -> tuple[float, float] | None:
-    """Seconds below which nothing can be, by bytes and by operations; None on an unknown GPU.
+    """Return lower bounds in seconds, by bytes moved and by operations; None on an unknown GPU.
 
     Bytes: each pass reads its inputs once and writes its outputs once. Operations: a product and a sum per
     channel, displacement and pixel, once forward and twice backward, and once more where the backward pass
-    has no volume to read; at the rate of float32 or, for the half types, of the tensor cores (which our
+    has no volume to read; at the rate of float32 or, for half-precision types, of the tensor cores (which our
     kernels do not use).
     """
     known = [rates for key, rates in GPUS.items() if key in torch.cuda.get_device_name()]
@@ -239,8 +240,30 @@ def floor(op: str, step: str, tensors: list[Tensor]) -> tuple[float, float] | No
     return moved / bandwidth, sums * 2 * 81 * channels * pixels / rate
 
 
+def compiled(function: Callable[..., Tensor], backend: str = "inductor") -> Callable[..., Tensor]:
+    """Compile a function for one size and type, and check in each call that it runs compiled.
+
+    All combinations share the code of one function, of which PyTorch keeps eight compiled variants and runs
+    every other one uncompiled, with a single line in a log. The earlier variants are therefore discarded.
+
+    Raises:
+        RuntimeError: the call is not compiled.
+    """
+    torch.compiler.reset()
+    counters.clear()
+    made = torch.compile(function, backend=backend, dynamic=False)
+
+    def checked(*tensors: Tensor) -> Tensor:
+        result: Tensor = made(*tensors)
+        if not counters["stats"]["unique_graphs"] or counters["graph_break"]:
+            raise RuntimeError("the naive path has not been compiled as a whole")
+        return result
+
+    return checked
+
+
 def measure_gpu() -> None:
-    """The CUDA kernels against the PyTorch path, eager and compiled, and the floor."""
+    """Compare the CUDA kernels with the PyTorch path, eager and compiled, and with the lower bound."""
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     times, memory = [], []
     for op, size, dtype in product(("correlation", "local transfer"), SIZES, TYPES):
@@ -249,7 +272,7 @@ def measure_gpu() -> None:
         sides = {
             "ours": gpu_runs(partial(function, implementation="cuda"), tensors),
             "eager": gpu_runs(partial(function, implementation="torch"), tensors),
-            "compiled": gpu_runs(torch.compile(partial(function, implementation="naive")), tensors),
+            "compiled": gpu_runs(compiled(partial(function, implementation="naive")), tensors),
         }
         label = [op, str(list(size)), str(dtype).removeprefix("torch.")]
         for step in ("forward", "forward and backward"):

@@ -1,22 +1,26 @@
-"""One optimisation step of each stage as the paper configures it: seconds and peak memory on this CPU.
+"""Measure one optimisation step of each stage as in the paper: seconds, samples per second, peak memory.
 
 The network, the loss, the optimiser and the sizes are those of experiment=anet and experiment=tnet; the
-pixels are noise, for they change neither time nor memory. Each try is a process of its own and may take so
-much memory as is free when the program starts; one that needs more is tried again with recomputed
-activations (checkpointing), then with half the batch, and so on, a row each.
+images are noise, which changes neither time nor memory. Each try runs in a process of its own, which may take
+the memory that is free when the program starts. If it needs more, the step is tried again with recomputed
+activations (checkpointing), then with half the batch, and so on; each try is a row of the table.
 
     uv run benchmarks/full_size_step.py
+    uv run benchmarks/full_size_step.py --device cuda --precision bf16-mixed --turns 5
     uv run benchmarks/full_size_step.py --overrides model.width=8 stages.anet.data.samples.crop=64
 """
 
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -25,9 +29,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ivos.data.batches import Batch
+from ivos.runtime.errors import is_out_of_memory
+from ivos.training.execution import fused
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
+OUT_OF_MEMORY = 77  # exit status of a try that needs more memory than it may take
+COLUMNS = ("stage", "batch", "frames", "side", "checkpointing", "seconds", "samples/s", "peak GiB", "loss")
 
 
 def main() -> None:
@@ -35,94 +43,165 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stages", nargs="+", default=["anet", "tnet"], choices=["anet", "tnet"])
-    parser.add_argument("--memory-gib", type=float, default=0.95 * free_gib(), help="of a try")
-    parser.add_argument("--overrides", nargs="*", default=[], help="of the experiment; others' are left out")
-    parser.add_argument("--step", help=argparse.SUPPRESS)  # one try, in its process
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--turns", type=int, help="timed steps; 5 after one for warming up, on a CPU 1")
+    parser.add_argument("--memory-gib", type=float, help="limit of a try; what is free by default")
+    parser.add_argument("--overrides", nargs="*", default=[], help="options of the experiments")
+    parser.add_argument("--step", help=argparse.SUPPRESS)  # a try, in a process of its own
     arguments = parser.parse_args()
     if arguments.step:
-        print(json.dumps(step(**json.loads(arguments.step))))
+        run_try(json.loads(arguments.step))
         return
-    table = Table(title=f"One step on a CPU, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
-    for column in ("stage", "batch", "frames", "side", "checkpointing", "seconds", "peak GiB", "loss"):
+    limit = arguments.memory_gib or 0.95 * free_gib(arguments.device)
+    turns = arguments.turns or (5 if arguments.device.startswith("cuda") else 1)
+    common = {"device": arguments.device, "precision": arguments.precision, "turns": turns}
+    table = Table(title=f"One step, {describe(arguments.device)}, {arguments.precision}")
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage in arguments.stages:
         overrides = [each for each in arguments.overrides if named_stage(each) in (None, stage)]
         for batch_size, checkpointing in tries(configured(stage, overrides)[1].data.batch_size):
-            options = {"stage": stage, "overrides": overrides, "batch_size": batch_size}
-            row = attempt({**options, "checkpointing": checkpointing, "memory_gib": arguments.memory_gib})
+            options = {"stage": stage, "overrides": overrides, "batch_size": batch_size, **common}
+            row = attempt({**options, "checkpointing": checkpointing, "memory_gib": limit})
             table.add_row(stage, *row)
-            if "none" not in row[-1]:
+            if row[-1] != "none":
                 break
-    Console().print(table)
+    Console(width=120).print(table)
 
 
-def free_gib() -> float:
-    with open("/proc/meminfo") as file:
-        fields = dict(line.split(":") for line in file)
-    return int(fields["MemAvailable"].split()[0]) * 1024 / GIB
+def describe(device: str) -> str:
+    """Return the device, its threads and PyTorch's version for a table's title."""
+    name = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    return f"{name}, PyTorch {torch.__version__}"
+
+
+def free_gib(device: str) -> float:
+    """Return the free memory of a device in GiB."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info()[0] / GIB
+    return psutil.virtual_memory().available / GIB
 
 
 def named_stage(override: str) -> str | None:
-    """The stage that an override is about."""
+    """Return the stage that an override belongs to, None if it belongs to no single one."""
     return override.split(".")[1] if override.startswith("stages.") else None
 
 
 def configured(stage: str, overrides: list[str]) -> tuple[DictConfig, DictConfig]:
-    """The model and the stage of an experiment."""
+    """Return the model and the stage of an experiment."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[f"experiment={stage}", *overrides])
     return cfg.model, cfg.stages[stage]
 
 
 def tries(batch_size: int) -> list[tuple[int, bool]]:
-    """The paper's batch as it is, with checkpointing, then ever smaller ones."""
-    halves = [batch_size >> n for n in range(batch_size.bit_length() - 1)]  # batch norm needs two
+    """Return batch sizes and whether to checkpoint: the paper's batch, then ever smaller ones."""
+    halves = [batch_size >> n for n in range(batch_size.bit_length() - 1)]  # batch norm needs two samples
     return [(batch_size, False), *((half, True) for half in halves)]
 
 
-def attempt(options: dict) -> list[str]:
-    """A row of the table from a step in a process of its own."""
+def attempt(options: dict[str, Any]) -> list[str]:
+    """Return a row of the table from a try in a process of its own."""
     run = subprocess.run(
         [sys.executable, __file__, "--step", json.dumps(options)], capture_output=True, text=True
     )
-    if run.returncode == 0:
-        found = json.loads(run.stdout.splitlines()[-1])
-        return [*found["sizes"], f"{found['seconds']:.1f}", f"{found['gib']:.2f}", f"{found['loss']:.3f}"]
-    if run.returncode != -9 and "can't allocate memory" not in run.stderr:
-        raise RuntimeError(run.stderr)
     _, cfg = configured(options["stage"], options["overrides"])
     data = (cfg.data.samples.num_frames, cfg.data.samples.crop)
-    beyond = f"> {options['memory_gib']:.1f}"
-    return [str(options["batch_size"]), *map(str, data), str(options["checkpointing"]), "", beyond, "none"]
+    sizes = [str(options["batch_size"]), *map(str, data), str(options["checkpointing"])]
+    if run.returncode == 0:
+        found = json.loads(run.stdout.splitlines()[-1])
+        rate = options["batch_size"] / found["seconds"]
+        return [
+            *sizes,
+            f"{found['seconds']:.3g}",
+            f"{rate:.3g}",
+            f"{found['gib']:.2f}",
+            f"{found['loss']:.3f}",
+        ]
+    if run.returncode not in (OUT_OF_MEMORY, -9):  # -9: ended by the system's own guard
+        raise RuntimeError(run.stderr)
+    return [*sizes, "", "", f"> {options['memory_gib']:.1f}", "none"]
 
 
-def step(stage: str, overrides: list[str], batch_size: int, checkpointing: bool, memory_gib: float) -> dict:
-    """One optimisation step; seconds and the highest memory of this process."""
-    limit = int(memory_gib * GIB)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # an error instead of the system's out of memory
+def run_try(options: dict[str, Any]) -> None:
+    """Print the result of a try as JSON, or exit with :data:`OUT_OF_MEMORY`."""
+    try:
+        print(json.dumps(step(**options)))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SystemExit(OUT_OF_MEMORY) from None
+
+
+def step(
+    stage: str,
+    overrides: list[str],
+    batch_size: int,
+    checkpointing: bool,
+    memory_gib: float,
+    device: str = "cpu",
+    precision: str = "32-true",
+    turns: int = 1,
+) -> dict[str, float]:
+    """Return the median seconds of a step, the peak memory in GiB and the loss of the first step."""
+    place = torch.device(device)
+    limit_memory(place, memory_gib)
     model, cfg = configured(stage, overrides)
     torch.manual_seed(0)
-    module = instantiate(cfg.module, instantiate(model))
+    module = instantiate(cfg.module, instantiate(model)).to(place)
     module.checkpointing = checkpointing
-    batch = noise(batch_size, cfg.data.samples.num_frames, cfg.data.samples.crop)
-    optimizer = module.make_optimizer([p for p in module.parameters() if p.requires_grad])
+    samples = noise(batch_size, cfg.data.samples.num_frames, cfg.data.samples.crop)
+    batch: Any = {k: v.to(place) if isinstance(v, torch.Tensor) else v for k, v in samples.items()}
+    one_kernel = {"fused": True} if fused(module.make_optimizer, place) else {}
+    optimizer = module.make_optimizer([p for p in module.parameters() if p.requires_grad], **one_kernel)
     module.train()
-    began = time.perf_counter()
-    loss, _ = module.losses(batch)
-    loss.backward()
-    optimizer.step()
-    seconds = time.perf_counter() - began
-    sizes = (batch_size, cfg.data.samples.num_frames, cfg.data.samples.crop, checkpointing)
+    seconds, losses = [], []
+    for _ in range(turns + (place.type == "cuda")):  # a GPU loads kernels and chooses algorithms first
+        began = clock(place)
+        optimizer.zero_grad()
+        with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss, _ = module.losses(batch)
+        loss.backward()
+        optimizer.step()
+        seconds.append(clock(place) - began)
+        losses.append(loss.detach())
     return {
-        "sizes": [str(size) for size in sizes],
-        "seconds": seconds,
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
-        "loss": loss.item(),
+        "seconds": statistics.median(seconds[-turns:]),
+        "gib": peak_gib(place),
+        "loss": 0.0 if place.type == "meta" else losses[0].item(),
     }
 
 
+def limit_memory(device: torch.device, gib: float) -> None:
+    """Turn a lack of memory into an error of this process instead of one of the machine."""
+    if device.type == "cuda":
+        share = gib * GIB / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
+    elif device.type == "cpu":
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gib * GIB), int(gib * GIB)))
+
+
+def clock(device: torch.device) -> float:
+    """Return the time in seconds when the device has finished all of its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_gib(device: torch.device) -> float:
+    """Return the peak memory of this process on a device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
 def noise(batch_size: int, frames: int, side: int) -> Batch:
-    """A batch of one object each: a square on noise."""
+    """Return a batch of one object per sample: a square on noise."""
     masks = torch.zeros(batch_size, frames, 1, side, side, dtype=torch.uint8)
     masks[..., side // 4 : side // 2, side // 4 : side // 2] = 1
     interaction = torch.zeros(batch_size, 3, side, side)

@@ -1,11 +1,12 @@
-"""Mini-sequences per second and core at 384x384, from each data set, and the cores that feed one GPU.
+"""Measure the mini-sequences per second and core from each data set, and the cores that feed one GPU.
 
 uv run benchmarks/loader.py [--seconds 20] [--samples-per-second 60] [--keep FOLDER]
 
-The sets are miniature copies of the real layouts at the real sets' usual sizes (DAVIS 854x480, YouTube-VOS
-1280x720, SBD 500x375), made by the script out of synthetic clips; mini-sequences are those of
-`experiment=anet` and `experiment=tnet`, the simulated users' strokes included. Rates are by processor time of
-one process, so that other work on the machine matters little; those by the clock are beside them.
+The data sets are miniature copies of the real layouts at the real sets' usual sizes (DAVIS 854x480,
+YouTube-VOS 1280x720, SBD 500x375), which the script makes from synthetic clips. The mini-sequences are those
+of `experiment=anet` and `experiment=tnet` at 384x384, including the strokes of simulated users. Rates are
+given by processor time of one process, on which other work on the machine has little influence, and by the
+clock.
 """
 
 import argparse
@@ -35,7 +36,7 @@ SETS = ("davis", "youtube_vos", "sbd")
 
 
 def make_sets(root: Path, clips: int, frames: int) -> list[str]:
-    """The three sets, unless they are there; the overrides that name their folders."""
+    """Make the three sets unless they exist, and return the overrides that name their folders."""
 
     def drawn(width: int, height: int, length: int, count: int) -> Iterator[Any]:
         spec = SyntheticSpec(num_clips=count, num_frames=length, width=width, height=height)
@@ -56,7 +57,7 @@ def make_sets(root: Path, clips: int, frames: int) -> list[str]:
 
 
 class Clock:
-    """Processor time and time by the clock, in seconds, since it was made."""
+    """Processor time and time by the clock, in seconds, since the object was created."""
 
     def __init__(self) -> None:
         self._start = time.process_time(), time.perf_counter()
@@ -66,7 +67,7 @@ class Clock:
 
 
 def rate(dataset: Any, seconds: float) -> tuple[float, float]:
-    """Mini-sequences per second of processor time, and per second by the clock."""
+    """Return the mini-sequences per second of processor time, and per second by the clock."""
     dataset[0]
     clock, count = Clock(), 0
     while clock.read()[0] < seconds:
@@ -77,7 +78,7 @@ def rate(dataset: Any, seconds: float) -> tuple[float, float]:
 
 
 def reading(videos: list[Video], num_frames: int, seconds: float) -> float:
-    """Processor time of reading the frames and masks of a mini-sequence, in seconds."""
+    """Return the processor time of reading the frames and masks of a mini-sequence, in seconds."""
     rng = np.random.default_rng(0)
     clock, count = Clock(), 0
     while clock.read()[0] < seconds:

@@ -1,8 +1,8 @@
-"""What a long video takes: memory of ATNetSegmenter against the memory it was granted.
+"""Compare the memory that ATNetSegmenter takes on a long video with the memory that it was granted.
 
-Anonymous memory is what the process cannot give back; probabilities beyond the grant live in a mapped file,
-which the system may write out. The network is small, so that a thousand frames take minutes on a CPU; what is
-kept and what is mapped does not depend on that.
+Anonymous memory is memory that the system cannot reclaim. Probabilities beyond the grant live in a mapped
+file, whose pages the system may write out. The network is small, so that a thousand frames take minutes on a
+CPU; this does not change what is kept in memory and what is mapped.
 
     uv run benchmarks/memory.py --frames 1000 --objects 10
 """
@@ -29,7 +29,7 @@ def anonymous_gib() -> float:
 
 
 class Peak:
-    """The highest anonymous memory while it runs, looked at fifty times a second."""
+    """Samples the anonymous memory of the process fifty times a second and keeps the peak."""
 
     def __enter__(self) -> "Peak":
         self.value, self._stop = anonymous_gib(), threading.Event()
@@ -74,7 +74,7 @@ def main() -> None:
     first = None
     for grant in arguments.grants:
         segmenter = ATNetSegmenter(network, device_cache_gib=grant)
-        recycle_memory()  # what the grant before left
+        recycle_memory()  # free what the previous segmenter has left
         start = anonymous_gib()
         clock = time.perf_counter()
         with Peak() as peak:

@@ -1,15 +1,16 @@
-"""Where a round's time goes: the multiply-adds of each part and their seconds, plainly and in the engine.
+"""Measure the multiply-adds and the time of each part of a round, in the plain network and in the engine.
 
-"Plain" is the network as it is, "engine" its copy for inference (folded, split, Winograd), both for one
-image, one annotation and one object. "At best" is what the multiply-adds would take at the rate of a plain
-convolution.
+"Plain" is the network as it is, "engine" its copy for inference (folded batch norms, split heads, Winograd on
+a CPU), both for one image, one annotation and one object. "At best" is the time that the multiply-adds would
+take at the rate of a plain convolution.
 
     uv run benchmarks/operations.py
+    uv run benchmarks/operations.py --device cuda
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
@@ -27,7 +28,7 @@ Part = Callable[[], object]
 
 
 def parts(network: ATNet, image: Tensor, interaction: Tensor) -> dict[str, Part]:
-    """What a round calls, by name, each on inputs that are there already."""
+    """Return the parts of a round by name, each as a call on inputs that exist already."""
     anet, tnet = network.anet, network.tnet
     drawn = torch.cat([image, interaction], 1)
     pyramid, features = anet.encoder(drawn), tnet.features(image)
@@ -68,19 +69,26 @@ def refine(decoder: Decoder, r5: Tensor) -> Tensor:
     return refined
 
 
-def seconds(part: Part, turns: int) -> float:
-    """Median over turns."""
+def seconds(part: Part, turns: int, device: torch.device) -> float:
+    """Return the median seconds of a part over several turns, after one to warm up."""
     part()
     times = []
     for _ in range(turns):
-        start = time.perf_counter()
+        start = clock(device)
         part()
-        times.append(time.perf_counter() - start)
+        times.append(clock(device) - start)
     return median(times)
 
 
+def clock(device: torch.device) -> float:
+    """Return the time in seconds when the device has finished all of its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def multiply_adds(part: Part) -> float:
-    """In units of 1e9; matrix products and convolutions alone."""
+    """Return the multiply-adds of a part's matrix products and convolutions, in units of 1e9."""
     with FlopCounterMode(display=False) as counter:
         part()
     return float(counter.get_total_flops()) / 2e9
@@ -93,29 +101,40 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=[512, 864], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--width", type=int, default=64, help="of the network; 64 is full size")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    network = ATNet(width=arguments.width, decoder_width=4 * arguments.width).eval()
-    image, interaction = torch.rand(1, 3, *arguments.size), torch.rand(1, 3, *arguments.size)
-    table = Table(title=f"One frame of {arguments.size[1]}x{arguments.size[0]}, one object")
-    for name in ("part", "10^9 multiply-adds", "at best, s", "plain, s", "engine, s", "plain / engine"):
-        table.add_column(name, justify="left" if name == "part" else "right")
+    device = torch.device(arguments.device)
     with torch.inference_mode():
-        convolution = nn.Conv2d(256, 256, 3, padding=1)
-        pixels = torch.rand(1, 256, arguments.size[0] // 4, arguments.size[1] // 4)
-        rate = multiply_adds(lambda: convolution(pixels)) / seconds(lambda: convolution(pixels), 5)
-        plain = parts(network, image, interaction)
-        fast = parts(fast_copy(network, winograd=True), image, interaction)
-        for name in plain:
-            count = multiply_adds(plain[name])
-            before, ours = (seconds(each[name], arguments.turns) for each in (plain, fast))
-            numbers = (f"{count:.1f}", f"{count / rate:.2f}", f"{before:.2f}", f"{ours:.2f}")
-            table.add_row(name, *numbers, f"{before / ours:.2f}")
+        table, rate = measure(device, tuple(arguments.size), arguments.width, arguments.turns)
     Console(width=110).print(table)
     print(
         f"A plain 3x3 convolution of 256 channels: {rate:.0f} * 10^9 multiply-adds a second; "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
+
+
+def measure(
+    device: torch.device, size: tuple[int, int], width: int, turns: int, depths: Sequence[int] = (3, 4, 6, 3)
+) -> tuple[Table, float]:
+    """Return the table of a round's parts, and the rate of a plain convolution in 1e9 multiply-adds/s."""
+    torch.manual_seed(0)
+    network = ATNet(width=width, depths=depths, decoder_width=4 * width).eval().to(device)
+    image, interaction = torch.rand(1, 3, *size).to(device), torch.rand(1, 3, *size).to(device)
+    table = Table(title=f"One frame of {size[1]}x{size[0]}, one object, {device}, milliseconds")
+    for name in ("part", "10^9 multiply-adds", "at best", "plain", "engine", "plain / engine"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    convolution = nn.Conv2d(256, 256, 3, padding=1).to(device)
+    pixels = torch.rand(1, 256, size[0] // 4, size[1] // 4).to(device)
+    rate = multiply_adds(lambda: convolution(pixels)) / seconds(lambda: convolution(pixels), 5, device)
+    plain = parts(network, image, interaction)
+    fast = parts(fast_copy(network, winograd=device.type == "cpu"), image, interaction)
+    for name in plain:
+        count = multiply_adds(plain[name])
+        before, ours = (seconds(each[name], turns, device) for each in (plain, fast))
+        numbers = [count / rate, before, ours]
+        milliseconds = [f"{1e3 * number:.4g}" for number in numbers]
+        table.add_row(name, f"{count:.1f}", *milliseconds, f"{before / ours:.2f}")
+    return table, rate
 
 
 if __name__ == "__main__":

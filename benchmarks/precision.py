@@ -1,8 +1,8 @@
-"""What the engine's options change: probabilities and masks against plain float32, on synthetic clips.
+"""Compare probabilities and masks under the engine's options with plain float32, on synthetic clips.
 
-A session on each clip is run in plain float32 (no shortcut but batch norms folded, heads split); every option
-then plays the same strokes on the same frames. Differences are those after the last round, so that what the
-rounds add up to is in them.
+A session on each clip is run in plain float32 (with folded batch norms and split heads only). Each option
+then replays the same strokes on the same frames. The differences are taken after the last round, so that they
+contain the accumulated differences of all rounds. The option winograd is measured on a CPU only.
 
     uv run benchmarks/precision.py --checkpoint outputs/train/RUN/tnet/final.ckpt
 """
@@ -36,13 +36,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def replay(segmenter: ATNetSegmenter, clip: Clip, session: SessionResult) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and masks after the strokes of a session."""
+    """Return the probabilities and masks after the strokes of a session."""
     segmenter.start(clip.frames, clip.num_objects)
     masks = np.zeros_like(clip.labels)
     for each in session.rounds:
         if each.strokes:
             masks = segmenter.interact(each.frame, translate(each.strokes, ["strokes"]))
     return segmenter.probabilities, masks
+
+
+def options_for(device: torch.device, chosen: list[str] | None) -> list[str]:
+    """Return the names of the options to measure: the chosen ones, or all that the device has.
+
+    Raises:
+        SystemExit: the device does not have a chosen option.
+    """
+    missing = {"winograd"} if device.type != "cpu" else set()
+    if refused := missing & set(chosen or []):
+        raise SystemExit(f"error: --options {' '.join(refused)}: for a CPU only")
+    return chosen or [name for name in OPTIONS if name not in missing]
 
 
 def main() -> None:
@@ -52,9 +64,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, help="a trained network; masks of others mean little")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--options", nargs="+", choices=OPTIONS, help="all of the device by default")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    network = load(arguments.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    names = options_for(torch.device(arguments.device), arguments.options)
+    network = load(arguments.checkpoint).to(arguments.device)
     videos = open_synthetic(num_clips=arguments.clips, num_frames=10, width=128, height=128, max_objects=2)
     clips = [video.load() for video in videos]
     plain = ATNetSegmenter(network, **PLAIN)
@@ -67,7 +81,7 @@ def main() -> None:
         jaccard(c.labels, masks, c.num_objects).mean() for c, (_, masks) in zip(clips, truth, strict=True)
     ]
     table.add_row("none", "", "", "", f"{np.mean(quality):.4f}")
-    for name in arguments.options:
+    for name in names:
         segmenter = ATNetSegmenter(network, **OPTIONS[name])
         largest, means, changed, quality = [], [], [], []
         for clip, session, (before, labels) in zip(clips, sessions, truth, strict=True):

@@ -1,7 +1,8 @@
-"""Rounds of the engine against the released procedure on the same network and machine.
+"""Compare rounds of the engine with the authors' released procedure, with the same network and machine.
 
-The released procedure: for every object and every propagated frame the whole of T-Net, nothing kept between
-objects and rounds, plain float32. Ours: ATNetSegmenter. Both run the same rounds on the same video, by turns.
+The released procedure runs all of T-Net for every object and every propagated frame in plain float32, and
+keeps nothing between objects and rounds. Ours is ATNetSegmenter. Both run the same rounds on the same video,
+in turns. The first round annotates the middle of the video, so that it propagates in both directions.
 
     uv run benchmarks/rounds.py --objects 1 3 --frames 3
 """
@@ -10,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from ivos.networks import ATNet, global_transfer
 
 
 class Released:
-    """The released procedure, as far as it takes time: per object, nothing kept."""
+    """The time-consuming part of the released procedure: each object alone, nothing kept."""
 
     def __init__(self, network: ATNet) -> None:
         self.network = network.eval()
@@ -76,14 +78,21 @@ class Released:
 
 
 def lively(network: ATNet) -> ATNet:
-    """Weights whose outputs differ from pixel to pixel, so that the largest difference means something."""
+    """Set weights with which outputs differ from pixel to pixel, so that differences are meaningful."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
     return network
 
 
+def annotated_frames(num_frames: int, rounds: int) -> list[int]:
+    """Return the frame that each round annotates: the middle, the last, the first, then the middle again."""
+    order = dict.fromkeys([num_frames // 2, num_frames - 1, 0])
+    return list(islice(cycle(order), rounds))
+
+
 def seconds(run: Callable[[], object]) -> float:
+    """Return the seconds that a run takes, including the pending work of a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -121,15 +130,14 @@ def main() -> None:
     )
     for name in ("objects", "round", "released", "ours", "ratio", "largest difference"):
         table.add_column(name, justify="right")
-    if device.type == "cuda":  # the first pass loads kernels and compiles
+    if device.type == "cuda":  # the first round loads kernels and compiles
         for segmenter in (released, fast):
             segmenter.start(frames, 1)
             segmenter.interact(0, [])
     for objects in arguments.objects:
         released.start(frames, objects)
         fast.start(frames, objects)
-        for number in range(arguments.rounds):
-            frame = number * (arguments.frames - 1) % arguments.frames
+        for number, frame in enumerate(annotated_frames(arguments.frames, arguments.rounds)):
             path = [[0.2, 0.3], [0.4, 0.5]]
             strokes = [Stroke(path=path, object_id=label) for label in range(1, objects + 1)]
             masks_before = released.masks.copy()

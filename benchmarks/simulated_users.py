@@ -1,9 +1,9 @@
-"""Samples per second and core of each kind of simulated user at 384x384.
+"""Measure the samples per second and core of each kind of simulated user at 384x384.
 
 uv run benchmarks/simulated_users.py [--seconds 10]
 
-Objects are those of synthetic clips, cut out as for training (zoom 0.75 to 1.5). Rates are by processor time
-of one process, so that other work on the machine matters little; those by the clock are beside them.
+The objects come from synthetic clips, cut out as for training (zoom 0.75 to 1.5). Rates are given by
+processor time of one process, on which other work on the machine has little influence, and by the clock.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Mask = NDArray[np.uint8]
 
 
 def masks(count: int, size: int) -> list[Mask]:
-    """Objects as training samples show them, uint8 [size, size]: 1, 0 elsewhere, 255 void."""
+    """Return objects as in training samples, uint8 [size, size]: 1 on the object, 0 elsewhere, 255 void."""
     spec = SyntheticSpec(num_clips=4, num_frames=6, width=854, height=480)
     drawn = [render_clip(spec, index) for index in range(spec.num_clips)]
     clips = [Clip(str(i), *pair, int(pair[1][0].max())) for i, pair in enumerate(drawn)]
@@ -40,7 +40,7 @@ def masks(count: int, size: int) -> list[Mask]:
 def rate(
     work: Callable[[Mask, np.random.Generator], Any], objects: list[Mask], seconds: float
 ) -> list[float]:
-    """Calls per second of processor time, and per second by the clock."""
+    """Return the calls per second of processor time, and per second by the clock."""
     work(objects[0], np.random.default_rng(0))
     start, began, count = time.process_time(), time.perf_counter(), 0
     while time.process_time() - start < seconds:

@@ -39,6 +39,7 @@ RENAMED = {
     "ivos.segmenters.flow": "ivos.segmenters.grabcut_flow",
     "ivos.segmenters.scaled": "ivos.engine.resized",
     "ivos.session.clicked": "ivos.session.clicks",
+    "ivos.training.starting": "ivos.training.initialisation",
 }
 """The module's name in version 0.1, and its name now."""
 

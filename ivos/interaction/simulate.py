@@ -177,6 +177,15 @@ class SimulatedUser:
         """The robot's strokes for a prediction: object 1 on what it misses, 0 on what it adds."""
         return self.robot.strokes(predicted, mask, 1, (int(rng.integers(2**32)),))
 
+    def correction(
+        self, predicted: Mask, mask: Mask, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], np.random.Generator]:
+        """Return the channels [3, h, w] of a corrected prediction, and the randomness as it is afterwards.
+
+        A process that calls this has to import this module only, and its caller goes on with the randomness.
+        """
+        return self.channels(self.correct(predicted, mask, rng), predicted, mask.shape), rng
+
     @staticmethod
     def channels(
         strokes: Sequence[Stroke], previous: Mask | None, size: Sequence[int]

@@ -12,12 +12,13 @@ moment one would take the other's look for a sign of life.
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -60,6 +61,8 @@ class ProcessWatchdog:
         self._watcher: threading.Thread | None = None
         self._seen: set[int] = set()  # alive; where the file system keeps locks from others, nobody is
         self._met: set[int] = set()
+        self._children: list[subprocess.Popen[bytes]] = []  # those whose end is waited for
+        self._done = False  # this process has left
         self._one_look = threading.Lock()  # at a time
         self._leaving = 0.0  # when another was seen to end for a signal
         self._lock = self._take(rank)
@@ -70,17 +73,29 @@ class ProcessWatchdog:
                     self._take(number).release()
                     path.unlink()
 
-    def watch(self, after: Callable[[], bool] = lambda: True) -> None:
+    def watch(
+        self,
+        after: Callable[[], bool] = lambda: True,
+        started: Callable[[], Sequence["subprocess.Popen[bytes]"]] = lambda: (),
+    ) -> None:
         """From now on end this process, with a message, should another be lost.
 
         Args:
-            after: the others are looked at once this is true.
+            after: whether all processes have started. Until then a process counts as lost if it ends after
+                it was seen alive, and it is no sign of a finished run that there is none.
+            started: the processes that this one has started as the next ranks, as far as they are. Their end
+                is noticed even before they hold their locks. Lightning, which starts them, would kill this
+                process without a message.
         """
-        if self.others and fcntl and not self._watcher:
-            if after():
-                children.end_with_parent(False)  # whose loss has to be told
-            self._watcher = threading.Thread(target=self._watch, args=(after,), daemon=True, name="peers")
-            self._watcher.start()
+        if not self.others or not fcntl or self._watcher:
+            return
+        if after():
+            children.end_with_parent(False)  # the loss of the parent is to be reported from here on
+        elif self._is_alive(0):
+            self._meet([0])
+            children.end_with_parent(False)
+        self._watcher = threading.Thread(target=self._watch, args=(after, started), daemon=True, name="peers")
+        self._watcher.start()
 
     def meet(self) -> None:
         """See who lives, where all are known to: whoever does not live later on was lost.
@@ -89,11 +104,23 @@ class ProcessWatchdog:
         the processes that it has started and kills this one without a word, may be about to look.
         """
         children.end_with_parent(False)  # whose loss has to be told
-        met = {number for number in self.others if fcntl and self._is_alive(number)} - self._met
+        self._meet([number for number in self.others if fcntl and self._is_alive(number)])
+
+    def _meet(self, alive: Sequence[int]) -> None:
+        """Notice the end of processes that are alive at once, by a thread that waits for the lock of each."""
+        met = set(alive) - self._met
         self._met |= met
         self._seen |= met
         for number in met:
             threading.Thread(target=self._await_end, args=(number,), daemon=True).start()
+
+    def _await_child(self, number: int, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for the end of a process that this one has started; before it holds its lock this is a loss.
+
+        Lightning's own watcher does not see the end as long as this thread waits for it.
+        """
+        if process.wait() and number not in self._met and signals.received() is None and not self._done:
+            self._end_without([number])
 
     def _await_end(self, number: int) -> None:
         with contextlib.suppress(FileNotFoundError), self._path(number).open() as file:
@@ -122,14 +149,23 @@ class ProcessWatchdog:
         if kind is None:
             self._path(self.rank).unlink(missing_ok=True)
         self._lock.release()
+        self._done = True
         if kind is None:
             self.watch()
             if self._watcher:
                 self._watcher.join()
 
-    def _watch(self, after: Callable[[], bool]) -> None:
-        while not after():
-            time.sleep(INTERVAL)
+    def _watch(
+        self, after: Callable[[], bool], started: Callable[[], Sequence["subprocess.Popen[bytes]"]]
+    ) -> None:
+        while not after() and not self._done:
+            for number, process in enumerate(started(), start=self.rank + 1):
+                if process not in self._children:
+                    self._children.append(process)
+                    threading.Thread(target=self._await_child, args=(number, process), daemon=True).start()
+            self._meet([number for number in self.others if self._is_alive(number)])
+            self._look()
+            time.sleep(INTERVAL / 10)
         while self._look():
             time.sleep(INTERVAL)
 
@@ -143,16 +179,25 @@ class ProcessWatchdog:
             if lost and received:  # all end, and none of them is lost
                 self._end_with_them(received)
             elif lost:
-                if not any(living for number, living in alive.items() if number < self.rank):
-                    print(
-                        f"\nerror: process {', '.join(map(str, lost))} of {len(self.others) + 1} was lost. "
-                        f"{self.kept}; go on with resume=true and the same hydra.run.dir.",
-                        "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
+                self._end_without(lost, alone=not any(alive[n] for n in self.others if n < self.rank))
             return any(living is not None for living in alive.values())
+
+    def _end_without(self, lost: Sequence[int], alone: bool = True) -> NoReturn:
+        """End this process, since others were lost.
+
+        Args:
+            lost: their numbers.
+            alone: whether no other process is going to report it.
+        """
+        if alone:
+            print(
+                f"\nerror: process {', '.join(map(str, lost))} of {len(self.others) + 1} was lost. "
+                f"{self.kept}; go on with resume=true and the same hydra.run.dir.",
+                "\033[?25h" if sys.stderr.isatty() else "",  # the progress bar hides the cursor
+                file=sys.stderr,
+                flush=True,
+            )
+        os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
 
     def _signal_of(self, number: int) -> int:
         """The signal for which a process has ended; 0: for none."""

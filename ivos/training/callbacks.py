@@ -1,4 +1,4 @@
-"""What a stage shows: its progress in the terminal, its learning curve as a picture, its speed and memory."""
+"""Callbacks that report a stage: progress in the terminal, learning curve, speed and memory."""
 
 import resource
 import sys
@@ -20,24 +20,24 @@ from torch import Tensor
 
 from ivos.runtime.files import replacing
 
-CURVES = ("train/loss", "train/iou")  # drawn from every step
-SHOWN = (*CURVES, "val/J")  # beside the progress
+CURVES = ("train/loss", "train/iou")  # metrics of the learning curve that every step has
+SHOWN = (*CURVES, "val/J")  # metrics beside the progress
 
 
 def progress(every: int = 10) -> Callback:
-    """A rich progress bar, or, where the output is no terminal, a line for each epoch.
+    """Return a progress bar, or, where the output is no terminal, a callback that prints a line per epoch.
 
     Args:
-        every: steps from one look at the metrics to the next.
+        every: number of steps after which the metrics beside the bar are updated.
     """
     return ProgressBars(every, leave=True) if Console().is_terminal else ProgressLines()
 
 
 class ProgressBars(RichProgressBar):
-    """Lightning's, with epochs counted from 1, and metrics that are asked for now and then.
+    """Lightning's progress bar, with epochs counted from 1 and metrics that are updated every few steps.
 
     Args:
-        every: steps from one look at the metrics to the next.
+        every: number of steps after which the metrics are updated.
         options: see :class:`pytorch_lightning.callbacks.RichProgressBar`.
     """
 
@@ -47,18 +47,18 @@ class ProgressBars(RichProgressBar):
         self._metrics: dict[str, str] = {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Those of now and then: a look at a number makes the CPU wait for a GPU."""
+        """Return the metrics, updated every few steps, since reading them makes the CPU wait for a GPU."""
         if trainer.global_step % self._every == 0 or not self._metrics:
             self._metrics |= shown(trainer)
         return {name.partition("/")[2]: value for name, value in self._metrics.items()}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What validation found is there."""
+        """Update the metrics with the results of the validation."""
         self._metrics |= shown(trainer)
         super().on_validation_end(trainer, pl_module)
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        """As many as 80 characters have room for."""
+        """Return the columns for which 80 characters have room."""
         return [
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),
@@ -68,15 +68,15 @@ class ProgressBars(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         text = f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
-        return f"{text:{len(self.validation_description)}}"  # of one width with the bar below
+        return f"{text:{len(self.validation_description)}}"  # aligned with the validation's bar below
 
 
 class PartsTable(Callback):
-    """Prints the network's parts, their sizes, and whether this stage trains them."""
+    """Prints a table of the network's parts, their sizes, and whether this stage trains them."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print."""
-        parts: dict[str, list[int]] = {}  # parameters: all, those that learn
+        """Print the table."""
+        parts: dict[str, list[int]] = {}  # numbers of parameters: all, trained ones
         for name, parameter in pl_module.network.named_parameters():  # type: ignore[operator, union-attr]
             counts = parts.setdefault(".".join(name.split(".")[:2]), [0, 0])
             counts[0] += parameter.numel()
@@ -96,7 +96,7 @@ class PartsTable(Callback):
 
 
 class ProgressLines(pl.callbacks.ProgressBar):
-    """A line for each epoch."""
+    """Prints a line for each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,15 +104,15 @@ class ProgressLines(pl.callbacks.ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Say nothing."""
+        """Stop printing."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Say something."""
+        """Resume printing."""
         self._enabled = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Epoch, and all that is known about it."""
+        """Print the epoch's number and its metrics."""
         if not self._enabled or not trainer.is_global_zero:
             return
         metrics = " ".join(f"{name} {value}" for name, value in shown(trainer).items())
@@ -121,7 +121,7 @@ class ProgressLines(pl.callbacks.ProgressBar):
 
 
 def shown(trainer: pl.Trainer) -> dict[str, str]:
-    """The metrics that there are of those beside the progress, in the fewest characters."""
+    """Return the present ones of the metrics beside the progress, by name, as short texts."""
     known = trainer.callback_metrics
     return {name: f"{float(known[name]):.3f}" for name in SHOWN if name in known}
 
@@ -129,39 +129,40 @@ def shown(trainer: pl.Trainer) -> dict[str, str]:
 class Performance(Callback):
     """Logs speed and memory.
 
-    ``speed/samples_per_second``: of all processes, time for data included and for validation not;
-    ``speed/waiting_for_data``: the share of that time in which there was no batch yet, 0 to 1;
-    ``memory/process_gib``: the most that this process has held so far, loader processes not included;
-    ``memory/gpu_gib``: the most that tensors have taken on its GPU so far.
+    ``speed/samples_per_second``: samples of all processes per second, including the time for data but not
+    for validation;
+    ``speed/waiting_for_data``: the share of that time spent waiting for a batch, 0 to 1;
+    ``memory/process_gib``: the peak memory of this process so far, without loader processes;
+    ``memory/gpu_gib``: the peak memory of tensors on its GPU so far.
 
     Args:
-        every: batches that speed is taken over.
+        every: number of batches over which speed is averaged.
     """
 
     def __init__(self, every: int = 10) -> None:
         self._every = max(every, 1)
-        # seconds, of these waiting, samples
+        # (seconds, seconds of waiting among them, samples) of each batch
         self._batches: deque[tuple[float, float, int]] = deque(maxlen=self._every)
-        self._end: float | None = None  # of the batch before
+        self._end: float | None = None  # when the previous batch ended
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Loader processes start now: the first wait counts, too."""
+        """Start the clock, so that the wait for the epoch's first batch counts."""
         self._end = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """A batch is there."""
+        """Note when the batch has arrived."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """A batch is done."""
+        """Note how long the batch took, and log the speed every few batches."""
         now = time.perf_counter()
         begun = self._start if self._end is None else self._end
         samples = len(batch["names"]) * trainer.world_size
         self._batches.append((now - begun, self._start - begun, samples))
-        if (batch_idx + 1) % self._every == 0:  # a number of ours on a GPU's log makes the CPU wait for it
+        if (batch_idx + 1) % self._every == 0:  # logging makes the CPU wait for a GPU
             pl_module.log_dict(self._metrics(pl_module.device), batch_size=1)
         self._end = time.perf_counter()
 
@@ -177,40 +178,40 @@ class Performance(Callback):
         return metrics
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What comes now is no waiting."""
+        """Stop the clock, since the time of a validation does not count."""
         self._end = None
 
 
 def peak_memory_gib() -> float:
-    """The largest resident size that this process has had."""
+    """Return the peak resident memory of this process, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 class LearningCurve(Callback):
-    """Draws loss, IoU in training and J in validation against steps; goes on with a resumed run's curve.
+    """Draws the loss, the IoU of training and the J of validation over the steps, across resumed runs.
 
     Args:
-        path: of the picture.
-        every: steps that are averaged into one point.
+        path: where the picture is written.
+        every: number of steps that are averaged into one point.
     """
 
     def __init__(self, path: str | Path, every: int = 10) -> None:
         self.path, self.every = Path(path), every
-        self.points: dict[str, list[list[float]]] = {}  # by metric: [step, value]
-        self._recent: dict[str, list[Tensor]] = {}  # scalars, where the network is
+        self.points: dict[str, list[list[float]]] = {}  # [step, value] pairs by metric
+        self._recent: dict[str, list[Tensor | float]] = {}  # tensors on the device; restored values as floats
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been drawn so far."""
+        """Return the points so far, and the values of the point to come."""
         return {"points": self.points, "recent": {n: _floats(v) for n, v in self._recent.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the points of a checkpoint."""
         self.points = state_dict["points"]
-        self._recent = {n: [torch.tensor(v) for v in values] for n, values in state_dict["recent"].items()}
+        self._recent = {name: list(values) for name, values in state_dict["recent"].items()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Gather the metrics of a step."""
+        """Collect the metrics of a step."""
         known = trainer.callback_metrics
         for name in CURVES:
             if name in known:
@@ -222,14 +223,14 @@ class LearningCurve(Callback):
             self._recent = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gather the metrics of a validation."""
+        """Collect the metrics of a validation."""
         if not trainer.sanity_checking:
             for name, value in trainer.callback_metrics.items():
                 if name.startswith("val/"):
                     self.points.setdefault(name, []).append([trainer.global_step, float(value)])
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw."""
+        """Draw the curve."""
         if trainer.is_global_zero and self.points:
             self.draw()
 
@@ -258,14 +259,15 @@ class LearningCurve(Callback):
             figure.savefig(aside, dpi=110)
 
 
-def _floats(values: list[Tensor]) -> list[float]:
-    """Scalars' values, by one look at their device."""
-    found: list[float] = torch.stack(values).tolist() if values else []
-    return found
+def _floats(values: list[Tensor | float]) -> list[float]:
+    """Return scalars as floats; those on a device are fetched together."""
+    on_device = [value for value in values if isinstance(value, Tensor)]
+    fetched = iter(torch.stack(on_device).tolist() if on_device else [])
+    return [next(fetched) if isinstance(value, Tensor) else value for value in values]
 
 
 def _style(name: str) -> dict[str, Any]:
-    """Training thin, validation with dots; annotated frames drawn through, propagated ones dashed."""
+    """Return a curve's style: training thin, validation with dots, propagated frames dashed."""
     if not name.startswith("val/"):
         return {"color": "tab:blue", "linewidth": 1, "alpha": 0.8}
     if "_round_" not in name:

@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all, the last but one, and the one that a signal asks for."""
+"""Checkpoint files that are written atomically, kept twice, and written when a signal ends the run."""
 
 import os
 import shutil
@@ -21,9 +21,10 @@ _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callback
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target, syncs and renames it; of ``last.ckpt`` the one before is kept.
+    """Writes checkpoints atomically, and keeps the previous ``last.ckpt``.
 
-    Lightning's own is written to ``TMPDIR`` first, and copied where that is another file system.
+    A checkpoint is written beside its target, flushed to disk and renamed. Lightning's own implementation
+    writes to ``TMPDIR`` first, and copies the file where that is another file system.
     """
 
     def save_checkpoint(
@@ -32,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            UserError: it cannot be written; the one that was there before still is.
+            UserError: it cannot be written; the file that was there before is unchanged.
         """
         path = Path(path)
         try:
@@ -49,7 +50,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _keep(path: Path) -> None:
-    """Give the last checkpoint the previous one's name, too."""
+    """Make the last checkpoint available under the previous one's name, too."""
     with replacing(path.with_name(PREVIOUS)) as aside:
         try:
             os.link(path, aside)
@@ -58,13 +59,13 @@ def _keep(path: Path) -> None:
 
 
 def check_last(path: Path) -> None:
-    """See whether a run can go on from a checkpoint, before anything is loaded.
+    """Refuse a checkpoint from which a run cannot be resumed, before anything is loaded.
 
     Args:
-        path: of ``last.ckpt``.
+        path: the file ``last.ckpt``.
 
     Raises:
-        UserError: it is damaged, or is none of a stage; the message offers the one before it.
+        UserError: it is damaged, or is not a stage's checkpoint; the message offers the previous one.
     """
     if not (fault := fault_of(path)):
         return
@@ -75,12 +76,12 @@ def check_last(path: Path) -> None:
 
 
 def fault_of(path: Path) -> str:
-    """What is wrong with a training checkpoint, in a few words; nothing is of one that was written whole."""
+    """Return what is wrong with a training checkpoint, in a few words; empty if nothing is."""
     try:
-        if spoilt := zipfile.ZipFile(path).testzip():  # PyTorch itself does not look at the sums
+        if spoilt := zipfile.ZipFile(path).testzip():  # PyTorch itself does not verify checksums
             return f"damaged: {spoilt}"
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # damage shows in any way
+    except Exception as error:  # damage may raise anything
         return f"damaged or no checkpoint: {_line(error)}"
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
@@ -99,21 +100,22 @@ def _line(error: BaseException) -> str:
 
 
 class SaveOnSignal(Callback):
-    """After a signal the step at hand is finished, ``last.ckpt`` written and the program ended.
+    """Finishes the current step after a signal, writes ``last.ckpt`` and ends the program.
 
-    No checkpoint is written of an epoch's end or within a validation, where it would leave the validation
-    out: the run goes on from the last one that was, to the same weights.
+    No checkpoint is written at the end of an epoch or during a validation, since the resumed run would skip
+    that validation. The run is then resumed from the last checkpoint before it, to the same weights.
 
     Args:
-        path: of ``last.ckpt``.
-        every: several processes agree after this many batches, which costs a wait for the device.
+        path: the file ``last.ckpt``.
+        every: number of batches after which several processes agree on a signal, which costs a wait for the
+            device.
     """
 
     def __init__(self, path: Path, every: int = 10) -> None:
         self.path, self.every = path, every
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning's own handler, which ends with status 0, is replaced."""
+        """Replace Lightning's own signal handler, which would end the program with status 0."""
         launcher = trainer.strategy.launcher
         signals.take_over(getattr(launcher, "kill", None))
         signals.wait(True)
@@ -121,7 +123,7 @@ class SaveOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The moment that a run can go on from, unless gradients are still accumulated."""
+        """Save and stop if a signal has arrived, unless gradients are still being accumulated."""
         several = trainer.world_size > 1
         last = batch_idx + 1 == trainer.num_training_batches
         if several and (batch_idx + 1) % self.every and not last:
@@ -135,17 +137,17 @@ class SaveOnSignal(Callback):
             trainer.save_checkpoint(self.path)
         elif not last:
             return
-        signals.note(number)  # another process may have had it
+        signals.note(number)  # perhaps only another process has received it
         signals.stop()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
-        """Nothing is written in a validation, which may take long."""
+        """End at once on a signal, since a validation may take long and writes no checkpoint."""
         signals.wait(False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Steps follow."""
+        """Wait for the end of the step on a signal again."""
         signals.wait(True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """No step is at hand."""
+        """End at once on a signal."""
         signals.wait(False)

@@ -1,6 +1,5 @@
-"""What can be seen to be wrong with a run before it begins to work."""
+"""Checks of a run's options, data and folder before training begins."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ivos.runtime.config import check_resume, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
 from ivos.training.checkpoints import LAST, check_last
+from ivos.training.resuming import FINAL, check_settings, counts_steps, is_done
 from ivos.training.stages.base import Stage
 
 _MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
@@ -67,21 +67,21 @@ RULES = {
     "stages.*.module.optimizer.weight_decay": number(0),
     "stages.*.module.scheduler.max_lr": above(0),
 }
-"""What options may be, beyond what those that take them check."""
+"""The values that options may have, beyond the checks of the classes that take them."""
 
 _SETS = ("davis", "youtube_vos", "sbd", "stills", "bl30k", "mose", "vost", "lvos", "sav")
 _DATA = ("root", *(f"{name}_root" for name in _SETS), "train", "val", "test")
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:
-    """A folder that was trained in is not trained in again by mistake.
+    """Refuse a folder that holds another run, or one that cannot be resumed.
 
     Args:
-        cfg: of the run.
-        folder: of the run.
+        cfg: the configuration of the run.
+        folder: the folder of the run.
 
     Raises:
-        UserError: it is, or there is nothing to do in it.
+        UserError: the folder is in use, its checkpoints are damaged, or there is no stage to train.
     """
     check_resume(cfg.resume, "hydra.run.dir", "hydra.sweep.dir")
     if cfg.checkpoint_artifacts and "wandb" not in cfg.logger:
@@ -90,18 +90,20 @@ def check_folder(cfg: DictConfig, folder: Path) -> None:
         raise UserError("no stage to train: choose an experiment, or add one: +stage@stages.anet=anet")
     if not cfg.resume and any((folder / str(name)).exists() for name in cfg.stages):
         raise UserError(f"{folder} holds a run already; go on with resume=true, or choose another folder")
+    check_settings(cfg, folder)
     for name in map(str, cfg.stages):
-        if (final := folder / name / "final.ckpt").exists():
-            load(final)
+        if is_done(cfg, name, folder / name):
+            load(folder / name / FINAL)
         elif (last := folder / name / LAST).exists():
             check_last(last)
 
 
 def check_data(cfg: DictConfig) -> None:
-    """The data of any stage, what it begins with and the session's settings are opened, and so checked.
+    """Open the data of each stage and of the session, and check them with the initial weights.
 
     Raises:
-        InstantiationException: from the :class:`UserError` that says what is wrong.
+        UserError: there is no such option, or no data for the session.
+        InstantiationException: raised from the :class:`UserError` of the data that cannot be opened.
     """
     if unknown := [str(name) for name in cfg.data if name not in _DATA]:
         raise UserError(f"data.{unknown[0]}: no such option; there are: {', '.join(_DATA)}")
@@ -115,18 +117,18 @@ def check_data(cfg: DictConfig) -> None:
 
 
 def check_stages(cfg: DictConfig, folder: Path) -> None:
-    """All that the stages and the session are made of is made once, around a small network, before work.
+    """Create all parts of the stages and of the session once, around a small network.
 
     Args:
-        cfg: of the run.
-        folder: of the run.
+        cfg: the configuration of the run.
+        folder: the folder of the run.
 
     Raises:
-        UserError: a part refuses its options, or they do not go together.
-        InstantiationException: likewise.
+        UserError: a part refuses its options, or options contradict each other.
+        InstantiationException: raised from the error of a part that refuses its options.
     """
     with torch.device("meta"):
-        instantiate(cfg.model)  # it may be large
+        instantiate(cfg.model)  # without memory for its weights
     small = instantiate(cfg.model, width=4, depths=[1, 1, 1, 1], decoder_width=8)
     for name, stage in cfg.stages.items():
         _check_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
@@ -140,32 +142,33 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
 
 
 def _check_optimizer(name: str, stage: Stage) -> None:
-    """The optimiser and its schedule get their options when they are made, which Lightning does late."""
+    """Create a stage's optimiser and schedule once, which Lightning does only after the data are loaded."""
     part = "optimizer"
     try:
         optimizer = stage.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
         part = "scheduler"
         if stage.make_scheduler is not None:
-            known = inspect.signature(stage.make_scheduler).parameters
             given = getattr(stage.make_scheduler, "keywords", {})
-            steps = {"total_steps": given.get("total_steps") or 100} if "total_steps" in known else {}
+            steps = (
+                {"total_steps": given.get("total_steps") or 100} if counts_steps(stage.make_scheduler) else {}
+            )
             stage.make_scheduler(optimizer, **steps)
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{name}.{part}: {' '.join(str(error).split())}") from error
 
 
 def check_trainer(cfg: DictConfig, in_sweep: bool = False) -> tuple[int, int]:
-    """Make a trainer once to see that it can be made.
+    """Create a trainer once to check its options.
 
     Args:
-        cfg: of the run.
-        in_sweep: whether the run is one of a sweep.
+        cfg: the configuration of the run.
+        in_sweep: whether the run belongs to a sweep.
 
     Returns:
-        the number of this process, and how many there are to be.
+        The rank of this process, and the number of processes.
 
     Raises:
-        UserError: the trainer's options do not go together, or not with this machine.
+        UserError: the trainer's options contradict each other, or do not suit this machine.
     """
     trainer = make_trainer(cfg.trainer, logger=False, enable_checkpointing=False)
     if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":

@@ -1,38 +1,99 @@
-"""The user in the loop of training: what A-Net is shown after somebody has corrected a prediction."""
+"""Simulated users in the training loop, who correct the network's own predictions."""
 
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ivos.interaction.raster import join_channels
 from ivos.interaction.simulate import SimulatedUser
+from ivos.runtime.errors import UserError
+from ivos.runtime.subprocesses import be_a_worker
+
+Drawn = tuple[NDArray[np.float32], np.random.Generator]
 
 
-def correct(
-    user: SimulatedUser,
-    predicted: Tensor,
-    masks: Tensor,
-    interaction: Tensor,
-    rngs: Sequence[np.random.Generator],
-) -> Tensor:
-    """A-Net's channels after a user has corrected a prediction.
+class CorrectionPool:
+    """The processes in which simulated users draw; without processes they draw in the calling one.
 
-    Args:
-        user: draws the strokes.
-        predicted: bool [M, 1, H, W].
-        masks: ground truth uint8 [M, 1, H, W].
-        interaction: the channels so far [M, 3, H, W], whose strokes are kept.
-        rngs: the user's randomness, M of them.
+    A correction takes 6 to 21 ms of processor time, so that the masks of a large batch, drawn one after
+    another, leave a GPU idle for longer than its step takes. The number of processes changes no stroke: the
+    randomness of a mask depends on its place in the batch, and its generator comes back from the process.
+
+    The processes start with the first correction. They are spawned, since a fork would copy the locks of the
+    training process's threads, and they end with it however it ends.
     """
-    faulty, truth = predicted[:, 0].cpu().numpy().astype(np.uint8), masks[:, 0].cpu().numpy()
-    drawn = np.stack(
-        [
-            user.channels(user.correct(f, t, rng), f, t.shape)
-            for f, t, rng in zip(faulty, truth, rngs, strict=True)
-        ]
-    )
-    strokes = np.maximum(drawn[:, 1:], interaction[:, 1:].cpu().numpy())
-    channels = join_channels(drawn[:, 0], strokes[:, 0], strokes[:, 1])
-    return torch.from_numpy(channels).to(interaction)
+
+    def __init__(self) -> None:
+        self.processes = 0
+        self._executor: ProcessPoolExecutor | None = None
+
+    def start(self, processes: int) -> None:
+        """Set the number of processes for the corrections to come; one alone would only add a detour."""
+        self.close()
+        self.processes = processes if processes > 1 else 0
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None
+
+    def __deepcopy__(self, memo: Any) -> "CorrectionPool":
+        """Return a pool without processes, since a stage is copied for the average of its weights."""
+        return CorrectionPool()
+
+    def correct(
+        self,
+        user: SimulatedUser,
+        predicted: Tensor,
+        masks: Tensor,
+        interaction: Tensor,
+        rngs: list[np.random.Generator],
+    ) -> Tensor:
+        """Return A-Net's interaction channels after a user has corrected a prediction.
+
+        Args:
+            user: the simulated user who draws the strokes.
+            predicted: the predicted masks, bool [M, 1, H, W].
+            masks: the true masks, uint8 [M, 1, H, W] (0, 1, 255 void).
+            interaction: the present channels [M, 3, H, W]; their strokes are kept.
+            rngs: the randomness of each of the M masks; advanced in place.
+
+        Raises:
+            UserError: a process was killed.
+        """
+        faulty, truth = predicted[:, 0].cpu().numpy().astype(np.uint8), masks[:, 0].cpu().numpy()
+        drawn = self._draw(user, faulty, truth, rngs)
+        rngs[:] = [rng for _, rng in drawn]
+        new = np.stack([channels for channels, _ in drawn])
+        strokes = np.maximum(new[:, 1:], interaction[:, 1:].cpu().numpy())
+        channels = join_channels(new[:, 0], strokes[:, 0], strokes[:, 1])
+        return torch.from_numpy(channels).to(interaction)
+
+    def _draw(
+        self,
+        user: SimulatedUser,
+        faulty: NDArray[np.uint8],
+        truth: NDArray[np.uint8],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Drawn]:
+        if not self.processes:
+            return list(map(user.correction, faulty, truth, rngs))
+        if self._executor is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self.processes, spawn, be_a_worker)
+        try:
+            return list(self._executor.map(user.correction, faulty, truth, rngs))
+        except BrokenProcessPool as error:
+            self.close()
+            raise UserError(
+                "a process that draws the corrections of simulated users was killed, perhaps for lack of "
+                "memory; set a smaller num_workers of the stage's data, and go on with resume=true"
+            ) from error

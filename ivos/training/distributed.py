@@ -1,4 +1,4 @@
-"""What the processes of a distributed run agree on beyond Lightning: values, names, batch norm."""
+"""Values, names and batch-norm statistics that the processes of a distributed run exchange."""
 
 import torch
 import torch.distributed as dist
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def gather(values: Tensor) -> Tensor:
-    """Each process' values [K], on every process: [processes, K]."""
+    """Return the values [K] of each process, on every process: [processes, K]."""
     if not dist.is_initialized():
         return values[None]
     everyones = [torch.empty_like(values) for _ in range(dist.get_world_size())]
@@ -15,7 +15,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 def gather_names(names: list[str]) -> list[str]:
-    """The names that all processes have, on every process."""
+    """Return the names of all processes, on every process."""
     if not dist.is_initialized():
         return names
     everyones: list[list[str]] = [[]] * dist.get_world_size()
@@ -25,17 +25,17 @@ def gather_names(names: list[str]) -> list[str]:
 
 @torch.no_grad()
 def average_statistics(network: nn.Module) -> None:
-    """Give the batch norms of all processes the mean of their running means and variances.
+    """Set the running means and variances of batch norms in training mode to their mean over the processes.
 
-    Every process has seen other samples. The mean of the running means is what one process would have that
-    saw all of them; the mean of the variances leaves out how far the processes' means lie apart.
+    The processes see different samples. The mean of the running means equals the running mean of a single
+    process that sees all samples; the mean of the variances lacks the variance between the processes' means.
     """
-    learning = [
+    trained = [
         module
         for module in network.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
     ]
-    both = [each for module in learning for each in (module.running_mean, module.running_var)]
+    both = [each for module in trained for each in (module.running_mean, module.running_var)]
     buffers = [buffer for buffer in both if buffer is not None]
     if not buffers:
         return
@@ -43,4 +43,4 @@ def average_statistics(network: nn.Module) -> None:
     dist.all_reduce(together)
     together /= dist.get_world_size()
     for buffer, value in zip(buffers, together.split([len(buffer) for buffer in buffers]), strict=True):
-        buffer.data.copy_(value)  # by .data: autograd need not know, the backward pass uses the batch's own
+        buffer.data.copy_(value)  # .data, since the backward pass uses the batch's own statistics

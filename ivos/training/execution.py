@@ -1,6 +1,6 @@
-"""How the networks run while they are trained: memory order, compilation, memory for time, fused steps.
+"""The execution of the networks in training: memory format, compilation, recomputation, fused optimisers.
 
-None of it changes what a step does, beyond the rounding of its sums.
+These options change nothing in a training step beyond the rounding of its sums.
 """
 
 import inspect
@@ -13,22 +13,24 @@ from pytorch_lightning.callbacks import Callback
 
 
 class Execution(Callback):
-    """How the networks of a stage run; as it was before when the stage is over.
+    """Sets how the networks of a stage are executed, and restores them when the stage is over.
 
     Args:
-        channels_last: keep weights and images in the memory order that convolutions prefer.
-        compile: run the networks through ``torch.compile``; validation does not, the engine has its own.
-        checkpointing: trade time for memory: no activations are kept inside the networks.
+        channels_last: keep weights and images in the memory format that convolutions prefer.
+        compile: run the networks through ``torch.compile``; not in validation, where the engine has an
+            option of its own.
+        checkpointing: recompute the activations inside the networks instead of keeping them, which needs
+            less memory and more time.
     """
 
     def __init__(
         self, channels_last: bool = False, compile: bool = False, checkpointing: bool = False
     ) -> None:
         self.channels_last, self.compile, self.checkpointing = channels_last, compile, checkpointing
-        self._compiled: dict[Any, dict[str, Any]] = {}  # by module: what calls of its methods go to
+        self._compiled: dict[Any, dict[str, Any]] = {}  # compiled methods, by module
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Before the optimisers and other processes see the parameters."""
+        """Change the memory format before optimisers are created and parameters broadcast; compile."""
         network = pl_module.network
         pl_module.checkpointing = self.checkpointing
         if self.channels_last:
@@ -41,26 +43,26 @@ class Execution(Callback):
             }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Compiled from here on."""
+        """Put the compiled methods in the place of the uncompiled ones."""
         for part, methods in self._compiled.items():
             vars(part).update(methods)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """To here."""
+        """Restore the uncompiled methods."""
         for part, methods in self._compiled.items():
             for name in methods:
                 vars(part).pop(name, None)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """The engine makes a copy of the network, to which nothing compiled for training belongs."""
+        """Restore the uncompiled methods, since the engine copies the network."""
         self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Training goes on."""
+        """Put the compiled methods back after a validation."""
         self.on_train_start(trainer, pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Leave the network as it was."""
+        """Restore the network's methods and memory format."""
         self.on_train_end(trainer, pl_module)
         self._compiled = {}
         pl_module.checkpointing = False
@@ -69,7 +71,10 @@ class Execution(Callback):
 
 
 def fused(make_optimizer: Callable[..., Any], device: torch.device) -> bool:
-    """Whether an optimiser can and should do its steps on a device in one kernel: on a GPU, unless told."""
-    told = getattr(make_optimizer, "keywords", {})
-    chosen = any(told.get(name) is not None for name in ("fused", "foreach", "differentiable"))
+    """Return whether an optimiser is to take its steps in one kernel.
+
+    That is the default on a GPU, for optimisers that can and are not configured otherwise.
+    """
+    options = getattr(make_optimizer, "keywords", {})
+    chosen = any(options.get(name) is not None for name in ("fused", "foreach", "differentiable"))
     return device.type == "cuda" and not chosen and "fused" in inspect.signature(make_optimizer).parameters

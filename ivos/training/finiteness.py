@@ -1,4 +1,4 @@
-"""Training stops at a loss or a gradient that is not finite, before the weights are spoilt."""
+"""Stopping at a loss or a gradient that is not finite, before it reaches the weights."""
 
 import math
 from dataclasses import dataclass
@@ -12,45 +12,55 @@ from torch.optim import Optimizer
 from ivos.runtime.errors import UserError
 from ivos.training import distributed
 
-EVERY = 50  # batches from one look to the next where looking makes the CPU wait for the GPU
+EVERY = 50  # batches from one check to the next where reading a value makes the CPU wait for the GPU
 
 
 class NotFiniteError(UserError):
-    """A loss or a gradient that is not a number, or infinite; training has stopped before the step."""
+    """A loss or a gradient that is NaN or infinite; training has stopped before the step."""
 
-    everywhere = True  # all processes raise it, one has to say so
+    everywhere = True  # all processes raise it, only one of them prints it
 
 
 @dataclass
 class _Batch:
-    """What is known of a batch; the tensors are on the device."""
+    """The values of a batch that are to be checked; the tensors are on the device."""
 
     step: int
-    names: list[str]  # of this process' samples
+    names: list[str]  # of this process's samples
     losses: Tensor | None = None  # of all processes [P]
-    norm: Tensor | None = None  # of the gradient, where a step follows
+    norm: Tensor | None = None  # of the gradient, if the batch ends with a step
 
 
 class NonFiniteGuard:
-    """Sees to it that no step is taken whose loss or gradient is not finite, and that training stops there.
+    """Prevents steps whose loss or gradient is not finite, and stops training at the first of them.
 
-    Looking at a number on a GPU means waiting for all that it has still to do. So with a fused optimiser
-    (which is what a GPU has by default) it is the device that holds such a step back, and all steps after it,
-    so that the weights stay as they were; the CPU looks every :data:`EVERY` batches, and before a validation,
-    a checkpoint and the end. With any other optimiser, as on a CPU, it looks before every step.
+    Reading a value from a GPU means waiting for all of its pending work. With a fused optimiser, a GPU's
+    default, the device itself therefore skips such a step and all steps after it, so that the weights stay
+    unchanged; the CPU checks every :data:`EVERY` batches, and before a validation, a checkpoint and the end.
+    With any other optimiser, as on a CPU, it checks before every step.
     """
 
     def __init__(self) -> None:
-        self._batch = _Batch(0, [])  # the one at work
-        self._waiting: list[_Batch] = []  # to be looked at
-        self._held_back: Tensor | None = None  # on the device: 1 as soon as a step had to be, else 0
+        self._batch = _Batch(0, [])  # the current one
+        self._waiting: list[_Batch] = []  # not checked yet
+        self._held_back: Tensor | None = None  # on the device: 1 once a step has been skipped, else 0
+
+    @property
+    def gradient_norm(self) -> Tensor:
+        """The norm of the gradient of the step at hand, on the device; :meth:`check_gradient` computes it."""
+        assert self._batch.norm is not None
+        return self._batch.norm
 
     def begin(self, step: int, names: list[str]) -> None:
-        """A batch of samples of these names is to come, for a step of this number."""
+        """Note the names of the samples of the next batch, and the number of its step."""
         self._batch = _Batch(step, names)
 
     def check_loss(self, losses: Tensor, module: pl.LightningModule) -> None:
-        """The batch's loss in each of the processes [P].
+        """Check a batch's loss.
+
+        Args:
+            losses: the loss in each of the processes [P].
+            module: the stage.
 
         Raises:
             NotFiniteError: see :meth:`look`.
@@ -63,29 +73,28 @@ class NonFiniteGuard:
             _judge([self._batch], module)
 
     def check_gradient(self, optimizer: Optimizer, module: pl.LightningModule) -> None:
-        """The gradient that the optimiser is about to use, equal in all processes.
+        """Check the gradient that the optimiser is about to use, which is equal in all processes.
 
         Raises:
             NotFiniteError: see :meth:`look`.
         """
-        if scales_the_loss(module.trainer):  # which expects such gradients, and leaves the step out
+        if scales_the_loss(module.trainer):  # the scaler expects such gradients, and skips their steps
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         self._batch.norm = norm = torch.nn.utils.get_total_norm(gradients)
         if _on_device(module.trainer):
             self._hold_back(~torch.isfinite(norm))
-            optimizer.found_inf = self._held_back  # type: ignore[attr-defined]  # PyTorch's name for it
+            optimizer.found_inf = self._held_back  # type: ignore[attr-defined]  # PyTorch reads this attribute
             if len(self._waiting) >= EVERY:
                 self.look(module)
         else:
             _judge([self._batch], module)
 
     def look(self, module: pl.LightningModule) -> None:
-        """Look at the batches that nobody has looked at.
+        """Check the batches that have not been checked yet; all processes have to call this together.
 
         Raises:
-            NotFiniteError: in all processes, which have to come here together, if one of the losses or
-                gradients is not finite.
+            NotFiniteError: one of the losses or gradients is not finite; all processes raise it.
         """
         waiting, self._waiting = self._waiting, []
         if waiting:
@@ -97,12 +106,12 @@ class NonFiniteGuard:
 
 
 def scales_the_loss(trainer: pl.Trainer) -> bool:
-    """Whether a step may be left out because the loss was scaled too high (precision 16-mixed)."""
+    """Return whether a loss scaler is at work (precision 16-mixed), which may skip steps."""
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def _on_device(trainer: pl.Trainer) -> bool:
-    """Whether the optimisers can hold a step back by themselves."""
+    """Return whether the optimisers can skip a step by themselves."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return not scales_the_loss(trainer) and all(group.get("fused") for group in groups)
 
@@ -122,7 +131,7 @@ def _judge(batches: list[_Batch], module: pl.LightningModule) -> None:
 
 
 def _stop(batch: _Batch, what: str, names: list[str], module: pl.LightningModule) -> NoReturn:
-    """Stop all processes, with one message; all of them have to come here."""
+    """Stop all processes with one message; all of them have to call this."""
     names = distributed.gather_names(names)
     callbacks = module.trainer.checkpoint_callbacks
     written = [path for path in (getattr(each, "best_model_path", "") for each in callbacks) if path]

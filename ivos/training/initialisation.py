@@ -1,53 +1,52 @@
-"""What training begins with: a checkpoint's weights, ImageNet's, a local projection that sees something."""
+"""The weights that training starts from: those of a checkpoint, of ImageNet, of A-Net for T-Net."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from omegaconf import DictConfig, open_dict
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivos.data.training import TrainingData
 from ivos.networks import ATNet, load, load_imagenet
+from ivos.networks.backbone import Backbone
 from ivos.runtime.errors import UserError
-from ivos.training.starting import amplify_local, tnet_from_anet
 
-WHITENED = 32  # samples whose images tell what is to be whitened or scaled
+WHITENED = 32  # samples from whose images the statistics of features are taken
 
 
 @dataclass(frozen=True)
 class Initialisation:
-    """How the part of the network that a stage trains begins, where not as the stage before left it.
+    """Initial values of the parameters that a stage trains, other than those the previous stage has left.
 
     Attributes:
-        imagenet: torchvision's ResNet-50 weights for the encoders that learn: a file, or ``download``.
-        from_anet: start T-Net from A-Net by :func:`ivos.training.starting.tnet_from_anet`, with that spread
-            of the similarities; None leaves it as it is.
-        anet_bias: added to A-Net's logits: what its stage's loss holds for even, the rounds, which ask for a
-            probability of 0.8, should take for object; None leaves them as they are.
-        whiten_local: start the local projection from :func:`whiten_local`, with that sharpness; None leaves
-            it as it is.
-        local_gain: how much louder the decoder hears the local transfer, by
-            :func:`ivos.training.starting.amplify_local`; None leaves it as it is.
+        imagenet: torchvision's ResNet-50 weights for the trained encoders: a file, or ``download``.
+        from_anet: initialise T-Net from A-Net by :func:`tnet_from_anet`, with this spread of the
+            similarities; None leaves T-Net unchanged.
+        anet_bias: value added to A-Net's logits. The loss of A-Net's stage is balanced at a probability of
+            0.5, while the rounds of a session ask for 0.8. None leaves the logits unchanged.
+        whiten_local: initialise the local projection by :func:`whiten_local`, with this sharpness; None
+            leaves it unchanged.
     """
 
     imagenet: str | Path | None = None
     from_anet: float | None = None
     anet_bias: float | None = None
     whiten_local: float | None = None
-    local_gain: float | None = None
 
     def __post_init__(self) -> None:
-        """Say what cannot be done before anything is.
+        """Refuse values that cannot work.
 
         Raises:
-            UserError: there is no such file, or no such sharpness.
+            UserError: there is no such file, or a number is not positive.
         """
         if self.imagenet not in (None, "download") and not Path(str(self.imagenet)).is_file():
             raise UserError(f"init.imagenet={self.imagenet}: no such file; or say download")
-        for name in ("from_anet", "whiten_local", "local_gain"):
+        for name in ("from_anet", "whiten_local"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"init.{name}={value}: above 0, or null for none")
@@ -56,8 +55,8 @@ class Initialisation:
         """Set the parameters of a network, in place.
 
         Args:
-            network: whose learning parameters ask for gradients.
-            data: what it is going to be trained on.
+            network: the network, whose trained parameters require gradients.
+            data: the data that it is going to be trained on.
         """
         if self.imagenet is not None:
             for part in (network.anet, network.tnet):
@@ -72,49 +71,145 @@ class Initialisation:
         if self.whiten_local is not None:
             data.setup("fit")
             whiten_local(network, data.first_batch(WHITENED)["frames"], self.whiten_local)
-        if self.local_gain is not None:
-            amplify_local(network, self.local_gain)
 
 
 @torch.no_grad()
 def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
-    """Let T-Net's local projection whiten the feature that it projects, in place.
+    """Initialise T-Net's local projection so that it whitens the features that it projects, in place.
 
-    The features that an untrained projection gives are so alike that the local transfer begins as a mean over
-    the neighbourhood, from which it learns slowly. White features (zero mean, no correlation between
-    channels, ZCA) are alike only where the images are.
+    The features that a random projection gives are so similar to each other that the local transfer starts
+    as a mean over the neighbourhood, from which it learns slowly. Whitened features (zero mean, uncorrelated
+    channels, ZCA) are similar only where the images are.
 
     Args:
         network: A-Net and T-Net.
-        frames: some images, uint8 RGB [B, T, 3, H, W].
+        frames: example images, uint8 RGB [B, T, 3, H, W].
         sharpness: factor of the dot products before the local transfer's softmax; about 20 for a single peak.
     """
     tnet = network.tnet
-    learns = tnet.encoder.stem.weight.requires_grad
-    encoder = copy.deepcopy(tnet.encoder).train(learns)  # as in training, but its statistics are not to move
+    trained = tnet.encoder.stem.weight.requires_grad
+    encoder = copy.deepcopy(tnet.encoder).train(trained)  # a copy, so that its statistics do not change
     r2 = encoder(network.normalise(frames.flatten(0, 1).to(network.mean.device)))[0]
     samples = r2.transpose(0, 1).flatten(1).double()  # [C, pixels]
     variances, axes = torch.linalg.eigh(torch.cov(samples))
-    scale = (variances + 0.01 * variances.mean()).rsqrt()  # weak directions are noise
+    scale = (variances + 0.01 * variances.mean()).rsqrt()  # damped, since weak directions are noise
     whiten = sharpness**0.5 * axes @ torch.diag(scale) @ axes.T
     tnet.local_projection.weight.copy_(whiten[:, :, None, None])
     assert tnet.local_projection.bias is not None
     tnet.local_projection.bias.copy_(-whiten @ samples.mean(1))
 
 
+@torch.no_grad()
+def tnet_from_anet(network: ATNet, frames: Tensor, spread: float) -> None:
+    """Copy A-Net's encoder and decoder into T-Net and let the global transfer carry A-Net's r5, in place.
+
+    The object feature starts as A-Net's r5, and the input of T-Net's decoder as the object feature moved to
+    the target frame. T-Net therefore starts as A-Net that decodes a frame from features carried there from
+    the annotated one. The dot products of an unscaled r5 are so large that the softmax over the target's
+    positions gives all weight to the brightest of them, and no gradient passes through it; r5 is scaled until
+    the dot products have a spread at which they can be learned.
+
+    Args:
+        network: A-Net, trained, and T-Net, not trained.
+        frames: example images, uint8 RGB [B, T, 3, H, W].
+        spread: standard deviation of the dot products of one position with all positions of another frame,
+            about 2.
+    """
+    anet, tnet = network.anet, network.tnet
+    state = anet.encoder.state_dict()
+    state["stem.weight"] = state["stem.weight"][:, :3]
+    tnet.encoder.load_state_dict(state)
+    tnet.decoder.load_state_dict(anet.decoder.state_dict())
+    _scale_r5(tnet.encoder, spread / similarity_spread(network, frames))
+    _pass_second_half(anet.converter.fuse)
+    _pass_second_half(tnet.fuse)
+
+
+def _pass_second_half(fuse: nn.Conv2d) -> None:
+    """Let a 1x1 convolution of two features pass on the second one, and a little of the first."""
+    half = fuse.weight.shape[0]
+    fuse.weight[:, :half] *= 0.3
+    fuse.weight[:, half:] *= 0.1
+    fuse.weight[:, half:] += torch.eye(half)[:, :, None, None]
+    if fuse.bias is not None:
+        fuse.bias.zero_()
+
+
+def _scale_r5(encoder: Backbone, factor: float) -> None:
+    """Scale the dot products of r5 with itself by a factor: all summands of r5 by its square root."""
+    for block in encoder.stages[3]:  # type: ignore[union-attr,attr-defined]
+        # Not nn.BatchNorm2d: after sync_batchnorm Lightning leaves a class of its own in its place.
+        norms = [block.bn3, *(part for part in block.shortcut if isinstance(part, _BatchNorm))]
+        for norm in norms:
+            norm.weight *= factor**0.5
+            norm.bias *= factor**0.5
+
+
+@torch.no_grad()
+def similarity_spread(network: ATNet, frames: Tensor) -> float:
+    """Return the standard deviation of the dot products of a position with all positions of another frame.
+
+    Args:
+        network: the network whose T-Net gives r5, computed with batch statistics as in training.
+        frames: uint8 RGB [B, T, 3, H, W]; the first frame of each sample is compared with its last one.
+    """
+    encoder = copy.deepcopy(network.tnet.encoder).train()
+    images = network.normalise(frames[:, [0, -1]].to(network.mean.device))
+    r5 = encoder(images.flatten(0, 1)).r5.unflatten(0, images.shape[:2]).flatten(3)
+    return float((r5[:, 0].transpose(1, 2) @ r5[:, 1]).std(2).mean())
+
+
 def plain(value: Any) -> Any:
-    """A value of a configuration with sequences as lists, so that equal ones compare equal."""
+    """Return a value of a configuration with sequences as lists, so that equal values compare equal."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
+    """Return the configuration with the model of the checkpoint that training starts from.
+
+    The checkpoint decides the architecture; the model that an experiment or a default names is replaced.
+
+    Args:
+        cfg: the configuration of the run.
+        given: the overrides on the command line.
+
+    Raises:
+        UserError: an override of the model contradicts the checkpoint.
+    """
+    if not cfg.checkpoint:
+        return cfg
+    source = load(cfg.checkpoint)
+    names = {override.lstrip("+~").partition("=")[0] for override in given}
+    wrong = [
+        f"model.{name}={plain(cfg.model.get(name))} (the checkpoint: {plain(value)})"
+        for name, value in source.config.items()
+        if names & {"model", f"model.{name}"} and plain(cfg.model.get(name)) != plain(value)
+    ]
+    if wrong:
+        raise UserError(
+            f"checkpoint={cfg.checkpoint} decides the model, which these options contradict: {', '.join(wrong)}; "
+            "leave them out"
+        )
+    adopted = copy.deepcopy(cfg)
+    with open_dict(adopted):
+        for name, value in {**source.config, "short_side": source.short_side, "flow": source.flow}.items():
+            if name in source.config or adopted.model.get(name) is None:
+                adopted.model[name] = value
+    return adopted
 
 
 def start_from(network: ATNet, path: str | Path) -> None:
     """Copy the weights of a checkpoint into a network of the same width, depth and kind of softmax.
 
-    What their file says besides, the size of the frames and whether flow is to help, comes with them, unless
-    the network has its own.
+    The other properties in the file, the size of the frames and whether optical flow is to help, are copied
+    too, unless the network has its own.
+
+    Args:
+        network: the network to set, in place.
+        path: a checkpoint's file, or the name of shipped weights.
 
     Raises:
-        UserError: the checkpoint is of another network; the message names both.
+        UserError: the checkpoint belongs to another network; the message names both.
     """
     source = load(path)
     kept = ("width", "depths", "decoder_width", "normalize")

@@ -1,4 +1,4 @@
-"""The losses of A-Net and T-Net."""
+"""Losses of A-Net and T-Net."""
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +11,15 @@ from ivos.video.labels import VOID
 
 @accept_former_keywords(balance="class_balance")
 class SegmentationLoss(nn.Module):
-    """Class-balanced cross-entropy, and what it may be mixed with.
+    """Class-balanced cross-entropy, with an optional soft Dice loss.
 
     The weight of a class in a mask is (pixels / pixels of the class) to the power of `class_balance`; the
     weighted mean is taken over each mask, then the mean over the masks. With `class_balance` 1 object and
-    background count the same however small the object is, as in the paper; with 0 every pixel counts the
-    same. A mask without objects, or one that is all object, has its one class; one that is all void
-    contributes 0.
+    background have the same weight however small the object is, as in the paper; with 0 every pixel has the
+    same weight. A mask with one class only takes the mean over that class; one that is all void contributes 0.
 
     Args:
-        class_balance: see above.
+        class_balance: exponent of the class weights, 0 to 1.
         dice: weight of the soft Dice loss (0 in the paper).
     """
 
@@ -30,7 +29,12 @@ class SegmentationLoss(nn.Module):
         self.dice = dice
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Loss of `logits` [M, 1, H, W] against `masks` uint8 [M, 1, H, W] (0, 1, 255 void); a scalar."""
+        """Return the loss, a scalar.
+
+        Args:
+            logits: [M, 1, H, W].
+            masks: uint8 [M, 1, H, W] (0, 1, 255 void).
+        """
         logits, masks = logits.float().flatten(1), masks.flatten(1)
         valid = (masks != VOID).float()
         truth = (masks == 1).float()
@@ -46,16 +50,23 @@ class SegmentationLoss(nn.Module):
 
 
 def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """Soft Dice loss (Milletari et al., 2016) of probabilities and masks [M, P], smoothed by one pixel."""
+    """Return the soft Dice loss (Milletari et al., 2016) of probabilities and masks [M, P].
+
+    Numerator and denominator are smoothed by one pixel.
+    """
     overlap = 2 * (probabilities * truth).sum(1) + 1
     return (1 - overlap / (probabilities.square().sum(1) + truth.sum(1) + 1)).mean()
 
 
 def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
-    """Mean squared error of the local transfer [M, 1, h, w] against the masks [M, 1, H, W] at its size.
+    """Return the mean squared error of the local transfer against the masks, reduced to its size.
 
-    Pixels that a void pixel reaches in the reduced mask are left out. The mean is taken over each mask, then
-    over the masks, as in :class:`SegmentationLoss`; a mask that is all void contributes 0.
+    Pixels of the reduced mask to which a void pixel contributes are left out. The mean is taken over each
+    mask, then over the masks, as in :class:`SegmentationLoss`; a mask that is all void contributes 0.
+
+    Args:
+        local: the local transfer [M, 1, h, w].
+        masks: uint8 [M, 1, H, W] (0, 1, 255 void).
     """
     valid = (resize((masks != VOID).float(), local.shape[-2:]) == 1).flatten(1)
     small = resize((masks == 1).float(), local.shape[-2:])
@@ -64,15 +75,16 @@ def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
 
 
 def global_transfer_loss(weights: Tensor, masks: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of masks carried by the global transfer's weights alone against the target's masks.
+    """Return the cross-entropy of masks carried by the global transfer's weights alone.
 
-    Every position of the target takes the mean of the annotated positions' masks by what they give to it. So
-    that r5 learns what belongs together, which it does not learn through the decoder alone.
+    Every position of the target frame takes the mean of the annotated frame's mask, weighted by the global
+    transfer. The loss teaches r5 which positions correspond, which it does not learn through the decoder
+    alone.
 
     Args:
         weights: see :func:`ivos.networks.affinity`, for each mask [M, h w, h w].
         masks: uint8 [M, 1, H, W] of the annotated frame (0, 1, 255 void).
-        target: the same of the target frame; positions that a void pixel reaches are left out.
+        target: uint8 [M, 1, H, W] of the target frame; positions that contain a void pixel are left out.
     """
     height, width = masks.shape[-2:]
     side = round((height * width / weights.shape[-1]) ** 0.5)
@@ -87,10 +99,14 @@ def global_transfer_loss(weights: Tensor, masks: Tensor, target: Tensor) -> Tens
 
 
 def iou(predicted: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union [M] of a prediction, bool [M, 1, H, W], and masks [M, 1, H, W].
+    """Return the intersection over union of predicted and true masks [M].
 
-    It is what training looks at: each object alone, void left out; two empty masks have 1. Validation and
-    sessions have the field's J (:mod:`ivos.metrics`), for which objects share a label map.
+    This is the metric of training, for each object alone and without void pixels; two empty masks have 1.
+    Validation and sessions use J (:mod:`ivos.metrics`), for which the objects share a label map.
+
+    Args:
+        predicted: bool [M, 1, H, W].
+        masks: uint8 [M, 1, H, W] (0, 1, 255 void).
     """
     valid = masks != VOID
     predicted, truth = predicted & valid, (masks == 1) & valid
@@ -100,5 +116,5 @@ def iou(predicted: Tensor, masks: Tensor) -> Tensor:
 
 
 def mean(values: list[Tensor]) -> Tensor:
-    """Mean of scalars; 0 of none."""
+    """Return the mean of scalars, 0 if there are none."""
     return torch.stack(values).mean() if values else torch.zeros(())

@@ -1,6 +1,7 @@
-"""The command ``ivos-train``, which train.py is, too: compose the configuration, train, show.
+"""The program ``ivos-train``, also called train.py.
 
-Nothing heavy is imported before Hydra has composed: help and a misspelt option come at once.
+Heavy modules are imported after Hydra has composed the configuration, so that ``--help`` and misspelt
+options are answered at once.
 """
 
 import hydra
@@ -16,10 +17,10 @@ from ivos.runtime.renamed_options import rename_options
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="train")
 def train(cfg: DictConfig) -> float | None:
-    """A run, or one of a sweep (-m), in which a failure leaves the others their turn.
+    """Train one run, or one run of a sweep (-m); the sweep goes on after a failed run.
 
     Returns:
-        the metric that a sweep is about, if the run has it.
+        The metric that a sweep optimises, if the run has it.
     """
     rename_options(cfg)
     job = HydraConfig.get()
@@ -38,7 +39,7 @@ def train(cfg: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the program with the arguments of the command line."""
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()

@@ -1,4 +1,4 @@
-"""Pictures of validation: strokes, ground truth, prediction and local transfer side by side."""
+"""Pictures of validation sessions: strokes, ground truth, prediction and local transfer side by side."""
 
 from typing import Any
 
@@ -23,15 +23,15 @@ from ivos.video.overlay import overlay
 from ivos.video.palette import PALETTE
 
 Picture = NDArray[np.uint8]
-INCHES, PIXELS = 2.3, 256  # of a frame's longer side; smaller frames are enlarged before they are drawn on
+INCHES, PIXELS = 2.3, 256  # longer side of a drawn frame; smaller frames are enlarged to that many pixels
 
 
 class ValidationPictures(Callback):
-    """Draws the sessions on the first validation clips (of the first process) for the loggers.
+    """Draws the sessions on the first process's first validation clips, for the loggers.
 
     Args:
-        clips: how many.
-        every_n_epochs: validations from one picture to the next.
+        clips: number of clips.
+        every_n_epochs: number of epochs from one picture to the next.
     """
 
     def __init__(self, clips: int = 3, every_n_epochs: int = 1) -> None:
@@ -47,33 +47,33 @@ class ValidationPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a session."""
+        """Keep the session of a clip."""
         due = trainer.current_epoch % self.every == 0 and not trainer.sanity_checking
         if due and trainer.is_global_zero and len(self._results) < self.clips:
             self._results.append(outputs["session"])
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Draw and log, while the network is still in eval mode."""
+        """Draw and log the sessions, while the network is still in evaluation mode."""
         if self._results:
-            network = pl_module.segmenter.network  # whole, where shards learn
+            network = pl_module.segmenter.network
             picture = sessions_picture(self._results, network)
             log_picture(trainer.loggers, "val/sessions", picture, trainer.global_step)
             self._results = []
 
 
 def sessions_picture(results: list[SessionResult], network: ATNet) -> Picture:
-    """Two rows for each session: the frame annotated first, and the propagated frame that came out worst.
+    """Draw two rows for each session: the frame annotated first, and the worst propagated frame.
 
-    The first is shown as it was after the first round, the other as it is after the last one. The local
-    transfer is what T-Net's local part makes of the neighbour's prediction, the one on the annotation's side.
-    A clip of a single frame has one row, without it.
+    The first frame is shown after the first round, the other one after the last round. The column of the
+    local transfer shows the prediction for the neighbouring frame (the one nearer to the annotated frame),
+    moved by T-Net's local transfer. A clip of a single frame has one row, without that column.
 
     Args:
-        results: of the sessions.
-        network: that did them; for the local transfer.
+        results: the sessions.
+        network: the network that ran them, for the local transfer.
 
     Returns:
-        RGB [h, w, 3].
+        The picture, uint8 RGB [h, w, 3].
     """
     rows = [row for result in results for row in _rows(result)]
     columns = 3 if all(len(result.clip.frames) == 1 for result in results) else 4
@@ -102,7 +102,7 @@ def sessions_picture(results: list[SessionResult], network: ATNet) -> Picture:
 
 
 def _rows(result: SessionResult) -> list[tuple[SessionResult, Round, int]]:
-    """The sessions' rounds and frames that are shown."""
+    """Return a session's rounds and frames that are shown."""
     first, last = result.rounds[0], result.rounds[-1]
     rows = [(result, first, first.frame)]
     quality = mean_over(last.jaccard, axis=1)
@@ -133,7 +133,7 @@ def _draw_row(axes: NDArray[Any], result: SessionResult, after: Round, frame: in
 
 
 def _neighbour(frame: int, after: Round, num_frames: int) -> int | None:
-    """The frame that a mask comes from: one on towards the round's annotated frame."""
+    """Return the frame from which a mask was propagated: the next one towards the annotated frame."""
     if num_frames == 1:
         return None
     if frame == after.frame:
@@ -145,10 +145,10 @@ def _neighbour(frame: int, after: Round, num_frames: int) -> int | None:
 def local_transfer_picture(
     result: SessionResult, after: Round, frame: int, neighbour: int, network: ATNet
 ) -> Picture:
-    """What T-Net's local transfer brings to a frame from the masks predicted on another, in DAVIS colours.
+    """Draw the masks predicted for one frame, moved to another by T-Net's local transfer, in DAVIS colours.
 
     Returns:
-        RGB [h, w, 3]; black where nothing arrives.
+        The picture, uint8 RGB [h, w, 3]; black where no mask arrives.
     """
     clip, device = result.clip, network.mean.device
     padding = Padding.to_multiple_of_32(*clip.frames.shape[1:3])
@@ -163,7 +163,7 @@ def local_transfer_picture(
 
 
 def _in_colours(amounts: Tensor) -> Picture:
-    """Amounts [N, h, w] of each object's colour."""
+    """Mix the objects' colours by the amounts [N, h, w], 0 to 1."""
     colours = PALETTE[1 : len(amounts) + 1].astype(np.float32)
     colours *= 255 / colours.max(axis=1, keepdims=True)
     mixed = np.einsum("nhw,nc->hwc", amounts.clamp(0, 1).cpu().numpy(), colours)
@@ -171,7 +171,7 @@ def _in_colours(amounts: Tensor) -> Picture:
 
 
 def _enlarged(picture: Picture) -> Picture:
-    """By a whole number, labels [h, w] and colours [h, w, 3] alike."""
+    """Enlarge labels [h, w] or colours [h, w, 3] by a whole number."""
     factor = -(-PIXELS // max(picture.shape[:2]))
     return picture.repeat(factor, 0).repeat(factor, 1)
 

@@ -1,8 +1,9 @@
-"""A training run from its configuration: check, train stage by stage, score."""
+"""A training run: check its configuration, train stage by stage, evaluate the result."""
 
 import copy
 import shutil
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
@@ -29,24 +30,27 @@ from ivos.runtime.process_watchdog import ProcessWatchdog
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.checkpoints import LAST, AtomicCheckpointIO, SaveOnSignal
 from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
-from ivos.training.initialisation import start_from
+from ivos.training.initialisation import model_of_checkpoint, start_from
+from ivos.training.resuming import FINAL, is_done, record
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Train the stages one after another and score the result, as a Hydra job.
+    """Train the stages one after another and evaluate the result, as a Hydra job.
 
     Returns:
-        the metric that a sweep is about, ``cfg.optimized_metric``, if the run has it.
+        The metric that a sweep optimises, ``cfg.optimized_metric``, if the run has it.
 
     Raises:
-        UserError: (or another one from it) what is wrong with the configuration, the data or the machine.
+        UserError: the configuration, the data or the machine do not allow the run; other errors may be raised
+            from it.
     """
     job = HydraConfig.get()
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder, in_sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     check_values(cfg, RULES)
+    cfg = model_of_checkpoint(cfg, job.overrides.task)
     rank, processes = check_trainer(cfg, in_sweep)
-    if rank == 0:  # before anything is loaded; the others would find what this one began
+    if rank == 0:  # the other processes would find what this one has written
         check_folder(cfg, folder)
     check_stages(cfg, folder)
     check_data(cfg)
@@ -57,16 +61,15 @@ def run(cfg: DictConfig) -> float | None:
         start_from(network, cfg.checkpoint)
     with (
         loggers.closing(),
-        ProcessWatchdog(folder / ".processes", rank, processes, kept="The checkpoints are kept") as peers,
-        nullcontext() if in_sweep else reported(),  # before the others are told that this process is lost
+        ProcessWatchdog(folder / ".processes", rank, processes, kept="The checkpoints are kept") as watchdog,
+        nullcontext() if in_sweep else reported(),  # before the others report this process as lost
     ):
         if rank == 0:
             clear(folder, deep=True)
-        peers.watch(after=torch.distributed.is_initialized)
+        guard = WatchdogCallback(watchdog)
+        watchdog.watch(after=torch.distributed.is_initialized, started=guard.started)
         for name in cfg.stages:
-            network = train_stage(
-                cfg, str(name), network, folder / str(name), console, [WatchdogCallback(peers)]
-            )
+            network = train_stage(cfg, str(name), network, folder / str(name), console, guard)
         if cfg.score and rank == 0:  # the others wait for its end
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
@@ -74,22 +77,36 @@ def run(cfg: DictConfig) -> float | None:
 
 
 class WatchdogCallback(Callback):
-    """Says which of several processes was lost, before anybody sees what that did to the others."""
+    """Connects the process watchdog with the trainers of a run.
 
-    def __init__(self, peers: ProcessWatchdog) -> None:
-        self.peers = peers
+    Args:
+        watchdog: reports a lost process, and ends this one.
+    """
+
+    def __init__(self, watchdog: ProcessWatchdog) -> None:
+        self.watchdog = watchdog
+        self._trainer: pl.Trainer | None = None
+
+    def attach(self, trainer: pl.Trainer) -> None:
+        """Name the trainer that is going to start the other processes, before it does."""
+        self._trainer = trainer
+
+    def started(self) -> "list[subprocess.Popen[bytes]]":
+        """Return the processes that Lightning has started for the trainer so far."""
+        launcher = None if self._trainer is None else self._trainer.strategy.launcher
+        return list(getattr(launcher, "procs", []))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Nobody begins before all have seen each other at work."""
-        self.peers.meet()
+        """Let every process see all others alive before any of them takes a step."""
+        self.watchdog.meet()
         trainer.strategy.barrier()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Among several processes most errors are the consequence of another's."""
+        """Report a lost process instead of an error, which among several processes mostly follows from it."""
         if isinstance(exception, Exception) and user_error(exception) is None:
-            self.peers.ask()
+            self.watchdog.ask()
 
 
 def train_stage(
@@ -98,48 +115,54 @@ def train_stage(
     network: ATNet,
     folder: Path,
     console: Console,
-    callbacks: Sequence[Callback] = (),
+    guard: WatchdogCallback | None = None,
 ) -> ATNet:
-    """Train a network in place; of a stage that is done already take the result.
+    """Train a network in place, or load the result of a stage that is done already.
 
     Args:
-        cfg: of the run.
-        name: of the stage in it.
-        network: as the stage before left it.
-        folder: of the stage: what it writes.
-        console: for news.
-        callbacks: besides those of the configuration.
+        cfg: the configuration of the run.
+        name: the stage's name in it.
+        network: the network as the previous stage has left it.
+        folder: the stage's folder, for all that it writes.
+        console: where progress is printed.
+        guard: watches over the other processes of the run.
 
     Returns:
-        the network, on the CPU.
+        The network, on the CPU.
     """
-    final, last = folder / "final.ckpt", folder / LAST
-    if final.exists():
+    final, last = folder / FINAL, folder / LAST
+    cfg = at_work_in(folder, cfg)
+    if is_done(cfg, name, folder):
         start_from(network, final)
         console.print(f"Stage {name}: done already ({final})", soft_wrap=True)
         return network
     console.rule(f"Stage {name}")
-    cfg = at_work_in(folder, cfg)
+    if is_first_process() and not last.exists():
+        record(cfg, name, folder)
     stage = cfg.stages[name]
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = instantiate(stage.module, network)
     data = instantiate(stage.data)
     if not last.exists():
         instantiate(stage.init)(network, data)
-    chosen = [instantiate(each) for each in (*cfg.callbacks.values(), stage.execution) if each]
+    # The memory order of the weights comes first, so that their average has it, too.
+    chosen = [instantiate(each) for each in (stage.execution, *cfg.callbacks.values()) if each]
     logged = open_loggers(cfg)
     make_trainer = instantiate(cfg.trainer, **stage.trainer, _partial_=True)
-    whole = [*callbacks, *chosen, SaveOnSignal(last)]
-    trainer = make_trainer(callbacks=whole, logger=logged, plugins=[AtomicCheckpointIO()])
+    callbacks = [*([guard] if guard else []), *chosen, SaveOnSignal(last)]
+    trainer = make_trainer(callbacks=callbacks, logger=logged, plugins=[AtomicCheckpointIO()])
+    if guard:
+        guard.attach(trainer)
     with memory_named(name, stage, last):
         trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    signals.stop()  # what raised it was swallowed
+    signals.stop()  # Lightning does not pass on what a signal has raised
     network.cpu()
     if trainer.is_global_zero:
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         sweeps.note_scores(folder.parent, name, validated)
-        with replacing(final) as aside:  # whole or not at all: it stands for the stage being done
+        with replacing(final) as aside:  # atomically, since the file marks the stage as done
             network.save(aside)
+        record(cfg, name, folder)
         if cfg.checkpoint_artifacts:
             files = [path for path in (folder / "best.ckpt", final) if path.exists()]
             loggers.log_files(logged, name, "model", files)
@@ -148,10 +171,15 @@ def train_stage(
 
 @contextmanager
 def memory_named(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
-    """Say of a stage that runs out of memory what would make its steps smaller.
+    """Turn a stage's lack of memory into a message with the options that reduce it.
+
+    Args:
+        name: the stage's name.
+        stage: its configuration.
+        last: its file ``last.ckpt``.
 
     Raises:
-        UserError: it does.
+        UserError: the stage runs out of memory.
     """
     try:
         yield
@@ -169,26 +197,26 @@ def memory_named(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
 
 
 def at_work_in(folder: Path, cfg: DictConfig) -> DictConfig:
-    """The configuration in which ``${folder}``, where callbacks and loggers write, is this one."""
+    """Return the configuration with another ``${folder}``, into which callbacks and loggers write."""
     return cast(DictConfig, OmegaConf.merge(cfg, {"folder": str(folder)}))
 
 
 def open_loggers(cfg: DictConfig) -> list[Logger]:
-    """The loggers for what is at work in cfg.folder; they get the configuration first."""
+    """Create the loggers that write into cfg.folder, and log the configuration."""
     logged = [instantiate(options) for options in cfg.logger.values() if options]
     loggers.log_configuration(logged, resolved(cfg))
     return logged
 
 
 def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, console: Console) -> None:
-    """A DAVIS session on clips never seen in training, and the same for what the network should beat.
+    """Run DAVIS sessions of the trained network and of its baselines on clips never seen in training.
 
     Args:
-        cfg: of the run.
-        network: as trained.
-        untrained: as the run began.
-        folder: of the reports.
-        console: for the table.
+        cfg: the configuration of the run.
+        network: the trained network.
+        untrained: the network as the run began.
+        folder: where the reports are written.
+        console: where the table is printed.
     """
     segmenters = {
         "trained": instantiate(cfg.segmenter, network),
@@ -198,7 +226,7 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     }
     console.rule("Session")
     if cfg.resume:
-        shutil.rmtree(folder, ignore_errors=True)  # a part of it was done; it takes less time than a stage
+        shutil.rmtree(folder, ignore_errors=True)  # perhaps incomplete, and faster to repeat than a stage
     videos, settings = instantiate(cfg.data.test), instantiate(cfg.session, _convert_="all")
     scores = compare(
         segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer, logger=False)
@@ -215,7 +243,7 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
 
 
 def session_metrics(scores: pd.DataFrame) -> dict[str, float]:
-    """The trained network's: ``J``, the mean over rounds, ``J_round_1``, ..., ``J_propagated_1``, ..."""
+    """Return the trained network's ``J`` (the mean over rounds), ``J_round_1``, ``J_propagated_1`` etc."""
     trained = {str(name): value for name, value in scores.loc["trained"].to_dict().items()}
     rounds = [value for name, value in trained.items() if name.startswith("round ")]
     return {"J": sum(rounds) / len(rounds)} | {f"J_{n.replace(' ', '_')}": v for n, v in trained.items()}

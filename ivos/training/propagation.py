@@ -1,4 +1,4 @@
-"""A batch of mini-sequences run through A-Net and T-Net, frame by frame, with gradients."""
+"""Differentiable propagation: A-Net and T-Net on a batch of mini-sequences, frame by frame."""
 
 import contextlib
 import dataclasses
@@ -17,17 +17,18 @@ Result = TypeVar("Result")
 
 
 class Propagation:
-    """The frames of a batch as T-Net sees them: each image's features are computed once.
+    """Propagation over a batch, in which T-Net's features of each image are computed once.
 
-    B samples of T frames with M objects in all (see :class:`Batch`). Of every image there is one set of
-    features; an object looks up those of its sample, once per frame, and of a frame that is only come from
-    what the local transfer reads.
+    The batch has B samples of T frames with M objects in all (see :class:`ivos.data.batches.Batch`). Each
+    image has one set of features. An object looks up the features of its sample once per frame; from a source
+    frame it looks up the local features only, since the local transfer reads nothing else.
 
     Args:
         network: A-Net and T-Net.
         batch: the samples.
-        detach_mask: cut the gradient at the mask that goes from frame to frame.
-        checkpointing: keep no activations inside T-Net's steps and compute them again in the backward pass.
+        detach_mask: stop the gradient at the mask that is passed from frame to frame.
+        checkpointing: recompute the activations of T-Net's steps in the backward pass instead of keeping
+            them.
     """
 
     def __init__(
@@ -40,48 +41,56 @@ class Propagation:
         self.num_frames = batch["frames"].shape[1]
         self.images = network.normalise(batch["frames"])
         features = self._run(network.tnet.features, self.images.flatten(0, 1))
-        # Taken apart once: looked up from the whole, every frame's gradient would be as large as the whole.
+        # Unbound once: indexing the whole for each frame would create a gradient of the whole's size.
         by_frame = [one.unflatten(0, self.images.shape[:2]).unbind(1) for one in vars(features).values()]
         self._of_images = [FrameFeatures(*frame) for frame in zip(*by_frame, strict=True)]
         self._of_objects: dict[int, FrameFeatures] = {}
 
     def features(self, frame: int) -> FrameFeatures:
-        """T-Net's features of one frame, for every object [M, ...]."""
+        """Return T-Net's features of a target frame for every object, [M, ...]."""
         if frame not in self._of_objects:
             of_objects = map(self._looked_up, vars(self._of_images[frame]).values())
             self._of_objects[frame] = FrameFeatures(*of_objects)
         return self._of_objects[frame]
 
     def source(self, frame: int) -> FrameFeatures:
-        """Those of a frame that is only come from: what is for every object is `local` alone."""
+        """Return T-Net's features of a source frame, of which only `local` is looked up for every object."""
         if frame in self._of_objects:
             return self._of_objects[frame]
         of_images = self._of_images[frame]
         return dataclasses.replace(of_images, local=self._looked_up(of_images.local))
 
     def _looked_up(self, of_images: Tensor) -> Tensor:
-        """[B, ...] -> [M, ...]; where every sample has one object they are the same."""
+        """Return the images' features [B, ...] for the objects [M, ...]."""
         image = self.batch["image"]
         return of_images if len(image) == len(of_images) else of_images.index_select(0, image)
 
     def annotate(self, frame: int, interaction: Tensor) -> tuple[Tensor, Tensor]:
-        """A-Net on a frame: logits [M, 1, H, W] and object features [M, 32w, H/16, W/16]."""
+        """Run A-Net on a frame.
+
+        Args:
+            frame: number of the frame.
+            interaction: its interaction channels [M, 3, H, W].
+
+        Returns:
+            The logits [M, 1, H, W] and the object features [M, 32w, H/16, W/16].
+        """
         return self._run(self.network.anet, self._looked_up(self.images[:, frame]), interaction)
 
     def propagate(
         self, source: int, mask: Tensor, targets: Iterable[int], annotated: list[int], objects: list[Tensor]
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """T-Net from frame to frame.
+        """Run T-Net from frame to frame.
 
         Args:
-            source: the frame to start from.
-            mask: its probabilities [M, 1, H, W].
-            targets: the frames to visit, in order.
-            annotated: the annotated frames.
-            objects: their object features, each [M, 32w, H/16, W/16].
+            source: number of the frame to start from.
+            mask: probabilities of that frame [M, 1, H, W].
+            targets: numbers of the frames to propagate to, in order.
+            annotated: numbers of the annotated frames.
+            objects: object features of the annotated frames, each [M, 32w, H/16, W/16].
 
         Yields:
-            the target, its logits [M, 1, H, W] and its local transfer [M, 1, H/4, W/4].
+            The target's number, its logits [M, 1, H, W] and its local transfer [M, 1, H/4, W/4].
         """
         memory = torch.stack([self._looked_up(self._of_images[frame].r5) for frame in annotated], dim=1)
         values = torch.stack(objects, dim=1)
@@ -95,7 +104,7 @@ class Propagation:
             yield target, logits, local
 
     def global_error(self, target: int, annotated: list[int]) -> Tensor:
-        """How badly the similarities alone carry the annotated frames' true masks to a frame; their mean."""
+        """Return the global transfer's loss for a target frame, a mean over the annotated frames."""
         image, masks = self.batch["image"], self.batch["masks"]
         keys = [of_images.r5 for of_images in self._of_images]
         with torch.autocast(masks.device.type, enabled=False):
@@ -112,7 +121,7 @@ class Propagation:
 
 
 def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool) -> Result:
-    """Call a part of a network, with or without keeping its activations for the backward pass."""
+    """Call a part of a network; with checkpointing its activations are recomputed in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         result: Result = checkpoint(
             function,
@@ -126,7 +135,7 @@ def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, check
 
 @contextlib.contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics, but do not add them to the running ones a second time."""
+    """Keep the running statistics of batch norms in training mode unchanged during a recomputation."""
     norms = [
         module
         for module in network.modules()

@@ -1,4 +1,4 @@
-"""Validation: small interactive sessions on held-out clips, driven by the robot."""
+"""Validation by small interactive sessions on held-out clips, with the robot as the user."""
 
 from dataclasses import dataclass, field
 
@@ -12,22 +12,22 @@ from ivos.video.clip import Clip
 
 @dataclass
 class SessionResult:
-    """A session on a clip."""
+    """The completed rounds of a session on a clip."""
 
     clip: Clip
     rounds: list[Round] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float]:
-        """What is logged as ``val/...``: J as DAVIS defines it, of label masks.
+        """Return the metrics that are logged as ``val/...``: J of label masks, as DAVIS defines it.
 
-        That is: a pixel goes to its most probable object where that probability exceeds 0.8, else to the
-        background (:func:`ivos.engine.thresholding.to_labels`), an object's mask is scored by intersection
-        over union with the true one (:func:`ivos.metrics.jaccard`), and what the truth leaves void counts as
-        background. Frames before an object's begin, on which nothing is known of it, are left out.
+        A pixel has the label of its most probable object if that probability exceeds 0.8, and else is
+        background (:func:`ivos.engine.thresholding.to_labels`). An object's mask is scored by the
+        intersection over union with the true mask (:func:`ivos.metrics.jaccard`), in which void pixels count
+        as background. Frames before an object appears, for which there is no true mask of it, are left out.
 
         ``J`` is the mean over all frames and rounds. The others are J after the first and after the last
-        round, of annotated and of propagated frames apart. Propagated frames are those never annotated up to
-        that round; where there are none, their metrics are left out.
+        round, for annotated and for propagated frames separately. A propagated frame has not been annotated
+        up to that round; without any, the metrics of propagated frames are left out.
         """
         found = {"J": float(np.mean([mean_over(each.jaccard) for each in self.rounds]))}
         for number in sorted({1, len(self.rounds)}):
@@ -41,7 +41,7 @@ class SessionResult:
 
 
 def metric_names(rounds: int) -> list[str]:
-    """All that :meth:`SessionResult.metrics` may hold after that many rounds."""
+    """Return the names of all metrics that :meth:`SessionResult.metrics` may have after so many rounds."""
     numbers = sorted({1, rounds})
     return ["J", *(f"J_{which}_round_{n}" for n in numbers for which in ("annotated", "propagated"))]
 
@@ -49,14 +49,16 @@ def metric_names(rounds: int) -> list[str]:
 def simulate_session(
     segmenter: Segmenter, clip: Clip, rounds: int, seed: int, robot: Robot | None = None
 ) -> SessionResult:
-    """A DAVIS session on a clip, on J and without a limit of time; see :class:`ivos.session.DavisProtocol`.
+    """Run a DAVIS session on a clip, scored by J and without a time limit.
+
+    See :class:`ivos.session.DavisProtocol`.
 
     Args:
-        segmenter: what is judged.
+        segmenter: the segmenter to validate.
         clip: the video and its ground truth.
-        rounds: how many.
-        seed: of the robot's tie-breaks, together with the clip's name and the round.
-        robot: what draws; None: with its default numbers.
+        rounds: number of rounds.
+        seed: seed of the robot's tie-breaks, combined with the clip's name and the round.
+        robot: draws the strokes; None for the robot with default settings.
     """
     sample = Sample(clip)
     user = RobotUser(sample, robot or Robot(), seed)

@@ -344,6 +344,34 @@ def test_speed_counts_samples_and_waiting(monkeypatch):
     assert rows[-1]["speed/waiting_for_data"] == pytest.approx(0.5)
 
 
+class OnDevice(torch.Tensor):
+    """A tensor that, as one on a GPU, cannot be put together with those of the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, function, kinds, arguments=(), options=None):
+        if function is torch.stack and not all(isinstance(one, OnDevice) for one in arguments[0]):
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(function, kinds, arguments, options)
+
+
+def test_a_resumed_curve_goes_on_beside_values_on_a_device(tmp_path):
+    curve = LearningCurve(tmp_path / "curve.png", every=4)
+    trainer = SimpleNamespace(callback_metrics={}, global_step=0)
+    for trainer.global_step in (1, 2):
+        trainer.callback_metrics = {"train/loss": torch.tensor(float(trainer.global_step))}
+        curve.on_train_batch_end(trainer)
+    again = LearningCurve(tmp_path / "curve.png", every=4)
+    again.load_state_dict(copy.deepcopy(curve.state_dict()))
+    for trainer.global_step in (3, 4):
+        trainer.callback_metrics = {
+            "train/loss": torch.tensor(float(trainer.global_step)).as_subclass(OnDevice)
+        }
+        again.on_train_batch_end(trainer)
+        assert again.state_dict()["points"].get("train/loss") == (
+            [[4, 2.5]] if trainer.global_step == 4 else None
+        )
+
+
 def test_the_curve_is_drawn_and_goes_on_after_a_resume(tmp_path):
     curve = LearningCurve(tmp_path / "curve.png")
     curve.points = {"train/loss": [[10, 1.0], [20, 0.5]], "val/J_propagated_round_1": [[20, 0.4]]}

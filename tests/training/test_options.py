@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -9,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 
 from ivos.networks import load
+from ivos.training.averaging import WeightAverage
 from ivos.training.execution import Execution, fused
 from ivos.training.propagation import Propagation
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
@@ -32,7 +34,7 @@ def test_averages_are_what_is_judged_and_what_is_saved(root, tmp_path):
             judged.append(copy.deepcopy(module.state_dict()))
 
     module, found, _ = two.fit(
-        "tnet", root, callbacks=[EMAWeightAveraging(decay=0.5), Judged(), save, last],
+        "tnet", root, callbacks=[WeightAverage(decay=0.5), Judged(), save, last],
         trainer={"enable_checkpointing": True},
     )  # fmt: skip
     first, second = found["states"]
@@ -53,14 +55,51 @@ def test_averages_are_what_is_judged_and_what_is_saved(root, tmp_path):
 def test_averages_of_a_killed_run_go_on(root, tmp_path):
     last = ModelCheckpoint(tmp_path, "last", every_n_train_steps=1, enable_version_counter=False)
     options = {"trainer": {"enable_checkpointing": True}, "val_clips": 0}
-    whole = two.fit("anet", root, epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)], val_clips=0)[0]
-    two.fit("anet", root, callbacks=[EMAWeightAveraging(decay=0.9), last], **options)
+    whole = two.fit("anet", root, epochs=2, callbacks=[WeightAverage(decay=0.9)], val_clips=0)[0]
+    two.fit("anet", root, callbacks=[WeightAverage(decay=0.9), last], **options)
     resumed = two.fit(
-        "anet", root, epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)], val_clips=0,
+        "anet", root, epochs=2, callbacks=[WeightAverage(decay=0.9)], val_clips=0,
         checkpoint=tmp_path / "last.ckpt",
     )[0]  # fmt: skip
     state = resumed.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in whole.state_dict().items())
+
+
+def test_an_average_lives_on_the_modules_device_and_reads_nothing_back():
+    """On PyTorch's meta device, where reading a value raises; Lightning sets callbacks up before the move."""
+    module, meta = pl.LightningModule(), torch.device("meta")
+    module.layer = torch.nn.BatchNorm2d(4)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=meta), global_step=0)
+    average = WeightAverage(decay=0.5)
+    average.setup(trainer, module, "fit")
+    module.to("meta")
+    for trainer.global_step in (1, 2, 3):
+        average.on_train_batch_end(trainer, module, None, None, 0)
+    inside = average._average_model.module
+    assert {tensor.device for tensor in (*inside.parameters(), *inside.buffers())} == {meta}
+    assert int(average._average_model.n_averaged) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_an_average_is_lightnings(steps):
+    """Of weights, statistics and counters."""
+    torch.manual_seed(0)
+    averages = [WeightAverage(decay=0.7), EMAWeightAveraging(decay=0.7)]
+    module = pl.LightningModule()
+    module.layer = torch.nn.BatchNorm2d(4)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), global_step=0)
+    for average in averages:
+        average.setup(trainer, module, "fit")
+    for trainer.global_step in range(1, steps + 1):
+        module.layer(torch.randn(2, 4, 3, 3))
+        with torch.no_grad():
+            module.layer.weight.normal_()
+        for average in averages:
+            average.on_train_batch_end(trainer, module, None, None, 0)
+    ours, theirs = (average._average_model.state_dict() for average in averages)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], atol=1e-6, rtol=1e-6)
 
 
 def test_early_stopping_ends_a_stage(root):
@@ -88,19 +127,41 @@ class OneObject(ANetStage):
         return super().losses({**batch, **{k: batch[k][first] for k in ("masks", "interaction", "image")}})
 
 
-def test_clipping_bounds_the_step(root):
+CLIPS = {"norm": {"gradient_clip_val": 1e-3}, "value": {"gradient_clip_val": 1e-5}}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("algorithm", list(CLIPS))
+@pytest.mark.parametrize("fused", [False, True])
+def test_clipping_bounds_the_step(fused, algorithm, precision, root):
+    """Also with an optimiser of one kernel, which is a GPU's default."""
     before = two.tiny_network().state_dict()
-    options = {"batches": 1, "val_clips": 0, "optimizer": functools.partial(torch.optim.SGD, lr=1.0)}
-    free, clipped = (
-        two.fit("tnet", root, trainer={"gradient_clip_val": bound}, **options)[0].network
-        for bound in (None, 1e-3)
-    )
-    moves = [
-        torch.cat([(p - before[key]).flatten() for key, p in network.named_parameters()]).norm().item()
-        for network in (free, clipped)
-    ]
-    assert moves[0] > 2e-3
-    assert moves[1] == pytest.approx(1e-3, rel=1e-3)
+    sgd = functools.partial(torch.optim.SGD, lr=1.0, fused=fused)
+    options = {"batches": 1, "val_clips": 0, "optimizer": sgd}
+    moves = []
+    for clip in ({}, {**CLIPS[algorithm], "gradient_clip_algorithm": algorithm}):
+        network = two.fit("tnet", root, trainer={"precision": precision, **clip}, **options)[0].network
+        moves.append(torch.cat([(p - before[key]).flatten() for key, p in network.named_parameters()]))
+    assert moves[0].norm() > 2e-3
+    assert moves[0].abs().max() > 2e-5
+    if algorithm == "norm":
+        assert moves[1].norm().item() == pytest.approx(1e-3, rel=1e-3)
+    else:
+        assert moves[1].abs().max().item() == pytest.approx(1e-5, rel=0.02)
+
+
+def test_clipping_takes_the_norm_that_is_known(root, monkeypatch):
+    """The norm of all gradients is computed once in a step, by the check that they are finite."""
+    calls, compute = [], torch.nn.utils.get_total_norm
+
+    def counted(gradients, *arguments):
+        calls.append(len(gradients))
+        return compute(gradients, *arguments)
+
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", counted)
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", None)
+    two.fit("tnet", root, trainer={"gradient_clip_val": 1e-3}, batches=2, val_clips=0)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("kind", list(two.KINDS))

@@ -3,19 +3,24 @@
 import copy
 import functools
 import json
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, load
-from ivos.training.initialisation import whiten_local
+from ivos.runtime.errors import UserError
+from ivos.training.corrections import CorrectionPool
+from ivos.training.initialisation import similarity_spread, tnet_from_anet, whiten_local
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
-from ivos.training.starting import amplify_local
 
 STAGES = {
     "anet": (ANetStage, {}, ("anet.encoder.", "anet.decoder."), 1),
@@ -220,22 +225,39 @@ def test_whitened_projection_gives_white_features(network):
     assert variances.median() > 0.5  # the rest is too weak to be more than noise
 
 
-def test_a_local_transfer_is_heard_louder_and_nothing_else_changes(network):
+def test_tnet_starts_from_anet_as_well_after_synchronised_batch_norms(network):
+    """Lightning puts synchronised batch norms in the place of the network's, and then a class of its own."""
     torch.manual_seed(0)
-    image = torch.rand(1, 3, 64, 64)
-    quieter, louder = network.eval(), copy.deepcopy(network).eval()
-    amplify_local(louder, 10)
-    logits = []
-    with torch.no_grad():
-        for each in (quieter, louder):
-            target = each.tnet.features(image)
-            moved = each.tnet.project(target.r5)
-            for mask in (torch.zeros(1, 1, 16, 16), torch.rand(1, 1, 16, 16).round() * 1e-3):
-                logits.append(each.tnet.decode(target, moved, mask))
-                torch.manual_seed(1)
-    before, heard, same, louder_heard = logits
-    torch.testing.assert_close(same, before, rtol=1e-3, atol=1e-4)
-    assert (louder_heard - same).abs().mean() > 5 * (heard - before).abs().mean() > 0
+    frames = torch.randint(0, 256, (2, 2, 3, 64, 64), dtype=torch.uint8)
+    sync = TorchSyncBatchNorm()
+    reverted = sync.revert(sync.apply(copy.deepcopy(network)))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in reverted.modules())
+    for each in (network, reverted):
+        tnet_from_anet(each, frames, spread=2.0)
+        assert similarity_spread(each, frames) == pytest.approx(2.0, rel=0.02)
+    state = network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in reverted.state_dict().items())
+
+
+def test_users_in_processes_draw_the_same_strokes(make_batch):
+    """In two rounds one after another, since a user's randomness goes on from round to round."""
+    batch = make_batch(1)
+    masks, wrong = batch["masks"][:, 0], batch["masks"][:, 0].roll(9, 2) == 1
+    found = []
+    for processes in (0, 2):
+        pool = CorrectionPool()
+        pool.start(processes)
+        rngs = [np.random.default_rng([5, number]) for number in range(len(masks))]
+        first = pool.correct(SimulatedUser(), wrong, masks, batch["interaction"], rngs)
+        found.append((first, pool.correct(SimulatedUser(), wrong, masks, first, rngs)))
+        assert (pool._executor is not None) == (processes > 0)
+        assert copy.deepcopy(pool).processes == 0  # a stage is copied for the average of its weights
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert (found[0][0] != batch["interaction"]).any()
+    for process in list(pool._executor._processes):
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"corrections of simulated users was killed.*smaller num_workers"):
+        pool.correct(SimulatedUser(), wrong, masks, batch["interaction"], rngs)
 
 
 def test_dropout_can_be_left_out(network, adam):

@@ -113,15 +113,22 @@ class TrainingData(pl.LightningDataModule):
         assert self._train is not None
         return collate([self._train[number] for number in range(count)])
 
+    @property
+    def loader_processes(self) -> int:
+        """Number of processes that make mini-sequences: ``num_workers``, or by the machine's cores."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return workers_for(self._on_gpu, self.trainer.num_devices if self.trainer else 1)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def train_dataloader(self) -> NumberedLoader:
         """Batches of mini-sequences."""
         assert self._train is not None
-        trainer = self.trainer
         rank, world_size = self._place()
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        num_workers = self.num_workers
-        if num_workers is None:
-            num_workers = workers_for(on_gpu, trainer.num_devices if trainer else 1)
+        num_workers = self.loader_processes
         if num_workers:
             # Its processes are many, and OpenCV would start a thread for each core in each of them. They are
             # forked, which OpenCV's threads do not survive: it is to be said here, where those can end.
@@ -134,7 +141,7 @@ class TrainingData(pl.LightningDataModule):
             world_size=world_size,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            pin_memory=on_gpu,
+            pin_memory=self._on_gpu,
         )
         self._loader.load_state_dict({"batches_done": self._batches_done})
         return self._loader

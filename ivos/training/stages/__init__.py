@@ -1,4 +1,4 @@
-"""The stages of training as LightningModules: A-Net, then T-Net with A-Net frozen, then both together."""
+"""The stages of training as LightningModules: A-Net, T-Net with A-Net frozen, both together."""
 
 from ivos.training.finiteness import NotFiniteError
 from ivos.training.stages.anet import ANetStage

@@ -1,4 +1,4 @@
-"""A-Net on single frames."""
+"""Training of A-Net on single frames."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.training.corrections import correct
 from ivos.training.losses import iou
 from ivos.training.propagation import run
 from ivos.training.stages.base import Stage
@@ -20,17 +19,17 @@ from ivos.video.clip import Clip
 
 @accept_former_keywords(loop_rounds="feedback_rounds", loop_share="feedback_prob")
 class ANetStage(Stage):
-    """A-Net alone, on single frames: strokes to mask.
+    """Training of A-Net, which predicts the mask of a frame from strokes, on single frames.
 
-    The converter is left out: what it computes goes to T-Net alone, so it learns in T-Net's stage. Its batch
-    norms' statistics settle here.
+    The converter is not trained, since only T-Net reads its output: it is trained in T-Net's stage. Its batch
+    norms do update their statistics here.
 
     Args:
         network: see :class:`Stage`.
-        feedback_rounds: times that the network predicts and a simulated user corrects it before the
-            prediction that is learned from; 0 leaves corrections to the data's deformed masks.
-        feedback_prob: share of the batches that this happens to.
-        user: the simulated user in the loop.
+        feedback_rounds: number of rounds in which the network predicts and a simulated user corrects, before
+            the prediction whose loss is taken; with 0, corrections come from the data's deformed masks only.
+        feedback_prob: share of the batches that have such rounds.
+        user: the simulated user of these rounds.
         options: see :class:`Stage`.
     """
 
@@ -47,13 +46,13 @@ class ANetStage(Stage):
         self.user = user or SimulatedUser()
 
     def train(self, mode: bool = True) -> "ANetStage":
-        """The converter's batch norms take statistics, though nothing in it learns yet."""
+        """Put the trained parts into training mode, and the converter, whose statistics are updated."""
         super().train(mode)
         self.network.anet.converter.train(mode and not self.freeze_batch_norm)
         return self
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy on the annotated frame."""
+        """Return the loss on the annotated frame."""
         images = self.network.normalise(batch["frames"][:, 0])[batch["image"]]
         masks, interaction = batch["masks"][:, 0], batch["interaction"]
         chance = np.random.default_rng([self.seed, self.number]).random()  # the same in all processes
@@ -69,12 +68,12 @@ class ANetStage(Stage):
     def _corrected(
         self, images: Tensor, masks: Tensor, interaction: Tensor, rngs: list[np.random.Generator]
     ) -> Tensor:
-        """The channels after the network has predicted and the user has answered."""
+        """Return the interaction channels after a prediction of the network and a correction of the user."""
         self.network.anet.eval()
         logits, _ = self.network.anet(images, interaction)
         self.train()
-        return correct(self.user, logits.sigmoid() > THRESHOLD, masks, interaction, rngs)
+        return self.users.correct(self.user, logits.sigmoid() > THRESHOLD, masks, interaction, rngs)
 
     def validation_clip(self, clip: Clip) -> Clip:
-        """The frame that is annotated first."""
+        """Return the clip's first annotated frame alone."""
         return clip.only(clip.first_frame)

@@ -1,12 +1,12 @@
-"""What the stages share: which parts learn, the optimiser, the step of several processes, validation."""
+"""The base class of the stages: trained parameters, optimiser, steps of several processes, validation."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -18,35 +18,38 @@ from ivos.engine import ATNetSegmenter
 from ivos.networks import ATNet
 from ivos.runtime.errors import UserError
 from ivos.training import distributed
+from ivos.training.corrections import CorrectionPool
 from ivos.training.execution import fused
 from ivos.training.finiteness import NonFiniteGuard, scales_the_loss
 from ivos.training.initialisation import plain
 from ivos.training.losses import SegmentationLoss
+from ivos.training.resuming import counts_steps
 from ivos.training.validation import SessionResult, metric_names, simulate_session
 from ivos.video.clip import Clip
 
 
 class Stage(pl.LightningModule):
-    """A part of the training: the parameters it trains, and the loss that a subclass defines for them.
+    """A stage of the training: the parameters that it trains, and the loss that a subclass defines for them.
 
-    The parts of the network that a stage does not train are frozen, their batch norms' statistics included.
-    What a stage begins with is :mod:`ivos.training.initialisation`'s, how its networks run
-    :mod:`ivos.training.execution`'s.
+    The parts of the network that a stage does not train are frozen, including the statistics of their batch
+    norms. :mod:`ivos.training.initialisation` sets the weights that a stage starts from, and
+    :mod:`ivos.training.execution` how its networks are executed.
 
     Args:
         network: A-Net and T-Net; trained in place.
-        trains: beginnings of the names of the parameters that learn.
-        optimizer: makes the optimiser from the parameters that learn.
-        scheduler: makes the learning rate's schedule from the optimiser; None keeps it constant. One with an
-            argument ``total_steps`` counts optimiser steps, and gets their number unless it is given; any
-            other counts epochs.
-        loss: of the logits.
-        freeze_batch_norm: keep the statistics of all batch norms as they are.
-        dropout: keep the network's dropout; a small network that trains for minutes learns faster without.
+        trains: prefixes of the names of the trained parameters.
+        optimizer: creates the optimiser from the trained parameters.
+        scheduler: creates the learning-rate schedule from the optimiser; None keeps the rate constant. A
+            schedule with an argument ``total_steps`` counts optimiser steps, and receives their number unless
+            it is given; any other schedule counts epochs.
+        loss: the loss of the logits.
+        freeze_batch_norm: keep the running statistics of all batch norms unchanged.
+        dropout: keep the network's dropout; a small network that trains for minutes learns faster without it.
         validation_rounds: rounds of the sessions on held-out clips.
-        seed: of the randomness inside a step, together with the step's number, so that a run that was killed
-            goes on as if it had not been. Users in the loop are seeded by the sample's place in the batch of
-            all processes, too, so that processes change nothing; dropout by the process.
+        seed: seed of the randomness inside a step, combined with the number of the step, so that a resumed
+            run continues as if it had not been interrupted. Simulated users also depend on the sample's place
+            in the batch of all processes, so that the number of processes changes nothing; dropout depends on
+            the process.
     """
 
     def __init__(
@@ -69,29 +72,30 @@ class Stage(pl.LightningModule):
         self.freeze_batch_norm, self.dropout = freeze_batch_norm, dropout
         self.validation_rounds, self.seed = validation_rounds, seed
         self.checkpointing = False  # see ivos.training.execution
-        self.number = 0  # of the batch at work, in all epochs
+        self.number = 0  # of the current batch, counted over all epochs
         self.finite = NonFiniteGuard()
+        self.users = CorrectionPool()  # simulated users; as many processes of theirs as load samples
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in metric_names(validation_rounds)})
-        self.segmenter: ATNetSegmenter | None = None  # in validation
+        self.segmenter: ATNetSegmenter | None = None  # exists during a validation
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(self.learns(name))
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimise, and metrics to log."""
+        """Return the loss to minimise (a scalar) and the metrics to log (scalars by name)."""
         raise NotImplementedError
 
     def validation_clip(self, clip: Clip) -> Clip:
-        """The part of a clip that this stage can be judged by."""
+        """Return the part of a clip on which this stage is validated."""
         return clip
 
-    # What learns
+    # Trained parameters
 
     def learns(self, name: str) -> bool:
-        """Whether this stage trains the network's parameter of that name."""
+        """Return whether this stage trains the network's parameter of that name."""
         return name.startswith(self.trains)
 
     def train(self, mode: bool = True) -> "Stage":
-        """Training mode for what learns; the rest stays in eval mode."""
+        """Put the trained parts into training mode; the others stay in evaluation mode."""
         super().train(mode)
         if mode:
             for name, module in self.network.named_modules():
@@ -105,21 +109,26 @@ class Stage(pl.LightningModule):
         return any(f"{module}.".startswith(part) or part.startswith(f"{module}.") for part in self.trains)
 
     def on_fit_start(self) -> None:
-        """Lightning leaves modules in the mode they were handed over in."""
+        """Choose the modules' modes, which Lightning leaves as they are."""
         self.train()
+        self.users.start(getattr(getattr(self.trainer, "datamodule", None), "loader_processes", 0))
+
+    def teardown(self, stage: str) -> None:
+        """End the processes of the simulated users."""
+        self.users.close()
 
     def on_validation_model_train(self) -> None:
-        """After validation."""
+        """Return to the modes of training after a validation."""
         self.train()
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule over the parameters that learn."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """Create the optimiser of the trained parameters and its schedule."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         one_kernel = not scales_the_loss(self.trainer) and fused(self.make_optimizer, self.device)
-        optimizer = self.make_optimizer(learning, **({"fused": True} if one_kernel else {}))
+        optimizer = self.make_optimizer(trained, **({"fused": True} if one_kernel else {}))
         if self.make_scheduler is None:
             return optimizer
-        if "total_steps" not in inspect.signature(self.make_scheduler).parameters:
+        if not counts_steps(self.make_scheduler):
             schedule = {"scheduler": self.make_scheduler(optimizer), "interval": "epoch"}
         else:
             given = getattr(self.make_scheduler, "keywords", {}).get("total_steps")
@@ -127,10 +136,10 @@ class Stage(pl.LightningModule):
             schedule = {"scheduler": self.make_scheduler(optimizer, total_steps=steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    # A step
+    # Steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what happens inside the step by its number."""
+        """Seed the randomness inside the step by the number of the batch."""
         self.number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         self.finite.begin(self.global_step + 1, batch["names"])
         torch.manual_seed(
@@ -138,14 +147,14 @@ class Stage(pl.LightningModule):
         )
 
     def randomness(self, batch: Batch) -> list[np.random.Generator]:
-        """A generator for each of the M masks, by its sample's place in the batch of all processes."""
+        """Return a generator for each of the M masks, by its sample's place in the batch of all processes."""
         first = self.global_rank * len(batch["names"])
         images = batch["image"].tolist()
         places = [(first + image, images[:m].count(image)) for m, image in enumerate(images)]
         return [np.random.default_rng([self.seed, self.number, *place]) for place in places]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One batch."""
+        """Return the loss of a batch, and log it with the stage's metrics."""
         loss, metrics = self.losses(batch)
         weight = self._weight(batch, loss)
         size = {"batch_size": len(batch["names"]), "sync_dist": self.trainer.world_size > 1}
@@ -154,10 +163,13 @@ class Stage(pl.LightningModule):
         return weight * loss
 
     def _weight(self, batch: Batch, loss: Tensor) -> Tensor | float:
-        """What makes the processes' mean of their means over masks the mean over all of their masks.
+        """Return the factor of this process's loss.
+
+        Each process averages over its own masks. With this factor the mean over the processes is the mean
+        over the masks of all of them.
 
         Raises:
-            NotFiniteError: in all processes, where the loss of one is not finite.
+            NotFiniteError: the loss of one of the processes is not finite; all of them raise it.
         """
         mine = torch.full((2,), float(len(batch["image"])), device=loss.device)
         mine[0] = loss.detach()
@@ -166,36 +178,56 @@ class Stage(pl.LightningModule):
         return mine[1] / counts.mean() if len(counts) > 1 else 1.0
 
     def on_after_backward(self) -> None:
-        """Batch norms that are not synchronised keep the same statistics in all processes all the same."""
+        """Average the statistics of batch norms that are not synchronised, so that all processes agree."""
         if self.trainer.world_size > 1:
             distributed.average_statistics(self.network)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Take no step with a gradient that is not finite; see :class:`NonFiniteGuard`."""
+        """Refuse a gradient that is not finite; see :class:`ivos.training.finiteness.NonFiniteGuard`."""
         self.finite.check_gradient(optimizer, self)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient, by the norm that the check for finite gradients has computed.
+
+        Lightning refuses to clip for a fused optimiser under mixed precision, since such an optimiser
+        unscales the gradient itself. Without a loss scaler there is nothing to unscale.
+        """
+        if scales_the_loss(self.trainer) or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.finite.gradient_norm)
+
     def on_train_end(self) -> None:
-        """What has not been looked at yet."""
+        """Check the batches that have not been checked yet."""
         self.finite.look(self)
 
     # Validation
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Clips stay where they are; the segmenter moves what it needs."""
+        """Move a batch to the device; a clip stays on the CPU, from which the segmenter moves its frames."""
         if isinstance(batch, Clip):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
-        """Judge the network as the engine runs it."""
+        """Create the segmenter, with which validation runs the network as the engine does."""
         self.finite.look(self)
         self.segmenter = ATNetSegmenter(self.network)
 
     def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
-        """A small session on a held-out clip, which the callbacks get as ``session``.
+        """Run a small session on a held-out clip, and return it to the callbacks as ``session``.
 
-        Where the clips do not come out even, a process gets None for the last one: all processes have to do
-        the same number of steps.
+        All processes have to run the same number of steps. Where the clips cannot be shared out evenly, the
+        last clip of some processes is None.
         """
         if clip is None:
             return None
@@ -208,26 +240,28 @@ class Stage(pl.LightningModule):
         return {"session": result}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics' means over the clips of all processes."""
+        """Log the means of the metrics over the clips of all processes."""
         self.segmenter = None
         for name, metric in self.metrics.items():
             value = metric.compute()  # type: ignore[operator]
             metric.reset()  # type: ignore[operator]
-            if not torch.isnan(value):  # of no frame: the propagated ones of single frames
+            if not torch.isnan(value):  # no frame contributed: single frames have no propagated ones
                 self.log(f"val/{name}", value, sync_dist=True)
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what :func:`ivos.networks.load` needs, so that any checkpoint can be evaluated as it is."""
+        """Add what :func:`ivos.networks.load` needs, so that any checkpoint of training can be evaluated."""
         self.finite.look(self)
         checkpoint["ivos"] = {**self.network.about, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Samples are numbered by process.
+        """Refuse the checkpoint of another network or of another number of processes.
+
+        Samples are numbered by process, so that another number of processes would repeat or skip samples.
 
         Raises:
-            UserError: the run was begun with another network or another number of processes.
+            UserError: the network or the number of processes differs.
         """
         theirs, ours = checkpoint["ivos"]["network"], self.network.config
         if different := [name for name in ours if plain(theirs.get(name)) != plain(ours[name])]:

@@ -1,4 +1,4 @@
-"""Both networks together, over the rounds of a session."""
+"""Joint training of both networks over the rounds of a session."""
 
 from typing import Any
 
@@ -11,25 +11,24 @@ from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet
 from ivos.training import distributed
-from ivos.training.corrections import correct
 from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
 
 
 class JointStage(Stage):
-    """Both networks together through the rounds of a session on a mini-sequence (beyond the paper).
+    """Joint training of both networks through the rounds of a session on a mini-sequence (not in the paper).
 
-    In each round the frame that is worst so far in the batch of all processes is corrected by a simulated
-    user, A-Net answers, and T-Net carries the answer in both directions with the memory of all rounds, as the
-    engine does. The gradient does not pass from round to round through masks, but does through the memory.
+    In each round a simulated user corrects the frame with the lowest mean IoU in the batch of all processes,
+    A-Net predicts its mask, and T-Net propagates it in both directions with the memory of all rounds, as the
+    engine does. Between rounds, the gradient passes through the memory, but not through the masks.
 
     Args:
         network: see :class:`Stage`.
-        rounds: of a mini-sequence.
+        rounds: number of rounds on a mini-sequence.
         local_weight: weight of the local transfer's mean squared error.
-        mask_gradient: let the gradient through the mask that goes from frame to frame.
-        user: the simulated user of the later rounds.
+        mask_gradient: let the gradient pass through the mask that is passed from frame to frame.
+        user: the simulated user of all rounds after the first.
         global_weight: see :class:`ivos.training.stages.TNetStage`.
         options: see :class:`Stage`.
     """
@@ -44,14 +43,14 @@ class JointStage(Stage):
         global_weight: float = 0.0,
         **options: Any,
     ) -> None:
-        converter = ("anet.converter.",) if network.tnet.use_global else ()  # else nobody asks for it
+        converter = ("anet.converter.",) if network.tnet.use_global else ()  # otherwise unused
         super().__init__(network, ("anet.encoder.", "anet.decoder.", *converter, "tnet."), **options)
         self.rounds, self.user = rounds, user or SimulatedUser()
         self.local_weight, self.mask_gradient = local_weight, mask_gradient
         self.global_weight = global_weight
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of both networks and the local transfer's error, means over frames and rounds."""
+        """Return the loss of both networks and of the local transfer, means over frames and rounds."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         masks, interaction, frame = batch["masks"], batch["interaction"], 0
         rngs = self.randomness(batch)
@@ -62,9 +61,9 @@ class JointStage(Stage):
         for number in range(1, min(self.rounds, sequences.num_frames) + 1):
             if annotated:
                 frame = self._worst_frame(state > THRESHOLD, masks, annotated)
-                channels = torch.zeros_like(interaction)  # the frame is new: no strokes on it yet
+                channels = torch.zeros_like(interaction)  # the frame has no strokes yet
                 faulty = state[:, frame] > THRESHOLD
-                interaction = correct(self.user, faulty, masks[:, frame], channels, rngs)
+                interaction = self.users.correct(self.user, faulty, masks[:, frame], channels, rngs)
             plan = plan_round(frame, annotated, sequences.num_frames)
             logits, converted = sequences.annotate(frame, interaction)
             annotated.append(frame)
@@ -87,7 +86,13 @@ class JointStage(Stage):
         return loss + self.global_weight * mean(similarity), metrics
 
     def _worst_frame(self, predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
-        """The frame [0, T) not yet annotated whose mean IoU over all processes' [M, T, 1, H, W] is lowest."""
+        """Return the frame not annotated yet whose mean IoU over the masks of all processes is lowest.
+
+        Args:
+            predicted: this process's predicted masks, bool [M, T, 1, H, W].
+            masks: the true masks, uint8 [M, T, 1, H, W].
+            annotated: the frames annotated so far.
+        """
         quality = iou(predicted.flatten(0, 1), masks.flatten(0, 1))
         total = distributed.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)
         total[annotated] = torch.inf

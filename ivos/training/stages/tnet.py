@@ -1,4 +1,4 @@
-"""T-Net on mini-sequences, A-Net frozen."""
+"""Training of T-Net on mini-sequences, with A-Net frozen."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
 
-# What the local transfer does not depend on: all but the encoder up to r2 and the projection.
+# The parts that the local transfer does not depend on: all but the encoder up to r2 and the projection.
 BEYOND_LOCAL = (
     *(f"tnet.encoder.stages.{stage}." for stage in (1, 2, 3)),
     "tnet.fuse.",
@@ -19,18 +19,18 @@ BEYOND_LOCAL = (
 
 
 class TNetStage(Stage):
-    """T-Net on mini-sequences, A-Net frozen: the first frame's mask goes from frame to frame.
+    """Training of T-Net, which propagates the first frame's mask from frame to frame, with A-Net frozen.
 
     Args:
         network: see :class:`Stage`.
         local_weight: weight of the local transfer's mean squared error.
-        mask_gradient: let the gradient through the mask that goes from frame to frame.
-        train_converter: train the converter, the part of A-Net that works for T-Net alone (no other stage but
-            the joint one does); its batch norms keep their statistics like all of A-Net's.
+        mask_gradient: let the gradient pass through the mask that is passed from frame to frame.
+        train_converter: train the converter, the part of A-Net whose output only T-Net reads; its batch norms
+            keep their statistics, like all of A-Net's.
         global_weight: weight of :func:`ivos.training.losses.global_transfer_loss` (0 in the paper).
-        train_local: train what the local transfer matches, too: the encoder up to its quarter resolution and
-            the local projection. One that follows motion already (``init.whiten_local``) is soon spoilt by
-            being asked to turn wrong masks into right ones.
+        train_local: also train the features that the local transfer matches, the encoder up to a quarter of
+            the resolution and the local projection. Features that follow motion from the start
+            (``init.whiten_local``) soon lose that if the loss asks them to correct wrong masks.
         options: see :class:`Stage`.
     """
 
@@ -51,13 +51,13 @@ class TNetStage(Stage):
         self.global_weight = global_weight
 
     def train(self, mode: bool = True) -> "TNetStage":
-        """A-Net stays in eval mode as a whole."""
+        """Put T-Net's trained parts into training mode; all of A-Net stays in evaluation mode."""
         super().train(mode)
         self.network.anet.train(False)
         return self
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy and the local transfer's error, means over the frames that follow."""
+        """Return the loss of the propagated masks and of the local transfer, means over the frames."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         logits, objects = sequences.annotate(0, batch["interaction"])
         mask = logits.sigmoid().detach()

@@ -1,0 +1,174 @@
+"""Resuming a run with other options: more epochs go on, what would have no effect is refused by its name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from rich.console import Console
+
+from ivos.networks import ATNet, load
+from ivos.runtime.command_line import configs
+from ivos.runtime.errors import UserError
+from ivos.training.initialisation import model_of_checkpoint, start_from
+from ivos.training.pipeline import train_stage
+from ivos.training.resuming import check_settings, is_done, record
+
+from .tiny import MODEL, stage
+
+TINY = ("experiment=quickstart", "folder=unused", *MODEL, *stage("anet"), *stage("tnet"))
+CONSTANT = ("stages.anet.module.scheduler=null", "stages.tnet.module.scheduler=null")
+
+
+def composed(*overrides):
+    with initialize_config_dir(configs(), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def begun(folder, *stages, done=(), overrides=()):
+    """A run's folder as stages leave it that have begun or are done."""
+    cfg = composed(*TINY, *CONSTANT, *overrides)
+    for name in stages:
+        record(cfg, name, folder / name)
+        (folder / name / "last.ckpt").touch()
+        if name in done:
+            (folder / name / "final.ckpt").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "stages.anet.trainer.max_epochs=5", "stages.anet.execution.checkpointing=true", "logger=none",
+        "stages.anet.data.num_workers=2", "stages.tnet.data.batch_size=7", "score=false",
+        "data.root=/moved", "trainer.devices=2", "trainer.log_every_n_steps=1",
+    ],
+)  # fmt: skip
+def test_what_can_be_taken_up(override, tmp_path):
+    folder = begun(tmp_path, "anet", overrides=["data.root=/here"])
+    check_settings(composed(*TINY, *CONSTANT, "data.root=/here", override), folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "was"),
+    [
+        ("stages.anet.data.batch_size=3", "2"), ("stages.anet.data.num_batches=9", "2"),
+        ("stages.anet.module.optimizer.lr=0.5", "0.001"), ("model.width=8", "4"), ("seed=7", "0"),
+        ("trainer.precision=bf16-mixed", "32-true"), ("stages.anet.data.samples.crop=64", "32"),
+        ("trainer.accumulate_grad_batches=2", "1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("done", [(), ("anet",)], ids=["begun", "done"])
+def test_what_would_have_no_effect_is_refused_by_its_name(override, was, done, tmp_path):
+    folder = begun(tmp_path, "anet", done=done)
+    with pytest.raises(UserError, match=f"{folder}: cannot be resumed with other options") as error:
+        check_settings(composed(*TINY, *CONSTANT, override), folder)
+    faults = str(error.value).splitlines()[1:]
+    assert f"  {override}: stage anet was begun with {was}" in faults
+
+
+def test_an_average_that_was_not_begun_with_is_refused(tmp_path):
+    folder = begun(tmp_path, "anet")
+    with pytest.raises(UserError, match=r"callbacks\.ema\.decay=0\.999: stage anet was begun with null"):
+        check_settings(composed(*TINY, *CONSTANT, "callbacks=[train,ema]"), folder)
+
+
+EPOCHS = "stages.anet.trainer.max_epochs"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "state", "overrides", "message"),
+    [
+        (0, {"done": ["anet"]}, [], "has been trained for more epochs already"),
+        (5, {"done": ["anet"], "later": True}, [], "stage tnet has started from the result of stage anet"),
+        (5, {}, ["scheduler@stages.anet.module.scheduler=one_cycle"], "schedule of stage anet was laid out"),
+        (5, {"done": ["anet"], "last": False}, [], r"stage anet has left no last\.ckpt to go on from"),
+    ],
+)
+def test_epochs_that_cannot_be_added(epochs, state, overrides, message, tmp_path):
+    folder = begun(
+        tmp_path, "anet", *(["tnet"] if state.get("later") else []), done=state.get("done", ()),
+        overrides=overrides and [*CONSTANT[1:], *overrides],
+    )  # fmt: skip
+    if not state.get("last", True):
+        (folder / "anet" / "last.ckpt").unlink()
+    cfg = composed(*TINY, *CONSTANT, *overrides, f"{EPOCHS}={epochs}")
+    with pytest.raises(UserError, match=f"{EPOCHS}={epochs}: .*{message}"):
+        check_settings(cfg, folder)
+
+
+def test_a_run_that_has_recorded_nothing_is_not_compared(tmp_path):
+    folder = begun(tmp_path, "anet", done=["anet"])
+    (folder / "anet" / "settings.json").unlink()
+    cfg = composed(*TINY, "seed=7", f"{EPOCHS}=9")
+    check_settings(cfg, folder)
+    assert is_done(cfg, "anet", folder / "anet")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_damaged_record_is_a_line(content, tmp_path):
+    folder = begun(tmp_path, "anet")
+    (folder / "anet" / "settings.json").write_text(content)
+    with pytest.raises(UserError, match=r"anet/settings\.json: .*delete it to resume"):
+        check_settings(composed(*TINY), folder)
+
+
+def test_more_epochs_go_on_to_the_weights_of_a_longer_run(root, tmp_path):
+    """From a stage that was done, whose last checkpoint is of its last step but one."""
+    tiny = (
+        "experiment=anet", f"data.root={root}", *MODEL, "callbacks.last.every_n_train_steps=3",
+        *stage("anet", **{"data.samples.short_side": 64, "data.num_batches": 4}),
+    )  # fmt: skip
+
+    def trained(folder, epochs):
+        cfg = composed(*tiny, f"{EPOCHS}={epochs}")
+        torch.manual_seed(0)
+        train_stage(cfg, "anet", ATNet(4, [1, 1, 1, 1], 8), folder, Console(quiet=True))
+        return load(folder / "final.ckpt").state_dict()
+
+    whole = trained(tmp_path / "whole" / "anet", 2)
+    short = trained(tmp_path / "longer" / "anet", 1)
+    longer = trained(tmp_path / "longer" / "anet", 2)
+    assert any(not torch.equal(value, short[key]) for key, value in longer.items())
+    assert all(torch.equal(value, longer[key]) for key, value in whole.items())
+    cfg = composed(*tiny, f"{EPOCHS}=2", "folder=unused")
+    assert is_done(cfg, "anet", tmp_path / "longer" / "anet")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "other.ckpt"
+    ATNet(4, [1, 2, 1, 1], 8, normalize="rows", short_side=96, flow=True).save(path)
+    return path
+
+
+@pytest.mark.parametrize("experiment", ["finetune", "tnet"])
+def test_a_checkpoint_decides_the_model(experiment, weights):
+    given = [f"weights={weights}", "model.width=4"]
+    cfg = model_of_checkpoint(composed(f"experiment={experiment}", "folder=unused", *given), given)
+    assert (cfg.model.width, cfg.model.depths, cfg.model.normalize) == (4, [1, 2, 1, 1], "rows")
+    assert (cfg.model.short_side, cfg.model.flow) == (96, True)
+    network = instantiate(cfg.model)
+    start_from(network, weights)
+    theirs = load(weights).state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in network.state_dict().items())
+    if experiment == "finetune":
+        assert cfg.stages.joint.data.samples.short_side == 96
+
+
+@pytest.mark.parametrize("override", ["model.width=8", "model=full", "model.normalize=displacements"])
+def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
+    given = [f"weights={weights}", override]
+    with pytest.raises(
+        UserError, match=r"decides the model, which these options contradict: model\."
+    ) as error:
+        model_of_checkpoint(composed("experiment=finetune", "folder=unused", *given), given)
+    assert Path(weights).name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_size_and_flow_of_a_run_may_differ_from_its_checkpoint(weights):
+    given = [f"weights={weights}", "model.short_side=128"]
+    cfg = model_of_checkpoint(composed("experiment=finetune", "folder=unused", *given), given)
+    assert (cfg.model.short_side, cfg.model.flow) == (128, True)
