@@ -1,7 +1,9 @@
-"""The annotation app in a browser on this machine: page, server and network share its processors.
+"""Measure the annotation app in a browser on this machine, which page, server and network share.
 
-``uv run benchmarks/app.py``. Needs Chromium and Playwright. With ``--checkpoint`` a network of one's own is
-measured; without, an untrained one of the small size. A clip is drawn; ``--video`` takes another.
+    uv run benchmarks/app.py
+
+Chromium and Playwright are needed. ``--checkpoint`` names the network to measure, an untrained one of the
+small size by default; ``--video`` names a video, a synthetic one by default.
 """
 
 import argparse
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def draw_clip(folder: Path, frames: int, width: int = 854, height: int = 480) -> Path:
-    """A disc that moves over a pattern."""
+    """Write a video of a disc that moves over a pattern."""
     folder.mkdir()
     y, x = np.mgrid[:height, :width]
     for t in range(frames):
@@ -65,7 +67,7 @@ def draw_clip(folder: Path, frames: int, width: int = 854, height: int = 480) ->
 
 
 def untrained(path: Path) -> Path:
-    """A network of the size of conf/model/small.yaml, in a process of its own."""
+    """Write an untrained network of the size of conf/model/small.yaml, in a process of its own."""
     code = (
         "import sys, torch; from hydra import compose, initialize_config_dir as at; "
         "from hydra.utils import instantiate; torch.manual_seed(0); "
@@ -125,7 +127,7 @@ def draw(page: Page, count: int) -> list[tuple[str, str, str]]:
 
 
 def propagate(page: Page, place: Path) -> list[tuple[str, str, str]]:
-    """Streaming's cost: the round as the page saw it, less the network's own time for the same round."""
+    """Measure streaming: the time of a round in the page, less the network's own time for that round."""
     began = time.monotonic()
     page.keyboard.press("Enter")
     wait(page, "app.state.rounds.length === 1 && app.state.phase === 'idle'")
@@ -142,7 +144,7 @@ def propagate(page: Page, place: Path) -> list[tuple[str, str, str]]:
 
 
 def play(page: Page) -> list[tuple[str, str, str]]:
-    """As fast as it goes: the clip's own rate is not waited for."""
+    """Measure playback at the highest rate, instead of the clip's own one."""
     page.evaluate("app.video.rate = 1000")
     rates = []
     for _ in range(3):

@@ -1,10 +1,10 @@
-"""Where the time of a whole evaluation goes, and what several processes save.
+"""Measure the parts of a whole evaluation, and what several processes save.
 
 uv run benchmarks/evaluation.py [--model small] [--clips 2] [--frames 20] [--rounds 4] [--processes 2]
 
-Synthetic clips of 480p, an untrained network, one thread; processor time. The first table takes an evaluation
-to pieces, with our scoring and once more with davisinteractive's own J, F and robot in its place; the second
-one runs evaluate.py with one process and with several.
+The clips are synthetic and of 480p, the network is untrained, and times are processor time of one thread. The
+first table has the parts of an evaluation, with our scoring and with davisinteractive's own J, F and robot.
+The second one runs evaluate.py with one process and with several.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def official_f_measure(truth: GroundTruth, pred: Any) -> Any:
 
 
 def official_strokes(robot: Robot, prediction: Any, truth: Any, num_objects: int, key: Any) -> Any:
-    """The official robot, with ours' generator and settings."""
+    """Draw with the official robot, with the generator and the settings of ours."""
     robot.seed(*key)
     official = InteractiveScribblesRobot(
         robot.kernel_size, robot.max_kernel_radius, robot.min_nb_nodes, robot.nb_points
@@ -92,11 +92,11 @@ OFFICIAL = [
 
 @contextmanager
 def timed(seconds: Counter[str]) -> Iterator[None]:
-    """Add up the time spent in each of the parts (none of them calls another)."""
+    """Add up the time spent in each of the parts, none of which calls another."""
 
     def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            start = time.thread_time()  # of this thread: the next sample is read in another one
+            start = time.thread_time()  # of this thread, since another one reads the next sample
             try:
                 return function(*args, **kwargs)
             finally:
@@ -110,8 +110,8 @@ def timed(seconds: Counter[str]) -> Iterator[None]:
         yield
 
 
-def take_to_pieces(root: Path, model: str, rounds: int, official: bool) -> Counter[str]:
-    """Seconds of each part of an evaluation, and under "" of all of it."""
+def measure_parts(root: Path, model: str, rounds: int, official: bool) -> Counter[str]:
+    """Return the seconds of each part of an evaluation, and under "" those of all of it."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("evaluate", [f"model={model}"])
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def take_to_pieces(root: Path, model: str, rounds: int, official: bool) -> Count
 
 
 def parts_table(root: Path, model: str, rounds: int) -> Table:
-    ours, theirs = (take_to_pieces(root, model, rounds, official) for official in (False, True))
+    ours, theirs = (measure_parts(root, model, rounds, official) for official in (False, True))
     table = Table(title=f"Where the time goes ({model} network)", box=box.MARKDOWN)
     for column in ("", "ivos", "share", "with davisinteractive's scoring", "share", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
@@ -151,7 +151,7 @@ def parts_table(root: Path, model: str, rounds: int) -> Table:
 
 
 def processor_seconds(pid: int) -> dict[int, float]:
-    """What a process and its children have used so far, each by itself (Linux)."""
+    """Return the processor time of a process and of each of its children so far, by their ids (Linux)."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     fields = {
         each: Path(f"/proc/{each}/stat").read_text().rsplit(")")[-1].split() for each in (str(pid), *children)
@@ -160,7 +160,7 @@ def processor_seconds(pid: int) -> dict[int, float]:
 
 
 def wait_for(program: subprocess.Popen[bytes], folder: Path, pattern: str) -> dict[int, float]:
-    """Processor time by process when a file is first there."""
+    """Wait for a file and return the processor time of each process at that moment."""
     while not any(folder.glob(pattern)):
         if program.poll() is not None:
             raise SystemExit(f"evaluate.py ended with {program.returncode}")
@@ -169,9 +169,10 @@ def wait_for(program: subprocess.Popen[bytes], folder: Path, pattern: str) -> di
 
 
 def processes_table(root: Path, model: str, rounds: int, processes: int) -> Table:
-    """evaluate.py from the first request to the report: the processor time of the busiest of its processes.
+    """Measure evaluate.py from the first request to the report, by its busiest process's processor time.
 
-    On a core of its own that is how long it takes; the clock on the wall counts other programs', too.
+    This is the duration on a machine with a free core for each process. The duration by the clock also
+    contains the work of other programs.
     """
     table = Table(title=f"evaluate.py, 1 thread a process ({model} network)", box=box.MARKDOWN)
     for column in ("processes", "busiest process", "ratio", "by the clock on the wall"):

@@ -1,8 +1,9 @@
-"""What protocols themselves cost in a round, whatever the segmenter: asking, scoring, writing, at 480p.
+"""Measure the cost of the protocols in a round, without the segmenter: prompts, scores and files at 480p.
 
 uv run benchmarks/protocols.py [--frames 70] [--repeats 3]
 
-Two moving discs and masks that lag behind; seconds of processor time on one core, the least of several.
+The video shows two moving discs, and the masks lag behind them. A time is the shortest of several, in seconds
+of processor time on one core.
 """
 
 import argparse
@@ -33,7 +34,7 @@ HEIGHT, WIDTH, OBJECTS = 480, 854, 2
 
 
 def discs(frames: int, lag: int = 0) -> NDArray[np.uint8]:
-    """Labels [T, 480, 854] of two discs of 100 pixels' radius that move two pixels a frame."""
+    """Return labels [T, 480, 854] of two discs of radius 100 that move two pixels per frame."""
     labels = np.zeros((frames, HEIGHT, WIDTH), np.uint8)
     for t, frame in enumerate(labels):
         for number in range(OBJECTS):
@@ -42,7 +43,7 @@ def discs(frames: int, lag: int = 0) -> NDArray[np.uint8]:
 
 
 def best(function: Callable[[], Any], repeats: int) -> float:
-    """The shortest of several durations, in seconds of processor time."""
+    """Return the shortest of several durations, in seconds of processor time."""
     durations = []
     for _ in range(repeats):
         began = time.process_time()
@@ -60,7 +61,7 @@ def write(folder: Path, masks: NDArray[np.uint8], per_object: bool) -> None:
 
 
 def measure(frames: int, repeats: int, folder: Path) -> list[tuple[str, float]]:
-    """Kinds of work with their seconds."""
+    """Return the kinds of work with their seconds."""
     labels, masks = discs(frames), discs(frames, lag=15)
     sample = Sample(Clip("discs", np.zeros((*labels.shape, 3), np.uint8), labels, OBJECTS))
     truth, settings = GroundTruth(labels, OBJECTS), SessionSettings(max_time=None)

@@ -1,9 +1,10 @@
-"""Segmenters by protocols on real video, and one leaderboard: the table of docs/experiments/real_video.md.
+"""Run segmenters under all protocols on real video: the leaderboard of docs/experiments/real_video.md.
 
 uv run benchmarks/real_video.py FOLDER OUTPUT [--frames 30] [--lines 240]
 
-FOLDER is in DAVIS layout with a list ``val``. A copy of its first frames, reduced, goes to OUTPUT/data, each
-run to OUTPUT/PROTOCOL-SEGMENTER, the table to OUTPUT/table. Cut off, the same command goes on.
+FOLDER is in DAVIS layout with a list ``val``. A reduced copy of its first frames is written to OUTPUT/data,
+each run to OUTPUT/PROTOCOL-SEGMENTER, and the table to OUTPUT/table. The same command resumes an interrupted
+run.
 """
 
 import argparse
@@ -23,7 +24,7 @@ SEGMENTERS = {
     "small": ["checkpoint=small"],
     "untrained": ["checkpoint=untrained"],
 }
-PROTOCOLS = {  # with how many rounds are asked for, which in SAM 2's protocols are prompted frames
+PROTOCOLS = {  # with the option for the number of rounds, which in SAM 2's protocols are prompted frames
     "davis": "session.max_interactions",
     "davis_clicks": "session.max_interactions",
     "sam2_offline": "protocol.frames",

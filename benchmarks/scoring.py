@@ -1,9 +1,9 @@
-"""Scoring against davisinteractive: J, F and the robot on a clip of 480p, on one core.
+"""Compare scoring with davisinteractive: J, F and the robot on a clip of 480p, on one core.
 
 uv run benchmarks/scoring.py [--frames 70] [--objects 3] [--repeats 3]
 
-The robot is measured against davisinteractive's own and against the one that ivos had before its axes' paths
-were its own: davisinteractive's graph steps behind a faster opening and thinning (:class:`Inherited`).
+The robot is compared with davisinteractive's own, and with an earlier robot of ivos that used
+davisinteractive's graph search after a faster opening and thinning (:class:`Inherited`).
 """
 
 import argparse
@@ -38,12 +38,12 @@ HEIGHT, WIDTH = 480, 854
 
 
 def moving_blobs(frames: int, objects: int, fault: float = 0.0) -> NDArray[np.uint8]:
-    """Labels [T, 480, 854] of wobbling objects of 60 to 110 pixels' radius, the third with a hole.
+    """Return labels [T, 480, 854] of wobbling objects with radii of 60 to 110 pixels, the third with a hole.
 
     Args:
-        frames: T.
-        objects: N, from 1 to 6.
-        fault: how wrong they are: pixels by which they are moved, and a change of their outline.
+        frames: number of frames T.
+        objects: number of objects, from 1 to 6.
+        fault: size of their error: pixels by which they are moved, and a change of their outline.
     """
     rows, columns = np.indices((HEIGHT, WIDTH), np.float32)
     labels = np.zeros((frames, HEIGHT, WIDTH), np.uint8)
@@ -61,14 +61,14 @@ def moving_blobs(frames: int, objects: int, fault: float = 0.0) -> NDArray[np.ui
 def ragged(
     labels: NDArray[np.uint8], objects: int, noise: float = 6, specks: int = 400, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """Labels [h, w] as a network gets them wrong: boundaries pushed about, and specks of any object anywhere.
+    """Return labels [h, w] with a network's errors: displaced boundaries, and specks of any object.
 
     Args:
-        labels: of a frame.
-        objects: N.
-        noise: by how many pixels either of two smooth fields pushes, at the most.
-        specks: ellipses with radii of 1 to 6 pixels.
-        seed: of all that.
+        labels: the labels of a frame.
+        objects: number of objects.
+        noise: largest displacement by each of two smooth fields, in pixels.
+        specks: number of ellipses with radii of 1 to 6 pixels.
+        seed: seed of the randomness.
     """
     rng = np.random.default_rng(seed)
     height, width = labels.shape
@@ -89,7 +89,7 @@ def ragged(
 
 
 def in_pieces(objects: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Labels [480, 854] in hundreds of pieces all over the frame, as of a network that knows nothing yet."""
+    """Return labels [480, 854] in hundreds of pieces all over the frame, as of an untrained network."""
     rng = np.random.default_rng(seed)
     grids = rng.normal(size=(objects + 1, HEIGHT // 25, WIDTH // 25)).astype(np.float32)
     size = WIDTH, HEIGHT
@@ -98,7 +98,7 @@ def in_pieces(objects: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def best(function: Callable[[], Any], repeats: int) -> float:
-    """The shortest of several durations, in seconds of processor time, which other work does not change."""
+    """Return the shortest of several durations, in seconds of processor time."""
     durations = []
     for _ in range(repeats):
         start = time.process_time()
@@ -108,7 +108,7 @@ def best(function: Callable[[], Any], repeats: int) -> float:
 
 
 def official_strokes(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], objects: int) -> list[Any]:
-    """davisinteractive's robot with the release's settings, seeded as ours is."""
+    """Draw with davisinteractive's robot, with the release's settings and the seed of ours."""
     robot, ours = InteractiveScribblesRobot(kernel_size=0.2, min_nb_nodes=2), Robot()
     ours.seed(0)
     robot.rng = ours.rng
@@ -117,7 +117,7 @@ def official_strokes(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], ob
 
 
 class Inherited(InteractiveScribblesRobot):
-    """The robot as it was: davisinteractive's graph steps, the rest in the bounding box of an error."""
+    """An earlier robot: davisinteractive's graph search, the rest in the bounding box of an error."""
 
     def __init__(self) -> None:
         super().__init__(kernel_size=0.2, min_nb_nodes=2)
@@ -187,7 +187,7 @@ class Inherited(InteractiveScribblesRobot):
 
 
 def draw_all(draw: Callable[..., list[Any]], pictures: list[tuple[Any, Any]], objects: int) -> list[Any]:
-    """A robot's strokes on pairs of prediction and truth."""
+    """Return a robot's strokes on pairs of prediction and truth."""
     return [draw(prediction, truth, objects) for prediction, truth in pictures]
 
 

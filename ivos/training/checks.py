@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
 from ivos.networks import load
 from ivos.runtime.config import check_resume, make_trainer
@@ -131,7 +132,16 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
         instantiate(cfg.model)  # without memory for its weights
     small = instantiate(cfg.model, width=4, depths=[1, 1, 1, 1], decoder_width=8)
     for name, stage in cfg.stages.items():
-        _check_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
+        optimizer = _make_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
+        if (
+            cfg.trainer.precision == "16-mixed"
+            and cfg.trainer.gradient_clip_val
+            and optimizer.defaults.get("fused")
+        ):
+            raise UserError(
+                f"stages.{name}.module.optimizer.fused=true: a fused optimiser cannot clip gradients with "
+                "trainer.precision=16-mixed; leave fused out, or take bf16-mixed"
+            )
         at_work = OmegaConf.merge(cfg, {"folder": str(folder / str(name))})
         for part in (*at_work.callbacks.values(), at_work.stages[name].execution):
             instantiate(part) if part else None
@@ -141,7 +151,7 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
         make_trainer(cfg.session_trainer, logger=False)
 
 
-def _check_optimizer(name: str, stage: Stage) -> None:
+def _make_optimizer(name: str, stage: Stage) -> Optimizer:
     """Create a stage's optimiser and schedule once, which Lightning does only after the data are loaded."""
     part = "optimizer"
     try:
@@ -153,6 +163,7 @@ def _check_optimizer(name: str, stage: Stage) -> None:
                 {"total_steps": given.get("total_steps") or 100} if counts_steps(stage.make_scheduler) else {}
             )
             stage.make_scheduler(optimizer, **steps)
+        return optimizer
     except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{name}.{part}: {' '.join(str(error).split())}") from error
 

@@ -42,8 +42,8 @@ class NonFiniteGuard:
 
     def __init__(self) -> None:
         self._batch = _Batch(0, [])  # the current one
-        self._waiting: list[_Batch] = []  # not checked yet
-        self._held_back: Tensor | None = None  # on the device: 1 once a step has been skipped, else 0
+        self._pending: list[_Batch] = []  # not checked yet
+        self._skipping: Tensor | None = None  # on the device: 1 once a step has been skipped, else 0
 
     @property
     def gradient_norm(self) -> Tensor:
@@ -63,46 +63,46 @@ class NonFiniteGuard:
             module: the stage.
 
         Raises:
-            NotFiniteError: see :meth:`look`.
+            NotFiniteError: see :meth:`check_pending`.
         """
         self._batch.losses = losses.detach()
         if _on_device(module.trainer):
-            self._waiting.append(self._batch)
-            self._hold_back(~torch.isfinite(losses).all())
+            self._pending.append(self._batch)
+            self._skip_steps(~torch.isfinite(losses).all())
         else:
-            _judge([self._batch], module)
+            _check([self._batch], module)
 
     def check_gradient(self, optimizer: Optimizer, module: pl.LightningModule) -> None:
         """Check the gradient that the optimiser is about to use, which is equal in all processes.
 
         Raises:
-            NotFiniteError: see :meth:`look`.
+            NotFiniteError: see :meth:`check_pending`.
         """
         if scales_the_loss(module.trainer):  # the scaler expects such gradients, and skips their steps
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         self._batch.norm = norm = torch.nn.utils.get_total_norm(gradients)
         if _on_device(module.trainer):
-            self._hold_back(~torch.isfinite(norm))
-            optimizer.found_inf = self._held_back  # type: ignore[attr-defined]  # PyTorch reads this attribute
-            if len(self._waiting) >= EVERY:
-                self.look(module)
+            self._skip_steps(~torch.isfinite(norm))
+            optimizer.found_inf = self._skipping  # type: ignore[attr-defined]  # PyTorch reads this attribute
+            if len(self._pending) >= EVERY:
+                self.check_pending(module)
         else:
-            _judge([self._batch], module)
+            _check([self._batch], module)
 
-    def look(self, module: pl.LightningModule) -> None:
+    def check_pending(self, module: pl.LightningModule) -> None:
         """Check the batches that have not been checked yet; all processes have to call this together.
 
         Raises:
             NotFiniteError: one of the losses or gradients is not finite; all processes raise it.
         """
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            _judge(waiting, module)
+        pending, self._pending = self._pending, []
+        if pending:
+            _check(pending, module)
 
-    def _hold_back(self, bad: Tensor) -> None:
-        before = torch.zeros((), device=bad.device) if self._held_back is None else self._held_back
-        self._held_back = torch.maximum(before, bad.float())
+    def _skip_steps(self, bad: Tensor) -> None:
+        before = torch.zeros((), device=bad.device) if self._skipping is None else self._skipping
+        self._skipping = torch.maximum(before, bad.float())
 
 
 def scales_the_loss(trainer: pl.Trainer) -> bool:
@@ -116,7 +116,7 @@ def _on_device(trainer: pl.Trainer) -> bool:
     return not scales_the_loss(trainer) and all(group.get("fused") for group in groups)
 
 
-def _judge(batches: list[_Batch], module: pl.LightningModule) -> None:
+def _check(batches: list[_Batch], module: pl.LightningModule) -> None:
     known = [value for batch in batches for value in (batch.losses, batch.norm) if value is not None]
     if torch.isfinite(torch.cat([value.flatten().float() for value in known])).all():
         return

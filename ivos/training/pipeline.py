@@ -131,7 +131,7 @@ def train_stage(
         The network, on the CPU.
     """
     final, last = folder / FINAL, folder / LAST
-    cfg = at_work_in(folder, cfg)
+    cfg = with_folder(cfg, folder)
     if is_done(cfg, name, folder):
         start_from(network, final)
         console.print(f"Stage {name}: done already ({final})", soft_wrap=True)
@@ -153,7 +153,7 @@ def train_stage(
     trainer = make_trainer(callbacks=callbacks, logger=logged, plugins=[AtomicCheckpointIO()])
     if guard:
         guard.attach(trainer)
-    with memory_named(name, stage, last):
+    with explain_out_of_memory(name, stage, last):
         trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
     signals.stop()  # Lightning does not pass on what a signal has raised
     network.cpu()
@@ -170,7 +170,7 @@ def train_stage(
 
 
 @contextmanager
-def memory_named(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
+def explain_out_of_memory(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
     """Turn a stage's lack of memory into a message with the options that reduce it.
 
     Args:
@@ -196,7 +196,7 @@ def memory_named(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
         ) from error
 
 
-def at_work_in(folder: Path, cfg: DictConfig) -> DictConfig:
+def with_folder(cfg: DictConfig, folder: Path) -> DictConfig:
     """Return the configuration with another ``${folder}``, into which callbacks and loggers write."""
     return cast(DictConfig, OmegaConf.merge(cfg, {"folder": str(folder)}))
 
@@ -234,7 +234,7 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     write_text(folder / "scores.csv", scores.to_csv(index_label="segmenter"))
     metrics = session_metrics(scores)
     sweeps.note_scores(folder.parent, "session", metrics)
-    logged = open_loggers(at_work_in(folder, cfg))
+    logged = open_loggers(with_folder(cfg, folder))
     for logger in logged:
         logger.log_metrics(metrics)
         logger.save()

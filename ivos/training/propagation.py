@@ -127,14 +127,14 @@ def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, check
             function,
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (contextlib.nullcontext(), statistics_kept(network)),
+            context_fn=lambda: (contextlib.nullcontext(), keep_statistics(network)),
         )
         return result
     return function(*inputs)
 
 
 @contextlib.contextmanager
-def statistics_kept(network: nn.Module) -> Iterator[None]:
+def keep_statistics(network: nn.Module) -> Iterator[None]:
     """Keep the running statistics of batch norms in training mode unchanged during a recomputation."""
     norms = [
         module

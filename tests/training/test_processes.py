@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from ivos.networks import load
 from ivos.runtime.errors import UserError
 from ivos.training.checks import check_trainer
-from ivos.training.pipeline import at_work_in
+from ivos.training.pipeline import with_folder
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_choices_make_a_trainer(overrides, monkeypatch):
     for name in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     cfg = composed(*overrides)
-    cfg = at_work_in(Path("unused"), cfg)
+    cfg = with_folder(cfg, Path("unused"))
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=False)
     assert trainer.world_size == int(cfg.trainer.devices) * cfg.trainer.num_nodes

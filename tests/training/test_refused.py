@@ -89,6 +89,16 @@ def test_wrong_options_of_any_stage_are_refused_before_one_trains(override, chec
     assert not list(tmp_path.iterdir())
 
 
+def test_a_fused_optimiser_that_cannot_clip_is_refused(checked, tmp_path):
+    """Lightning would refuse it in the first step; with bf16-mixed the stage clips by itself."""
+    fused = [f"+{LAST}.module.optimizer.fused=true", "trainer.gradient_clip_val=1.0"]
+    checked(tmp_path, *fused, "trainer.precision=bf16-mixed")
+    with pytest.raises(
+        UserError, match=rf"{LAST}\.module\.optimizer\.fused=true: a fused optimiser cannot clip"
+    ):
+        checked(tmp_path, *fused, "trainer.precision=16-mixed")
+
+
 def test_other_machines_that_nobody_named_are_not_waited_for(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)

@@ -26,9 +26,9 @@ def composed(*overrides):
         return compose("train", overrides=list(overrides))
 
 
-def begun(folder, *stages, done=(), overrides=()):
+def begun(folder, *stages, done=(), overrides=(), constant=CONSTANT):
     """A run's folder as stages leave it that have begun or are done."""
-    cfg = composed(*TINY, *CONSTANT, *overrides)
+    cfg = composed(*TINY, *constant, *overrides)
     for name in stages:
         record(cfg, name, folder / name)
         (folder / name / "last.ckpt").touch()
@@ -78,22 +78,21 @@ EPOCHS = "stages.anet.trainer.max_epochs"
 
 
 @pytest.mark.parametrize(
-    ("epochs", "state", "overrides", "message"),
+    ("epochs", "state", "message"),
     [
-        (0, {"done": ["anet"]}, [], "has been trained for more epochs already"),
-        (5, {"done": ["anet"], "later": True}, [], "stage tnet has started from the result of stage anet"),
-        (5, {}, ["scheduler@stages.anet.module.scheduler=one_cycle"], "schedule of stage anet was laid out"),
-        (5, {"done": ["anet"], "last": False}, [], r"stage anet has left no last\.ckpt to go on from"),
+        (0, {"done": ["anet"]}, "has been trained for more epochs already"),
+        (5, {"done": ["anet"], "later": True}, "stage tnet has started from the result of stage anet"),
+        (5, {"constant": False}, "schedule of stage anet was laid out for another number"),
+        (5, {"done": ["anet"], "last": False}, r"stage anet has left no last\.ckpt to go on from"),
     ],
 )
-def test_epochs_that_cannot_be_added(epochs, state, overrides, message, tmp_path):
-    folder = begun(
-        tmp_path, "anet", *(["tnet"] if state.get("later") else []), done=state.get("done", ()),
-        overrides=overrides and [*CONSTANT[1:], *overrides],
-    )  # fmt: skip
+def test_epochs_that_cannot_be_added(epochs, state, message, tmp_path):
+    constant = CONSTANT if state.get("constant", True) else ()
+    names = ["anet", "tnet"] if state.get("later") else ["anet"]
+    folder = begun(tmp_path, *names, done=state.get("done", ()), constant=constant)
     if not state.get("last", True):
         (folder / "anet" / "last.ckpt").unlink()
-    cfg = composed(*TINY, *CONSTANT, *overrides, f"{EPOCHS}={epochs}")
+    cfg = composed(*TINY, *constant, f"{EPOCHS}={epochs}")
     with pytest.raises(UserError, match=f"{EPOCHS}={epochs}: .*{message}"):
         check_settings(cfg, folder)
 
@@ -145,7 +144,7 @@ def weights(tmp_path_factory):
 
 @pytest.mark.parametrize("experiment", ["finetune", "tnet"])
 def test_a_checkpoint_decides_the_model(experiment, weights):
-    given = [f"weights={weights}", "model.width=4"]
+    given = [f"checkpoint={weights}", "model.width=4"]
     cfg = model_of_checkpoint(composed(f"experiment={experiment}", "folder=unused", *given), given)
     assert (cfg.model.width, cfg.model.depths, cfg.model.normalize) == (4, [1, 2, 1, 1], "rows")
     assert (cfg.model.short_side, cfg.model.flow) == (96, True)
@@ -159,7 +158,7 @@ def test_a_checkpoint_decides_the_model(experiment, weights):
 
 @pytest.mark.parametrize("override", ["model.width=8", "model=full", "model.normalize=displacements"])
 def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
-    given = [f"weights={weights}", override]
+    given = [f"checkpoint={weights}", override]
     with pytest.raises(
         UserError, match=r"decides the model, which these options contradict: model\."
     ) as error:
@@ -169,6 +168,6 @@ def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
 
 
 def test_the_size_and_flow_of_a_run_may_differ_from_its_checkpoint(weights):
-    given = [f"weights={weights}", "model.short_side=128"]
+    given = [f"checkpoint={weights}", "model.short_side=128"]
     cfg = model_of_checkpoint(composed("experiment=finetune", "folder=unused", *given), given)
     assert (cfg.model.short_side, cfg.model.flow) == (128, True)

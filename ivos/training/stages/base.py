@@ -208,7 +208,7 @@ class Stage(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Check the batches that have not been checked yet."""
-        self.finite.look(self)
+        self.finite.check_pending(self)
 
     # Validation
 
@@ -220,7 +220,7 @@ class Stage(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Create the segmenter, with which validation runs the network as the engine does."""
-        self.finite.look(self)
+        self.finite.check_pending(self)
         self.segmenter = ATNetSegmenter(self.network)
 
     def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
@@ -252,7 +252,7 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`ivos.networks.load` needs, so that any checkpoint of training can be evaluated."""
-        self.finite.look(self)
+        self.finite.check_pending(self)
         checkpoint["ivos"] = {**self.network.about, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

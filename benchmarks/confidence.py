@@ -1,9 +1,11 @@
-"""Does the network's own confidence tell the worse frames? The rule of the app's timeline, on true masks.
+"""Compare the network's confidence with J: does the app's timeline mark the worse frames?
 
-``uv run benchmarks/doubt.py DAVIS_FOLDER``: sequences in DAVIS layout with masks. The robot draws on a first
-frame and then on the worst, three rounds; of the frames that a round has come to, without the annotated ones,
-it prints the rank correlation of confidence and J, and J of those that the timeline marks, of the others, and
-of the least sure one.
+    uv run benchmarks/confidence.py DAVIS_FOLDER
+
+The folder has sequences in DAVIS layout with masks. The robot draws on a first frame, then on the worst one,
+in three rounds. For the frames that a round has propagated to, the table has the rank correlation of
+confidence and J, the mean J of the frames that the timeline marks and of the others, and the J of the frame
+with the lowest confidence.
 """
 
 import argparse
@@ -23,7 +25,7 @@ from ivos.networks import load
 from ivos.video.files import read_frame, read_mask
 from ivos.video.reader import davis_sequences, open_source
 
-DOUBT = 0.8  # as in ivos/app/static/timeline.js
+LOW_CONFIDENCE = 0.8  # as in ivos/app/static/timeline.js
 ROUNDS = 3
 
 
@@ -42,7 +44,7 @@ def main() -> None:
 
 
 def rounds(segmenter: ATNetSegmenter, folder: Path, name: str, begin: float) -> list[tuple[str, ...]]:
-    """A row for each round."""
+    """Return a row of the table for each round."""
     frames, truth = read(folder, name)
     num_objects = int(truth[truth < 255].max())
     segmenter.start(frames, num_objects)
@@ -56,7 +58,9 @@ def rounds(segmenter: ATNetSegmenter, folder: Path, name: str, begin: float) -> 
         sure = segmenter.confidence()
         middle = np.sort(sure[low : high + 1])[(high - low) // 2]
         others = np.array([t for t in range(low, high + 1) if t not in annotated])
-        rows.append((str(number), *compare(sure[others], scores[others], sure[others] < DOUBT * middle)))
+        rows.append(
+            (str(number), *compare(sure[others], scores[others], sure[others] < LOW_CONFIDENCE * middle))
+        )
         annotated.append(int(np.where(np.isin(np.arange(len(scores)), annotated), 2, scores).argmin()))
     return rows
 
@@ -64,14 +68,14 @@ def rounds(segmenter: ATNetSegmenter, folder: Path, name: str, begin: float) -> 
 def compare(
     sure: NDArray[np.float32], scores: NDArray[np.float64], marked: NDArray[np.bool_]
 ) -> tuple[str, ...]:
-    """Cells of the table."""
+    """Return the cells of a row, given confidence, J and marks of the frames."""
     means = [f"{scores[chosen].mean():.3f}" if chosen.any() else "-" for chosen in (marked, ~marked)]
     found = f"{spearmanr(sure, scores)[0]:.2f}"
     return found, f"{marked.sum()} of {len(sure)}", *means, f"{scores[sure.argmin()]:.3f}"
 
 
 def read(folder: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Frames [T, h, w, 3] and labels [T, h, w], made as large as the frames."""
+    """Return the frames [T, h, w, 3] and the labels [T, h, w], enlarged to the size of the frames."""
     source = open_source(folder, name)
     masks = [read_mask(path) for path in source.masks if path is not None]
     if len(masks) < len(source.files):
