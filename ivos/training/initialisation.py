@@ -187,8 +187,8 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
     ]
     if wrong:
         raise UserError(
-            f"checkpoint={cfg.checkpoint} decides the model, which these options contradict: {', '.join(wrong)}; "
-            "leave them out"
+            f"checkpoint={cfg.checkpoint} decides the model, which these options contradict: "
+            f"{', '.join(wrong)}; leave them out"
         )
     adopted = copy.deepcopy(cfg)
     with open_dict(adopted):

@@ -16,7 +16,8 @@ class SegmentationLoss(nn.Module):
     The weight of a class in a mask is (pixels / pixels of the class) to the power of `class_balance`; the
     weighted mean is taken over each mask, then the mean over the masks. With `class_balance` 1 object and
     background have the same weight however small the object is, as in the paper; with 0 every pixel has the
-    same weight. A mask with one class only takes the mean over that class; one that is all void contributes 0.
+    same weight. A mask with one class only takes the mean over that class; one that is all void contributes
+    0.
 
     Args:
         class_balance: exponent of the class weights, 0 to 1.
