@@ -16,6 +16,7 @@ from ivos.networks import ATNet, load, load_imagenet
 from ivos.networks.backbone import Backbone
 from ivos.runtime.errors import UserError
 
+FREE = ("use_global", "use_local")  # properties in which a network may differ from its checkpoint
 WHITENED = 32  # samples from whose images the statistics of features are taken
 
 
@@ -167,7 +168,8 @@ def plain(value: Any) -> Any:
 def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
     """Return the configuration with the model of the checkpoint that training starts from.
 
-    The checkpoint decides the architecture; the model that an experiment or a default names is replaced.
+    The checkpoint decides the architecture; the model that an experiment or a default names is replaced. The
+    parts that T-Net uses, the size of the frames and optical flow can still be chosen on the command line.
 
     Args:
         cfg: the configuration of the run.
@@ -180,9 +182,10 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
         return cfg
     source = load(cfg.checkpoint)
     names = {override.lstrip("+~").partition("=")[0] for override in given}
+    decided = {key: value for key, value in source.config.items() if key not in FREE}
     wrong = [
         f"model.{name}={plain(cfg.model.get(name))} (the checkpoint: {plain(value)})"
-        for name, value in source.config.items()
+        for name, value in decided.items()
         if names & {"model", f"model.{name}"} and plain(cfg.model.get(name)) != plain(value)
     ]
     if wrong:
@@ -192,14 +195,17 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
         )
     adopted = copy.deepcopy(cfg)
     with open_dict(adopted):
-        for name, value in {**source.config, "short_side": source.short_side, "flow": source.flow}.items():
-            if name in source.config or adopted.model.get(name) is None:
+        for name, value in source.config.items():
+            if name in decided or f"model.{name}" not in names:
+                adopted.model[name] = value
+        for name, value in (("short_side", source.short_side), ("flow", source.flow)):
+            if adopted.model.get(name) is None:
                 adopted.model[name] = value
     return adopted
 
 
 def start_from(network: ATNet, path: str | Path) -> None:
-    """Copy the weights of a checkpoint into a network of the same width, depth and kind of softmax.
+    """Copy the weights of a checkpoint into a network of the same architecture.
 
     The other properties in the file, the size of the frames and whether optical flow is to help, are copied
     too, unless the network has its own.
@@ -212,8 +218,10 @@ def start_from(network: ATNet, path: str | Path) -> None:
         UserError: the checkpoint belongs to another network; the message names both.
     """
     source = load(path)
-    kept = ("width", "depths", "decoder_width", "normalize")
-    theirs, ours = ({key: plain(each.config[key]) for key in kept} for each in (source, network))
+    theirs, ours = (
+        {key: plain(value) for key, value in each.config.items() if key not in FREE}
+        for each in (source, network)
+    )
     if theirs != ours:
         raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}: set model.*")
     network.load_state_dict(source.state_dict())

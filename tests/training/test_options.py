@@ -150,6 +150,18 @@ def test_clipping_bounds_the_step(fused, algorithm, precision, root):
         assert moves[1].abs().max().item() == pytest.approx(1e-5, rel=0.02)
 
 
+class LightningClips(TNetStage):
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+
+def test_clipping_is_lightnings_to_the_bit(root):
+    options = {"trainer": {"gradient_clip_val": 1e-3}, "val_clips": 0}
+    ours, theirs = (two.fit("tnet", root, stage=stage, **options)[0] for stage in (None, LightningClips))
+    state = theirs.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items())
+
+
 def test_clipping_takes_the_norm_that_is_known(root, monkeypatch):
     """The norm of all gradients is computed once in a step, by the check that they are finite."""
     calls, compute = [], torch.nn.utils.get_total_norm

@@ -1,11 +1,15 @@
 """Resuming a run with other options: more epochs go on, what would have no effect is refused by its name."""
 
+import copy
+import functools
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from ivos.networks import ATNet, load
@@ -21,14 +25,24 @@ TINY = ("experiment=quickstart", "folder=unused", *MODEL, *stage("anet"), *stage
 CONSTANT = ("stages.anet.module.scheduler=null", "stages.tnet.module.scheduler=null")
 
 
+@functools.cache
 def composed(*overrides):
     with initialize_config_dir(configs(), version_base="1.3"):
         return compose("train", overrides=list(overrides))
 
 
-def begun(folder, *stages, done=(), overrides=(), constant=CONSTANT):
+def options(*changes, base=(*TINY, *CONSTANT)):
+    """The options of a run of two tiny stages, some of them changed; composed once."""
+    cfg = copy.deepcopy(composed(*base))
+    for change in changes:
+        name, _, value = change.partition("=")
+        OmegaConf.update(cfg, name, yaml.safe_load(value), merge=False)
+    return cfg
+
+
+def begun(folder, *stages, done=(), base=(*TINY, *CONSTANT)):
     """A run's folder as stages leave it that have begun or are done."""
-    cfg = composed(*TINY, *constant, *overrides)
+    cfg = options("data.root=/here", base=base)
     for name in stages:
         record(cfg, name, folder / name)
         (folder / name / "last.ckpt").touch()
@@ -40,14 +54,13 @@ def begun(folder, *stages, done=(), overrides=(), constant=CONSTANT):
 @pytest.mark.parametrize(
     "override",
     [
-        "stages.anet.trainer.max_epochs=5", "stages.anet.execution.checkpointing=true", "logger=none",
+        "stages.anet.trainer.max_epochs=5", "stages.anet.execution.checkpointing=true", "logger={}",
         "stages.anet.data.num_workers=2", "stages.tnet.data.batch_size=7", "score=false",
         "data.root=/moved", "trainer.devices=2", "trainer.log_every_n_steps=1",
     ],
 )  # fmt: skip
 def test_what_can_be_taken_up(override, tmp_path):
-    folder = begun(tmp_path, "anet", overrides=["data.root=/here"])
-    check_settings(composed(*TINY, *CONSTANT, "data.root=/here", override), folder)
+    check_settings(options("data.root=/here", override), begun(tmp_path, "anet"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_what_can_be_taken_up(override, tmp_path):
 def test_what_would_have_no_effect_is_refused_by_its_name(override, was, done, tmp_path):
     folder = begun(tmp_path, "anet", done=done)
     with pytest.raises(UserError, match=f"{folder}: cannot be resumed with other options") as error:
-        check_settings(composed(*TINY, *CONSTANT, override), folder)
+        check_settings(options(override), folder)
     faults = str(error.value).splitlines()[1:]
     assert f"  {override}: stage anet was begun with {was}" in faults
 
@@ -71,7 +84,7 @@ def test_what_would_have_no_effect_is_refused_by_its_name(override, was, done, t
 def test_an_average_that_was_not_begun_with_is_refused(tmp_path):
     folder = begun(tmp_path, "anet")
     with pytest.raises(UserError, match=r"callbacks\.ema\.decay=0\.999: stage anet was begun with null"):
-        check_settings(composed(*TINY, *CONSTANT, "callbacks=[train,ema]"), folder)
+        check_settings(options("callbacks.ema={decay: 0.999}"), folder)
 
 
 EPOCHS = "stages.anet.trainer.max_epochs"
@@ -87,12 +100,12 @@ EPOCHS = "stages.anet.trainer.max_epochs"
     ],
 )
 def test_epochs_that_cannot_be_added(epochs, state, message, tmp_path):
-    constant = CONSTANT if state.get("constant", True) else ()
+    base = (*TINY, *CONSTANT) if state.get("constant", True) else TINY
     names = ["anet", "tnet"] if state.get("later") else ["anet"]
-    folder = begun(tmp_path, *names, done=state.get("done", ()), constant=constant)
+    folder = begun(tmp_path, *names, done=state.get("done", ()), base=base)
     if not state.get("last", True):
         (folder / "anet" / "last.ckpt").unlink()
-    cfg = composed(*TINY, *constant, f"{EPOCHS}={epochs}")
+    cfg = options(f"{EPOCHS}={epochs}", base=base)
     with pytest.raises(UserError, match=f"{EPOCHS}={epochs}: .*{message}"):
         check_settings(cfg, folder)
 
@@ -100,7 +113,7 @@ def test_epochs_that_cannot_be_added(epochs, state, message, tmp_path):
 def test_a_run_that_has_recorded_nothing_is_not_compared(tmp_path):
     folder = begun(tmp_path, "anet", done=["anet"])
     (folder / "anet" / "settings.json").unlink()
-    cfg = composed(*TINY, "seed=7", f"{EPOCHS}=9")
+    cfg = options("seed=7", f"{EPOCHS}=9")
     check_settings(cfg, folder)
     assert is_done(cfg, "anet", folder / "anet")
 
@@ -110,7 +123,7 @@ def test_a_damaged_record_is_a_line(content, tmp_path):
     folder = begun(tmp_path, "anet")
     (folder / "anet" / "settings.json").write_text(content)
     with pytest.raises(UserError, match=r"anet/settings\.json: .*delete it to resume"):
-        check_settings(composed(*TINY), folder)
+        check_settings(options(), folder)
 
 
 def test_more_epochs_go_on_to_the_weights_of_a_longer_run(root, tmp_path):
@@ -121,7 +134,7 @@ def test_more_epochs_go_on_to_the_weights_of_a_longer_run(root, tmp_path):
     )  # fmt: skip
 
     def trained(folder, epochs):
-        cfg = composed(*tiny, f"{EPOCHS}={epochs}")
+        cfg = options(f"{EPOCHS}={epochs}", base=tiny)
         torch.manual_seed(0)
         train_stage(cfg, "anet", ATNet(4, [1, 1, 1, 1], 8), folder, Console(quiet=True))
         return load(folder / "final.ckpt").state_dict()
@@ -131,7 +144,7 @@ def test_more_epochs_go_on_to_the_weights_of_a_longer_run(root, tmp_path):
     longer = trained(tmp_path / "longer" / "anet", 2)
     assert any(not torch.equal(value, short[key]) for key, value in longer.items())
     assert all(torch.equal(value, longer[key]) for key, value in whole.items())
-    cfg = composed(*tiny, f"{EPOCHS}=2", "folder=unused")
+    cfg = options(f"{EPOCHS}=2", base=tiny)
     assert is_done(cfg, "anet", tmp_path / "longer" / "anet")
 
 
@@ -142,10 +155,13 @@ def weights(tmp_path_factory):
     return path
 
 
+FINETUNE = ("experiment=finetune", "folder=unused")
+
+
 @pytest.mark.parametrize("experiment", ["finetune", "tnet"])
 def test_a_checkpoint_decides_the_model(experiment, weights):
     given = [f"checkpoint={weights}", "model.width=4"]
-    cfg = model_of_checkpoint(composed(f"experiment={experiment}", "folder=unused", *given), given)
+    cfg = model_of_checkpoint(options(*given, base=(f"experiment={experiment}", "folder=unused")), given)
     assert (cfg.model.width, cfg.model.depths, cfg.model.normalize) == (4, [1, 2, 1, 1], "rows")
     assert (cfg.model.short_side, cfg.model.flow) == (96, True)
     network = instantiate(cfg.model)
@@ -156,18 +172,20 @@ def test_a_checkpoint_decides_the_model(experiment, weights):
         assert cfg.stages.joint.data.samples.short_side == 96
 
 
-@pytest.mark.parametrize("override", ["model.width=8", "model=full", "model.normalize=displacements"])
+@pytest.mark.parametrize("override", ["model.width=8", "model.normalize=displacements"])
 def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
     given = [f"checkpoint={weights}", override]
     with pytest.raises(
         UserError, match=r"decides the model, which these options contradict: model\."
     ) as error:
-        model_of_checkpoint(composed("experiment=finetune", "folder=unused", *given), given)
+        model_of_checkpoint(options(*given, base=FINETUNE), given)
     assert Path(weights).name in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_size_and_flow_of_a_run_may_differ_from_its_checkpoint(weights):
-    given = [f"checkpoint={weights}", "model.short_side=128"]
-    cfg = model_of_checkpoint(composed("experiment=finetune", "folder=unused", *given), given)
+def test_what_a_run_may_choose_beside_its_checkpoint(weights):
+    given = [f"checkpoint={weights}", "model.short_side=128", "model.use_global=false"]
+    cfg = model_of_checkpoint(options(*given, base=FINETUNE), given)
     assert (cfg.model.short_side, cfg.model.flow) == (128, True)
+    assert (cfg.model.use_global, cfg.model.use_local) == (False, True)
+    start_from(instantiate(cfg.model), weights)
