@@ -36,7 +36,7 @@ def options(*changes, base=(*TINY, *CONSTANT)):
     cfg = copy.deepcopy(composed(*base))
     for change in changes:
         name, _, value = change.partition("=")
-        OmegaConf.update(cfg, name, yaml.safe_load(value), merge=False)
+        OmegaConf.update(cfg, name, yaml.safe_load(value), merge=False, force_add=True)
     return cfg
 
 
@@ -130,6 +130,7 @@ def test_more_epochs_go_on_to_the_weights_of_a_longer_run(root, tmp_path):
     """From a stage that was done, whose last checkpoint is of its last step but one."""
     tiny = (
         "experiment=anet", f"data.root={root}", *MODEL, "callbacks.last.every_n_train_steps=3",
+        "~callbacks.best", "~callbacks.pictures", "stages.anet.data.val=null",
         *stage("anet", **{"data.samples.short_side": 64, "data.num_batches": 4}),
     )  # fmt: skip
 
@@ -172,13 +173,13 @@ def test_a_checkpoint_decides_the_model(experiment, weights):
         assert cfg.stages.joint.data.samples.short_side == 96
 
 
-@pytest.mark.parametrize("override", ["model.width=8", "model.normalize=displacements"])
+@pytest.mark.parametrize("override", ["model.width=8", "model.normalize=displacements", "model=small"])
 def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
-    given = [f"checkpoint={weights}", override]
+    given = [f"checkpoint={weights}", *([] if override == "model=small" else [override])]
     with pytest.raises(
         UserError, match=r"decides the model, which these options contradict: model\."
     ) as error:
-        model_of_checkpoint(options(*given, base=FINETUNE), given)
+        model_of_checkpoint(options(*given, base=FINETUNE), [override])
     assert Path(weights).name in str(error.value)
     assert "\n" not in str(error.value)
 
