@@ -18,8 +18,7 @@ from ivos.runtime.errors import UserError
 from ivos.training.initialisation import model_of_checkpoint, start_from
 from ivos.training.pipeline import train_stage
 from ivos.training.resuming import check_settings, is_done, record
-
-from .tiny import MODEL, stage
+from tests.support.tiny import MODEL, stage
 
 TINY = ("experiment=quickstart", "folder=unused", *MODEL, *stage("anet"), *stage("tnet"))
 CONSTANT = ("stages.anet.module.scheduler=null", "stages.tnet.module.scheduler=null")
