@@ -1,12 +1,14 @@
-"""The README's pictures: what the shipped network does on synthetic clips, as it comes out.
+"""Make the pictures of the README and the documents, in ``docs/pictures``.
 
-``uv run docs/make_pictures.py`` writes ``session.jpg``, of an evaluation, and ``annotate.jpg`` and
-``annotate.webp``, of a session in the page, to ``docs/pictures`` again. The latter need Chromium and
-Playwright; their strokes lie where the clip's true masks are widest, as a user would see it.
+``uv run docs/make_pictures.py`` evaluates the included network (``session.jpg``), records a session in the annotation
+page (``annotate.jpg`` and ``annotate.webp``), and draws the table of ``docs/results.md`` (``rounds.svg``). The
+recording needs Chromium. Its strokes are placed along the middle of the true masks, as a user would draw them.
+``uv run docs/make_pictures.py --chart`` draws the table only.
 """
 
 import io
 import itertools
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,11 +36,11 @@ CLIP = 2
 WHITE = (3, 3), (3, 3), (0, 0)
 WINDOW = {"width": 1240, "height": 760}
 SHRUNK = (868, 532)
-SESSION, SHOWN = "val-0003", (1, 2, 4)  # a clip of evaluate.py's, and rounds of it
+SESSION, SHOWN = "val-0003", (1, 2, 4)  # a clip of evaluate.py, and the rounds that are shown
 
 
 class Film:
-    """Screenshots of the page, and how long each is shown."""
+    """Screenshots of the page with the time that each is shown."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -46,7 +48,7 @@ class Film:
         self.times: list[int] = []
 
     def shoot(self, milliseconds: int) -> None:
-        """Take one."""
+        """Take a screenshot that is shown for some milliseconds."""
         picture = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
         self.pictures.append(picture.resize(SHRUNK, Image.Resampling.LANCZOS))
         self.times.append(milliseconds)
@@ -60,7 +62,10 @@ class Film:
 
 
 def main() -> None:
-    """Evaluate, lay out; draw the clip, serve it, record."""
+    """Make all pictures."""
+    (PICTURES / "rounds.svg").write_text(chart((ROOT / "docs" / "results.md").read_text()))
+    if "--chart" in sys.argv:
+        return
     frames, truth = render_clip(SPEC, CLIP)
     with tempfile.TemporaryDirectory() as folder:
         lay_out(Path(folder) / "run")
@@ -75,8 +80,44 @@ def main() -> None:
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
+def chart(document: str) -> str:
+    """Draw J&F by round as SVG, a line for each row of the table of real video.
+
+    Args:
+        document: the text of ``docs/results.md``.
+
+    Returns:
+        The picture.
+    """
+    table = document[document.index("### Real video") :]
+    rows = re.findall(r"^\| (`.*?) \| (\.\d+) \| (\.\d+) \| (\.\d+) \| (\.\d+) \|$", table, re.MULTILINE)
+    colours = ["#d9480f", "#e8890c", "#4263eb", "#a03b0d", "#7048a8"]
+    parts = [f'<line x1="60" x2="420" y1="{_height(v)}" y2="{_height(v)}" stroke="#ccc"/>'
+             f'<text x="52" y="{_height(v) + 4}" text-anchor="end">.{v * 10:.0f}</text>'
+             for v in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)]  # fmt: skip
+    parts += [f'<text x="{60 + 120 * n}" y="280" text-anchor="middle">{n + 1}</text>' for n in range(4)]
+    parts.append('<text x="240" y="300" text-anchor="middle">round</text><text x="14" y="20">J&amp;F</text>')
+    for number, ((name, *values), colour) in enumerate(zip(rows, colours, strict=True)):
+        points = [(60 + 120 * n, _height(float(value))) for n, value in enumerate(values)]
+        dash = ' stroke-dasharray="5 4"' if "whole" in name else ""
+        line = " ".join(f"{x},{y}" for x, y in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in points]
+        y = 60 + 26 * number
+        parts.append(f'<line x1="450" x2="480" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"{dash}/>')
+        parts.append(f'<text x="488" y="{y}">{name.replace("`", "").replace(" at their own size", "")}</text>')
+    style = 'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#1d2840"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 312" role="img" {style}>'
+    return "\n".join([head, '<rect width="780" height="312" fill="#fff"/>', *parts, "</svg>", ""])
+
+
+def _height(value: float) -> float:
+    """Return the vertical position of a value in the chart, in pixels."""
+    return round(260 - (value - 0.2) * 480, 1)
+
+
 def lay_out(run: Path) -> None:
-    """Frames of a session, from its first to its last, a round a row."""
+    """Evaluate, and show frames of a session from its first to its last, one round in each row."""
     options = [f"hydra.run.dir={run}", f"session.max_interactions={max(SHOWN)}", "save_overlays=true"]
     subprocess.run([sys.executable, str(ROOT / "evaluate.py"), *options], check=True)
     rows = []
@@ -91,7 +132,7 @@ def lay_out(run: Path) -> None:
 
 
 def record(address: str, truth: NDArray[np.uint8]) -> None:
-    """Run the session and keep its pictures."""
+    """Record a session: strokes, propagation, a correction, propagation."""
     with chromium() as browser:
         context = browser.new_context(viewport=WINDOW, color_scheme="dark")
         page = context.new_page()
@@ -104,14 +145,13 @@ def record(address: str, truth: NDArray[np.uint8]) -> None:
             annotate(film, truth[0] == number, number)
         propagate(film)
         page.screenshot(path=PICTURES / "annotate.jpg", type="jpeg", quality=88)
-        doubtful = correct(film, truth)
-        if doubtful:
+        if correct(film, truth):
             propagate(film)
         film.save(PICTURES / "annotate.webp")
 
 
 def annotate(film: Film, mask: NDArray[np.bool_], number: int) -> None:
-    """A stroke along the object; the preview that follows."""
+    """Draw a stroke along an object and wait for its preview."""
     page = film.page
     page.keyboard.press(str(number))
     draw(film, middle(mask))
@@ -120,7 +160,11 @@ def annotate(film: Film, mask: NDArray[np.bool_], number: int) -> None:
 
 
 def correct(film: Film, truth: NDArray[np.uint8]) -> bool:
-    """On the frame that the network doubts most: a stroke on the largest part of an object that it lacks."""
+    """Correct the frame with the lowest confidence: a stroke on the largest missing part of each object.
+
+    Returns:
+        Whether anything was drawn.
+    """
     page = film.page
     page.keyboard.press("n")
     wait(page, "app.displayedFrame === app.frame")
@@ -139,7 +183,7 @@ def correct(film: Film, truth: NDArray[np.uint8]) -> bool:
 
 
 def propagate(film: Film) -> None:
-    """Masks stream in; then the clip with them."""
+    """Propagate, and show the masks as they arrive and then the clip with its masks."""
     page = film.page
     before = page.evaluate("app.state.rounds.length")
     page.keyboard.press("Enter")
@@ -165,8 +209,18 @@ def propagate(film: Film) -> None:
 
 
 def middle(mask: NDArray[np.bool_], points: int = 9) -> list[tuple[float, float]]:
-    """A line along the largest part of a mask, in shares of the frame: per slice across its long axis the
-    place that is farthest from the border."""
+    """Return a line along the largest component of a mask.
+
+    The component is cut into slices across its long axis; the line goes through the point of each slice that is
+    farthest from the border.
+
+    Args:
+        mask: The mask [h, w].
+        points: The number of slices.
+
+    Returns:
+        Points (x, y) as fractions of width and height.
+    """
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     part = parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     depth = cv2.distanceTransform(np.pad(part, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
@@ -185,7 +239,7 @@ def middle(mask: NDArray[np.bool_], points: int = 9) -> list[tuple[float, float]
 
 
 def draw(film: Film, line: list[tuple[float, float]]) -> None:
-    """With the pointer, pictures on the way."""
+    """Draw a line with the pointer and take screenshots meanwhile."""
     page = film.page
     box = page.locator("#ink").bounding_box()
     stage = page.evaluate("({x: app.stage.x, y: app.stage.y, s: app.stage.scale})")

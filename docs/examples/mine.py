@@ -1,6 +1,6 @@
-"""A segmenter of your own, whole: two methods and, if you like, what prompts it takes.
+"""A complete segmenter of your own: two methods and, optionally, the kind of prompts that it accepts.
 
-Anything with these two methods can be evaluated. segmenter=mine is the class Mine of a file mine.py::
+Any class with these two methods can be evaluated. ``segmenter=mine`` is the class Mine of a file mine.py::
 
     PYTHONPATH=docs/examples uv run evaluate.py segmenter=mine +segmenter.reach=3
 """
@@ -9,25 +9,25 @@ import numpy as np
 
 
 class Mine:
-    """Gives a pixel to the object whose clicked colours are nearest to its own.
+    """Segmenter that assigns a pixel to the object whose clicked colours are most similar to its own.
 
     Args:
-        reach: how many times nearer than the background's colours they have to be.
+        reach: The factor by which colours of an object have to be more similar than those of the background.
     """
 
-    prompts = ("clicks",)  # or "strokes", or both; strokes without this line
+    prompts = ("clicks",)  # or "strokes", or both; strokes if this line is missing
 
     def __init__(self, reach: float = 1.0) -> None:
         self.reach = reach
 
     def start(self, frames: np.ndarray, num_objects: int) -> None:
-        """A new video: uint8 RGB [T, h, w, 3]; objects are 1..N."""
+        """Begin a video: uint8 RGB frames [T, h, w, 3] with the objects 1..num_objects."""
         self.frames = frames
         corners = frames[:, [0, 0, -1, -1], [0, -1, 0, -1]].reshape(-1, 3).astype(np.float32)
         self.colours = {0: [corners.mean(axis=0)], **{n + 1: [] for n in range(num_objects)}}
 
     def interact(self, frame: int, prompts: list) -> np.ndarray:
-        """The new clicks of a round, all on one frame; returns labels uint8 [T, h, w]."""
+        """Receive the new clicks of a round, all on one frame, and return labels uint8 [T, h, w]."""
         height, width = self.frames.shape[1:3]
         for click in prompts:
             x = min(round(click["point"][0] * width), width - 1)
