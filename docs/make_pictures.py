@@ -1,9 +1,9 @@
 """Make the pictures of the README and the documents, in ``docs/pictures``.
 
-``uv run docs/make_pictures.py`` evaluates the included network (``session.jpg``), records a session in the annotation
-page (``annotate.jpg`` and ``annotate.webp``), and draws the table of ``docs/results.md`` (``rounds.svg``). The
-recording needs Chromium. Its strokes are placed along the middle of the true masks, as a user would draw them.
-``uv run docs/make_pictures.py --chart`` draws the table only.
+``uv run docs/make_pictures.py`` evaluates the included network (``session.jpg``), records a session in the
+annotation page (``annotate.jpg`` and ``annotate.webp``), and draws the table of ``docs/results.md``
+(``rounds.svg``). The recording needs Chromium. Its strokes are placed along the middle of the true masks, as
+a user would draw them. ``uv run docs/make_pictures.py --chart`` draws the table only.
 """
 
 import io
@@ -104,8 +104,12 @@ def chart(document: str) -> str:
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
         parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in points]
         y = 60 + 26 * number
-        parts.append(f'<line x1="450" x2="480" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"{dash}/>')
-        parts.append(f'<text x="488" y="{y}">{name.replace("`", "").replace(" at their own size", "")}</text>')
+        parts.append(
+            f'<line x1="450" x2="480" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2"{dash}/>'
+        )
+        parts.append(
+            f'<text x="488" y="{y}">{name.replace("`", "").replace(" at their own size", "")}</text>'
+        )
     style = 'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#1d2840"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 312" role="img" {style}>'
     return "\n".join([head, '<rect width="780" height="312" fill="#fff"/>', *parts, "</svg>", ""])
@@ -211,8 +215,8 @@ def propagate(film: Film) -> None:
 def middle(mask: NDArray[np.bool_], points: int = 9) -> list[tuple[float, float]]:
     """Return a line along the largest component of a mask.
 
-    The component is cut into slices across its long axis; the line goes through the point of each slice that is
-    farthest from the border.
+    The component is cut into slices across its long axis; the line goes through the point of each slice that
+    is farthest from the border.
 
     Args:
         mask: The mask [h, w].

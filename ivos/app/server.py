@@ -54,7 +54,6 @@ class Settings:
         num_objects: that a new session begins with, by the workspace's name; 1 where it is not named.
         study: what a page has to know of a user study, by the workspace's name.
         after_study: called when a participant is satisfied with a video, in a thread.
-        order: the workspaces in the order of a study; of none, as they are.
     """
 
     token: str

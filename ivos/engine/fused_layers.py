@@ -198,7 +198,8 @@ def fold_batch_norm(network: nn.Module) -> None:
 def compose_projection(network: ATNet) -> None:
     """Let A-Net's last layer give its object features projected for T-Net's decoder, in place.
 
-    The two are 1x1 convolutions, one after the other; :meth:`TNet.project` is then not to be called.
+    The two are 1x1 convolutions, one after the other; :meth:`ivos.networks.tnet.TNet.project` must not be
+    called afterwards.
     """
     fuse, project = network.anet.converter.fuse, network.tnet.fuse.weight
     assert fuse.bias is not None

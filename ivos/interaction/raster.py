@@ -69,6 +69,8 @@ def interaction_channels(
         mask: uint8 [height, width], the frame's mask before this round; None in the first round of a video,
             when the previous mask is 0.5 everywhere and there are no negatives.
         num_objects: N.
+        height: the height of the frame in pixels.
+        width: the width of the frame in pixels.
 
     Returns:
         float32 [N, 3, height, width].

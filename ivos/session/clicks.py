@@ -122,8 +122,10 @@ class Sam2Offline:
     Attributes:
         frames: prompted at most: rounds.
         clicks: on each.
-        click_seconds, look_seconds, watch_seconds: a user's time for a click, for finding a frame, and for
-            watching 300 frames; an offline user watches the video once for each frame.
+        click_seconds: a user's time for a click.
+        look_seconds: a user's time for finding a frame.
+        watch_seconds: a user's time for watching 300 frames; an offline user watches the video once for each
+            prompted frame.
     """
 
     ends_early: ClassVar[bool] = True  # where no frame is left, or none is bad

@@ -1,1 +1,1 @@
-"""What a video is: on disk (:class:`Video`), in memory (:class:`Clip`), its labels and its pictures."""
+"""Videos on disk (:mod:`ivos.video.video`) and in memory (:mod:`ivos.video.clip`), their labels and files."""

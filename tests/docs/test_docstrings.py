@@ -1,6 +1,6 @@
 """Docstrings describe the signature that their function has."""
 
-import importlib
+import importlib.util
 import re
 
 import griffe
@@ -64,6 +64,7 @@ def test_attributes_exist():
     for thing in objects(package()):
         names = described(thing, "attributes")
         known = {*thing.all_members, *parameters(thing)} if thing.is_class else set()
+        known |= set(re.findall(r"self\.(\w+)", thing.source or ""))  # assigned together with another name
         wrong += [f"{thing.path}: {name}" for name in names if name not in known]
     assert not wrong, "\n".join(wrong)
 
@@ -92,21 +93,9 @@ def _known(name, module):
             return not member.target_path.startswith("ivos.") or resolves(f"{member.target_path}.{rest}")
         return resolves(f"{module}.{name}")
     classes = [member for member in here.members.values() if not member.is_alias and member.is_class]
-    return any(first in one.all_members for one in classes) or _importable(name)
-
-
-def _importable(name):
-    """Whether a name of another package can be found."""
-    parts = name.split(".")
-    for count in range(len(parts), 0, -1):
-        try:
-            thing = importlib.import_module(".".join(parts[:count]))
-        except ImportError:
-            continue
-        for part in parts[count:]:
-            thing = getattr(thing, part, None)
-        return thing is not None
-    return False
+    if any(first in one.members or first in one.inherited_members for one in classes):
+        return True
+    return not name.startswith("ivos") and "." in name and importlib.util.find_spec(first) is not None
 
 
 def test_the_check_finds_what_is_wrong():
