@@ -21,6 +21,9 @@ FOLDERS = ("benchmarks", "conf", "data", "docs", "ivos", "kernels", "sweeps", "t
 CONFIGURATIONS = sorted((ROOT / "conf").rglob("*.yaml"))
 
 
+NESTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If)
+
+
 class Text(NamedTuple):
     """A piece of text and where it stands."""
 
@@ -75,10 +78,13 @@ def docstrings() -> list[Text]:
     """Return the docstrings of modules, classes, functions and attributes."""
     found = []
     for path in [*CODE, *sorted((ROOT / "docs").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            value = getattr(node, "value", None) if isinstance(node, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found.append(Text(f"{path.relative_to(ROOT)}:{node.lineno}", value.value, path))
+        bodies = [ast.parse(path.read_text()).body]
+        for body in bodies:
+            bodies += [node.body for node in body if isinstance(node, NESTED)]
+            for node in body:
+                value = node.value if isinstance(node, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    found.append(Text(f"{path.relative_to(ROOT)}:{node.lineno}", value.value, path))
     return found
 
 

@@ -80,8 +80,8 @@ def test_roles_name_something():
 
 
 def _known(name, module):
-    """Whether a name is known in a module: there, in one of its classes, or by its full name."""
-    if name.startswith("ivos.") and resolves(name):
+    """Whether a name is known in a module, its package, one of its classes, or by its full name."""
+    if (name.startswith("ivos.") and resolves(name)) or resolves(f"{module.rpartition('.')[0]}.{name}"):
         return True
     first, _, rest = name.partition(".")
     here = package().modules_collection[module]
