@@ -35,7 +35,7 @@ from ivos.engine import ATNetSegmenter
 from ivos.evaluation import (
     GroundTruth,
     SessionSettings,
-    davisinteractive_mend,
+    davisinteractive_compat,
     evaluate,
     evaluation,
     official,
@@ -44,7 +44,7 @@ from ivos.interaction.robot import Robot
 from ivos.runtime.command_line import quiet_libraries
 from ivos.video.video import Video
 
-davisinteractive_mend.install()
+davisinteractive_compat.install()
 
 from davisinteractive.metrics import batched_f_measure, batched_jaccard  # noqa: E402
 from davisinteractive.robot import InteractiveScribblesRobot  # noqa: E402
@@ -60,7 +60,7 @@ PARTS: list[tuple[str, Any, str]] = [
     ("F", GroundTruth, "f_measure"),
     ("robot", Robot, "strokes"),
     ("summary, curve.png", official, "summarise"),
-    ("summary, curve.png", evaluation, "_write_reports"),
+    ("summary, curve.png", evaluation._Session, "_write_reports"),
 ]
 
 

@@ -26,7 +26,7 @@ from ivos.evaluation.report import COLUMNS, round_rows
 from ivos.evaluation.score import score
 from ivos.interaction.clicks import click_on_error, clicks_on_errors
 from ivos.metrics import GroundTruth
-from ivos.session import Davis, Round, Sample, SessionSettings
+from ivos.session import Davis, Sample, ScoredRound, SessionSettings
 from ivos.video.clip import Clip
 from ivos.video.palette import write_labels
 
@@ -66,7 +66,7 @@ def measure(frames: int, repeats: int, folder: Path) -> list[tuple[str, float]]:
     sample = Sample(Clip("discs", np.zeros((*labels.shape, 3), np.uint8), labels, OBJECTS))
     truth, settings = GroundTruth(labels, OBJECTS), SessionSettings(max_time=None)
     j, f = truth.jaccard(masks), truth.f_measure(masks)
-    scored = Round(1, 0, [], masks, j, f, 1.0)
+    scored = ScoredRound(1, 0, [], masks, j, f, 1.0)
 
     def robot() -> None:
         Davis().on(sample, settings, "J").next(scored)

@@ -23,13 +23,13 @@ from scipy.special import comb
 from skimage.morphology import disk
 from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
 
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat
 from ivos.interaction.medial_axis import _removal_table
 from ivos.interaction.robot import Robot
 from ivos.interaction.strokes import Stroke
 from ivos.metrics import GroundTruth, f_measure, jaccard
 
-davisinteractive_mend.install()
+davisinteractive_compat.install()
 
 from davisinteractive.metrics import batched_f_measure, batched_jaccard  # noqa: E402
 from davisinteractive.robot import InteractiveScribblesRobot  # noqa: E402

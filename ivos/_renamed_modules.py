@@ -31,6 +31,8 @@ RENAMED = {
     "ivos.engine.flow": "ivos.engine.optical_flow",
     "ivos.engine.masks": "ivos.engine.thresholding",
     "ivos.engine.store": "ivos.engine.feature_store",
+    "ivos.evaluation.davisinteractive_mend": "ivos.evaluation.davisinteractive_compat",
+    "ivos.evaluation.loader": "ivos.evaluation.module",
     "ivos.evaluation.peers": "ivos.runtime.process_watchdog",
     "ivos.evaluation.watchers": "ivos.evaluation.session_callbacks",
     "ivos.leaderboard": "ivos.evaluation.leaderboard",
@@ -39,6 +41,7 @@ RENAMED = {
     "ivos.segmenters.flow": "ivos.segmenters.grabcut_flow",
     "ivos.segmenters.scaled": "ivos.engine.resized",
     "ivos.session.clicked": "ivos.session.clicks",
+    "ivos.session.metrics": "ivos.metrics.arrays",
     "ivos.training.starting": "ivos.training.initialisation",
 }
 """The module's name in version 0.1, and its name now."""

@@ -84,6 +84,8 @@ class ATNetSegmenter:
             trusted; ``trained``: if the weights' file says so. Not in the paper; computed on the CPU.
     """
 
+    click_radius = 0.04  # of the frame's height: a click of a later round is a ring, since a dot is too weak
+
     def __init__(
         self,
         network: ATNet,

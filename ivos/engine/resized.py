@@ -57,6 +57,11 @@ class ResizedSegmenter:
         self._num_frames = 0
 
     @property
+    def click_radius(self) -> float:
+        """The radius of the mark of a click, see :func:`ivos.interaction.clicks.click_radius`."""
+        return self.segmenter.click_radius
+
+    @property
     def network(self) -> ATNet:
         """What runs."""
         return self.segmenter.network

@@ -1,6 +1,6 @@
-"""J and F, and the DAVIS interactive session in a Lightning test loop.
+"""Interactive sessions in a Lightning test loop, with their reports, scores and leaderboard.
 
-Names are imported when they are first asked for: the command line is read before anything heavy is there.
+Names are imported at first use, so that the command line is read before anything heavy is imported.
 """
 
 from importlib import import_module

@@ -10,11 +10,25 @@ import pytorch_lightning as pl
 from rich.table import Table
 
 from ivos.engine import Segmenter
-from ivos.evaluation.module import run_samples
+from ivos.evaluation.module import SessionCallback, run_samples
 from ivos.evaluation.report import round_rows
+from ivos.metrics import mean_over
 from ivos.runtime.files import write_text
-from ivos.session import Round, Sample, SessionSettings, all_samples, davis, mean_over
+from ivos.session import Sample, ScoredRound, SessionSettings, all_samples, davis
 from ivos.video.video import Video
+
+
+class _Scores(SessionCallback):
+    """Keeps the scores of every round of every sample, without masks and strokes."""
+
+    def __init__(self) -> None:
+        self.samples: list[list[ScoredRound]] = []
+
+    def on_sample(self, sample: Sample) -> None:
+        self.samples.append([])
+
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
+        self.samples[-1].append(replace(scored, masks=np.zeros((0, 0, 0), np.uint8), strokes=()))
 
 
 def compare(
@@ -27,34 +41,41 @@ def compare(
     """Run a session for each segmenter, on J and without a limit of time, so that no machine is too slow.
 
     Args:
-        segmenters: by what they are called.
-        videos: of the session.
-        settings: of the session; its metric and its limit of time are left aside.
-        folder: each segmenter's ``report.csv`` goes into a folder of its own in here.
+        segmenters: the segmenters by their names in the table.
+        videos: the sequences.
+        settings: of the session; its metric and its limit of time are ignored.
+        folder: each segmenter's ``report.csv`` is written to a folder of its own in this one.
         make_trainer: makes the trainer that runs a session.
 
     Returns:
-        a row for each segmenter; mean J over objects and frames after each round (``round 1``, ...), and,
+        a row for each segmenter: mean J over objects and frames after each round (``round 1``, ...), and,
         after the first and after the last one, over the frames not annotated so far (``propagated 1``, ...).
     """
     settings, rows = replace(settings, metric="J", max_time=None), {}
     samples = all_samples(videos)
     for name, segmenter in segmenters.items():
-        results = run_samples(
+        scores = _Scores()
+        run_samples(
             segmenter,
             samples,
             lambda sample: davis(sample, settings, "J"),
             make_trainer(),
             metric="J",
+            session_callbacks=[scores],
             total=len(samples),
         )
-        _write_report(Path(folder, name.replace(" ", "_").replace(",", "")), samples, results, settings)
-        rows[name] = _metrics(results)
+        _write_report(
+            Path(folder, name.replace(" ", "_").replace(",", "")), samples, scores.samples, settings
+        )
+        rows[name] = _metrics(scores.samples)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _write_report(
-    folder: Path, samples: Sequence[Sample], results: Sequence[Sequence[Round]], settings: SessionSettings
+    folder: Path,
+    samples: Sequence[Sample],
+    results: Sequence[Sequence[ScoredRound]],
+    settings: SessionSettings,
 ) -> None:
     report = pd.concat(
         [
@@ -68,8 +89,8 @@ def _write_report(
     write_text(folder / "report.csv", report.to_csv())
 
 
-def _metrics(results: Sequence[Sequence[Round]]) -> dict[str, float]:
-    """Means over all pairs of an object and a frame of all samples."""
+def _metrics(results: Sequence[Sequence[ScoredRound]]) -> dict[str, float]:
+    """Return means over all pairs of an object and a frame of all samples."""
     last = len(results[0])
 
     def mean(number: int, propagated: bool) -> float:
@@ -84,7 +105,7 @@ def _metrics(results: Sequence[Sequence[Round]]) -> dict[str, float]:
 
 
 def comparison_table(scores: pd.DataFrame) -> Table:
-    """The scores for a terminal: a column for each segmenter, so that any number of rounds fits."""
+    """Return the scores as a table for a terminal, with a column for each segmenter."""
     table = Table(
         title="Mean J after each round; propagated: on frames not annotated so far", title_style="bold"
     )

@@ -1,15 +1,15 @@
 """One table over runs of evaluate.py: ``python -m ivos.evaluation.leaderboard RUN... --output FOLDER``.
 
-A run is a folder with ``summary.json``, ``session.json`` and ``report.csv``. Beside the table on the screen,
-``--output`` gets it as ``leaderboard.csv``, ``.md`` and ``.html``; the page has the curves and, where a run
-has saved overlays, its worst frames inside it and needs no other file.
+A run is a folder with ``summary.json``, ``session.json`` and ``report.csv``. The table is printed, and
+``--output`` gets ``leaderboard.csv`` with all columns, and ``.md``, ``.tex`` and ``.html`` with the chosen
+ones. The page has the curves and, where a run has saved overlays, its worst frames, and needs no other file.
+
+``--external FILE.csv`` adds published numbers: a row for each system with the columns ``name``, ``source``
+and any of ``protocol``, ``metric``, ``AUC``, ``R-AUC``, ``@60s``, ``round 1``, ...
 """
 
 import argparse
-import base64
 import csv
-import html
-import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ivos.evaluation.leaderboard_formats import as_csv, as_html, as_latex, as_markdown
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, write_text
 
-_WORST = 3  # frames shown of a run
 _METRICS = ("J", "F", "J_AND_F")
+_COMPACT_ROUNDS = (1, 4, 8)
+_LEADING = ("run", "segmenter", "network", "protocol", "metric", "AUC", "R-AUC")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: of it.
-        summary: ``summary.json``, and what ``protocol.json`` adds.
+        folder: the run's folder.
+        summary: ``summary.json``, extended by ``protocol.json``.
         options: ``session.json``: what the numbers depend on.
-        checkpoint: what was named on the command line, whose content is in the options.
+        checkpoint: the checkpoint's name on the command line; its content's hash is in the options.
     """
 
     folder: Path
@@ -43,35 +45,22 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """A run's files.
+        """Read the files of a run.
 
         Raises:
-            UserError: one is missing or unreadable.
+            UserError: a file is missing or unreadable.
         """
-        found = []
-        for name in ("summary.json", "session.json"):
-            try:
-                found.append(read_json(folder / name))
-            except FileNotFoundError as error:
-                raise UserError(f"{folder}: no {name}; is it the folder of a finished run?") from error
-            except (OSError, ValueError) as error:
-                raise UserError(f"{folder / name}: unreadable ({error})") from error
-            if not isinstance(found[-1], dict):
-                raise UserError(f"{folder / name}: not of a run, but a {type(found[-1]).__name__}")
-        more = folder / "protocol.json"
-        if more.exists():
-            try:
-                found[0] |= read_json(more)
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(f"{more}: unreadable ({error})") from error
-        composed = re.search(
-            r"^checkpoint: (.*)$", _text(folder / ".hydra/config.yaml"), re.MULTILINE
-        )  # Hydra's own file: a word or a path of its own line
+        summary, options = _read(folder, "summary.json"), _read(folder, "session.json")
+        if (folder / "protocol.json").exists():
+            summary |= _read(folder, "protocol.json")
+        text = folder / ".hydra/config.yaml"
+        composed = re.search(  # Hydra's own file has a word or a path on a line of its own
+            r"^checkpoint: (.*)$", text.read_text(encoding="utf-8") if text.is_file() else "", re.MULTILINE
+        )
         name = Path(composed[1].strip("'\"")).name if composed else ""
-        run = cls(folder, found[0], found[1], name)
-        if not {"auc", "curve", "metric_at_threshold"} <= set(run.summary):
+        if not {"auc", "curve", "metric_at_threshold"} <= set(summary):
             raise UserError(f"{folder / 'summary.json'}: not a session's summary")
-        return run
+        return cls(folder, summary, options, name)
 
     @property
     def metric(self) -> str:
@@ -85,20 +74,20 @@ class Run:
 
     @property
     def seconds(self) -> list[float]:
-        """What each round took, mean over the samples."""
+        """The seconds of each round, mean over the samples."""
         time = self.summary["curve"]["time"][:-1]
         return [float(b - a) for a, b in pairwise(time)]
 
     @property
     def segmenter(self) -> str:
-        """As it is chosen (``flow``), or the name of its class."""
+        """The segmenter as it is chosen (``flow``), or the name of its class."""
         name = str(self.options.get("segmenter._target_", "?")).rsplit(".", 1)[-1]
         chosen = name.removesuffix("_segmenter").removesuffix("Segmenter")
         return name if chosen == name else chosen.lower()
 
     @property
     def network(self) -> str:
-        """What its weights were called; empty for a segmenter without."""
+        """The name of the weights; empty for a segmenter without weights."""
         if named := self.options.get("segmenter.checkpoint"):
             return str(named)
         if "model._target_" in self.options:
@@ -107,18 +96,18 @@ class Run:
 
     @property
     def protocol(self) -> str:
-        """By name."""
+        """The protocol's name."""
         return str(self.summary.get("protocol", "davis"))
 
     @property
     def machine(self) -> str:
-        """What it ran on, in words; empty where that is not known."""
+        """The machine in words; empty where it is not known."""
         return str(self.summary.get("machine", ""))
 
-    def row(self) -> dict[str, Any]:
-        """What is shown of it, by column."""
+    def row(self) -> dict[str, str]:
+        """Return all cells of the run's row by column."""
         at = self.summary["metric_at_threshold"]
-        found: dict[str, Any] = {
+        found = {
             "run": self.folder.name,
             "segmenter": self.segmenter,
             "network": self.network,
@@ -128,15 +117,34 @@ class Run:
             "R-AUC": f"{self.summary['r_auc']:.3f}" if "r_auc" in self.summary else "",
             f"@{at['threshold']:g}s": f"{at[self.metric]:.3f}",
         }
+        for column, name in (("VOS J&F", "j_and_f"), ("VOS J", "j"), ("VOS F", "f")):
+            if f"semi_supervised_{name}" in self.summary:
+                found[column] = f"{self.summary[f'semi_supervised_{name}']:.3f}"
+        if "calibration_error" in self.summary:
+            found["calibration"] = f"{self.summary['calibration_error']:.3f}"
         found |= {f"round {n}": f"{value:.3f}" for n, value in enumerate(self.rounds, 1)}
+        found["seconds"] = f"{sum(self.seconds) / len(self.seconds):.3g}"
         found |= {f"s {n}": f"{value:.2f}" for n, value in enumerate(self.seconds, 1)}
         checkpoint = self.options.get("checkpoint")
         weights = str(checkpoint).removeprefix("sha256 ")[:12] if checkpoint else ""
-        found |= {"weights": weights, "seed": self.options.get("session.seed", "")}
+        found |= {"weights": weights, "seed": str(self.options.get("session.seed", ""))}
         return found | {"machine": self.machine}
 
 
-_COMPARED = {  # by the beginning of an option's name: what is said of a difference
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file of a run, which holds an object."""
+    try:
+        found = read_json(folder / name)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: no {name}; is it the folder of a finished run?") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / name}: unreadable ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{folder / name}: holds a {type(found).__name__}, not the object of a run")
+    return found
+
+
+_COMPARED = {  # by the beginning of an option's name: the reason that is given for a difference
     "protocol": "another protocol",
     "session.metric": "another metric",
     "session.max_interactions": "another number of rounds",
@@ -149,7 +157,7 @@ _COMPARED = {  # by the beginning of an option's name: what is said of a differe
 
 
 def differences(first: Run, other: Run) -> list[str]:
-    """Why the numbers of a run are not comparable with the first one's; empty where they are."""
+    """Return why the numbers of a run do not compare with those of the first; empty where they do."""
     if first.protocol != other.protocol:
         return [f"another protocol ({other.protocol}, not {first.protocol})"]
     found: list[str] = []
@@ -165,10 +173,10 @@ def differences(first: Run, other: Run) -> list[str]:
 
 
 def ordered(runs: Sequence[Run]) -> list[tuple[Run, str]]:
-    """The runs, protocol by protocol, the best AUC first, each with why it does not compare.
+    """Return the runs by protocol, the best AUC first, each with the reasons why it does not compare.
 
-    A run of the first one's protocol is compared with it, a run of another protocol with the first of that;
-    those that do not compare come last.
+    A run of the first one's protocol is compared with the first one, a run of another protocol with the first
+    run of that protocol; those that do not compare come last.
     """
     firsts = {run.protocol: run for run in reversed(runs)}
     protocols = list(dict.fromkeys(run.protocol for run in runs))
@@ -182,169 +190,127 @@ def ordered(runs: Sequence[Run]) -> list[tuple[Run, str]]:
     return [(run, reasons) for *_, run, reasons in sorted(found, key=lambda each: each[:2])]
 
 
-def table(runs: Sequence[Run]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows; see :func:`ordered`."""
-    rows = [{**run.row(), "not comparable": reasons} for run, reasons in ordered(runs)]
-    columns: list[str] = []
-    for row in rows:
-        columns += [name for name in row if name not in columns]
-    kinds = ("round ", "s ")
-    order = [name for name in columns if not name.startswith(kinds)]
-    at = order.index("weights")
-    for kind in kinds:
-        numbered = sorted((n for n in columns if n.startswith(kind)), key=lambda n: int(n.split()[1]))
-        order[at:at] = numbered
-        at += len(numbered)
-    return order, [{name: row.get(name, "") for name in order} for row in rows]
+def external_rows(path: Path) -> list[dict[str, str]]:
+    """Read published numbers from a CSV file.
 
-
-def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """As comma-separated values."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def as_markdown(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """As a table of Markdown."""
-    lines = [columns, ["---"] * len(columns), *([str(row[name]) for name in columns] for row in rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-
-
-def as_html(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> str:
-    """As a page that needs no other file."""
-    head = "".join(f"<th{_kind(name)}>{html.escape(name)}</th>" for name in columns)
-    body, before = "", None
-    for row in rows:
-        first = ' class="first"' if before not in (None, row["protocol"]) else ""
-        cells = (f"<td{_kind(name)}>{html.escape(str(row[name]))}</td>" for name in columns)
-        body, before = f"{body}<tr{first}>{''.join(cells)}</tr>", row["protocol"]
-    parts = []
-    in_order = [run for run, _ in ordered(runs)]
-    for protocol in dict.fromkeys(run.protocol for run in in_order):
-        mine = [run for run in in_order if run.protocol == protocol]
-        parts.append(f"<h2>{html.escape(protocol)}</h2>{_curves(mine)}")
-        for run in mine:
-            named = " ".join(filter(None, (run.segmenter, run.network)))
-            title = html.escape(f"{run.folder.name}: {named}")
-            pictures = [(run.folder / "curve.png", "curve"), *worst_frames(run)]
-            shown = "".join(_picture(path, words) for path, words in pictures if path.exists())
-            parts.append(f"<section><h3>{title}</h3><div>{shown}</div></section>")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Leaderboard</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{_STYLE}</style><h1>Leaderboard</h1>"
-        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>{"".join(parts)}</html>\n'
-    )
-
-
-_STYLE = (
-    "body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1700px;padding:0 1em;color:#222}"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.3em .6em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
-    "th{border-bottom:2px solid #888}.words{text-align:left}.first td{border-top:2px solid #888}"
-    "td.words:last-child{white-space:normal;min-width:16em;color:#a33}"
-    "h2{margin:1.6em 0 .3em}h3{margin:1em 0 .2em}section div{display:flex;flex-wrap:wrap;gap:.8em}"
-    "figure{margin:0}img{height:170px;max-width:100%;object-fit:contain}figcaption{color:#555}"
-)
-_WORDS = ("run", "segmenter", "network", "protocol", "metric", "weights", "machine", "not comparable")
-_COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
-
-
-def _kind(column: str) -> str:
-    return ' class="words"' if column in _WORDS else ""
-
-
-def _curves(runs: Sequence[Run]) -> str:
-    """The metric after each round of some runs, as one drawing."""
-    width, height, left, bottom = 560, 260, 40, 30
-    rounds = max(len(run.rounds) for run in runs)
-
-    def at(number: int, value: float) -> str:
-        x = left + (number - 0.5) * (width - left - 10) / rounds
-        return f"{x:.1f},{10 + (1 - value) * (height - bottom - 10):.1f}"
-
-    drawn = ""
-    for tick in range(6):
-        y = at(1, tick / 5).split(",")[1]
-        drawn += f'<path d="M{left} {y}H{width}" stroke="#ddd"/>'
-        drawn += f'<text x="{left - 6}" y="{y}" dy="4" text-anchor="end">{tick / 5:.1f}</text>'
-    for number in range(1, rounds + 1):
-        x = at(number, 0).split(",")[0]
-        drawn += f'<text x="{x}" y="{height - 8}" text-anchor="middle">{number}</text>'
-    legend = ""
-    for place, run in enumerate(runs):
-        colour = _COLOURS[place % len(_COLOURS)]
-        points = [at(n, value) for n, value in enumerate(run.rounds, 1)]
-        drawn += f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for point in points:
-            x, y = point.split(",")
-            drawn += f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
-        legend += f'<span style="color:{colour}">\u25cf</span> {html.escape(run.folder.name)} &ensp;'
-    said = html.escape(" and ".join(dict.fromkeys(run.row()["metric"] for run in runs)))
-    frame = f'viewBox="0 0 {width} {height}" width="{width}" style="max-width:100%" font-size="12"'
-    return (
-        f'<svg {frame} role="img" aria-label="{said} by round">{drawn}</svg><p>{said} by round: {legend}</p>'
-    )
-
-
-def worst_frames(run: Run) -> list[tuple[Path, str]]:
-    """Overlays of the frames that last rounds were worst on, one a sequence, and what is said of each."""
-    import pandas as pd
-
-    if not (run.folder / "overlays").is_dir():
-        return []
-    column = {"J": "jaccard", "F": "contour", "J_AND_F": "j_and_f"}[run.metric]
+    Raises:
+        UserError: the file is unreadable, lacks ``name`` or ``source``, or has an unknown column.
+    """
     try:
-        report = pd.read_csv(run.folder / "report.csv", index_col=0, dtype={"sequence": str})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run.folder / 'report.csv'}: unreadable ({error})") from error
-    keys = ["sequence", "scribble_idx"]
-    last = report[report["interaction"] == report.groupby(keys)["interaction"].transform("max")]
-    means = last.groupby([*keys, "interaction", "frame"])[column].mean().reset_index().sort_values(column)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [dict(row) for row in reader]
+            names = list(reader.fieldnames or [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: unreadable ({error})") from error
+    if lacking := [name for name in ("name", "source") if name not in names]:
+        raise UserError(f"{path}: has no column {' and '.join(lacking)}")
+    allowed = {*_LEADING, "name", "source", "seconds", "weights", "machine", "VOS J&F", "VOS J", "VOS F"}
+    for name in names:
+        if name not in allowed and not re.fullmatch(r"@[\d.]+s|round \d+|s \d+", str(name)):
+            raise UserError(f"{path}: column {name!r} is none of the leaderboard's")
     found = []
-    for row in means.drop_duplicates("sequence").head(_WORST).to_dict("records"):
-        name = f"{row['scribble_idx']:03d}/{row['interaction']:02d}/{row['frame']:05d}.jpg"
-        words = f"{row['sequence']}, frame {row['frame']}: {row[column]:.2f}"
-        found.append((run.folder / "overlays" / str(row["sequence"]) / name, words))
+    for number, row in enumerate(rows, start=2):
+        if None in row or not (row["name"] or "").strip() or not (row["source"] or "").strip():
+            raise UserError(f"{path}, line {number}: needs a name, a source and as many cells as columns")
+        found.append({"run": row["name"], **{name: row[name] or "" for name in names if name != "name"}})
     return found
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def table(
+    runs: Sequence[Run], external: Sequence[Mapping[str, str]] = ()
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Return all columns and rows, in the order of :func:`ordered`; external rows follow their protocol."""
+    rows = [{**run.row(), "not comparable": reasons} for run, reasons in ordered(runs)]
+    for given in external:
+        row = {"protocol": rows[0]["protocol"], **given, "not comparable": "published"}
+        same = [at for at, other in enumerate(rows) if other["protocol"] == row["protocol"]]
+        rows.insert(same[-1] + 1 if same else len(rows), row)
+    columns: list[str] = []
+    for row in rows:
+        columns += [name for name in row if name not in columns]
+    order = [name for name in columns if not re.match(r"(round|s) \d+$|seconds$", name)]
+    at = order.index("weights")
+    for kind in ("round ", "seconds", "s "):
+        there = [name for name in columns if name.startswith(kind)]
+        numbered = sorted(there, key=lambda name: int(name.split()[-1]) if " " in name else 0)
+        order[at:at] = numbered
+        at += len(numbered)
+    order = [name for name in order if name not in ("source", "not comparable")]
+    order += [name for name in ("source", "not comparable") if name in columns]
+    return order, [{name: row.get(name, "") for name in order} for row in rows]
 
 
-def _picture(path: Path, words: str) -> str:
-    kind = "png" if path.suffix == ".png" else "jpeg"
-    data = base64.b64encode(path.read_bytes()).decode()
-    said = html.escape(words)
-    image = f'<img alt="{said}" src="data:image/{kind};base64,{data}">'
-    return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
+def compact(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the columns that are shown by default: the measures, rounds 1, 4 and 8, seconds and weights."""
+    rounds = sorted(int(name.split()[1]) for name in columns if name.startswith("round "))
+    chosen = {number for number in _COMPACT_ROUNDS if number in rounds} | {min(rounds[-1], 8)}
+    names = ["run", "segmenter", "network", "protocol", "metric", "AUC", "R-AUC"]
+    names += [name for name in columns if name.startswith(("@", "VOS J&F", "calibration"))]
+    names += [f"round {number}" for number in sorted(chosen)]
+    names += ["seconds", "weights", "source"]
+    varies = ("protocol", "metric")  # one value for all rows is said by the first one
+    return [
+        name
+        for name in names
+        if name in columns
+        and any(row[name] for row in rows)
+        and not (name in varies and len({row[name] for row in rows}) == 1)
+    ]
+
+
+def choose(columns: Sequence[str], wanted: str) -> list[str]:
+    """Return the columns of a comma-separated list; ``all`` for all of them.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    if wanted == "all":
+        return [name for name in columns if name != "not comparable"]
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in columns]:
+        raise UserError(f"--columns: no column {', '.join(unknown)}; there are: {', '.join(columns)}")
+    return list(dict.fromkeys(["run", *names]))
+
+
+def _write(
+    folder: Path,
+    runs: Sequence[Run],
+    columns: Sequence[str],
+    shown: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "leaderboard.csv", as_csv(columns, rows))
+    write_text(folder / "leaderboard.md", as_markdown(shown, rows))
+    write_text(folder / "leaderboard.tex", as_latex(shown, rows))
+    in_order = [run for run, _ in ordered(runs)]
+    write_text(folder / "leaderboard.html", as_html(shown, rows, in_order))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     words = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.evaluation.leaderboard", description=words)
     parser.add_argument(
-        "runs", nargs="+", type=Path, help="folders of finished runs; the first is compared with"
+        "runs", nargs="+", type=Path, help="folders of finished runs; the others are compared with the first"
     )
-    parser.add_argument("--output", type=Path, help="folder for leaderboard.csv, .md and .html")
+    parser.add_argument("--output", type=Path, help="folder for leaderboard.csv, .md, .tex and .html")
+    parser.add_argument("--columns", help="columns to show, separated by commas; all for all of them")
+    parser.add_argument("--latex", action="store_true", help="print a LaTeX table (booktabs)")
+    parser.add_argument("--external", type=Path, action="append", default=[], help="CSV of published rows")
     options = parser.parse_args(arguments)
     try:
         runs = [Run.read(folder) for folder in options.runs]
-        columns, rows = table(runs)
+        external = [row for path in options.external for row in external_rows(path)]
+        columns, rows = table(runs, external)
+        shown = choose(columns, options.columns) if options.columns else compact(columns, rows)
         if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
-            write_text(options.output / "leaderboard.csv", as_csv(columns, rows))
-            write_text(options.output / "leaderboard.md", as_markdown(columns, rows))
-            write_text(options.output / "leaderboard.html", as_html(columns, rows, runs))
+            _write(options.output, runs, columns, shown, rows)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(as_markdown(columns, rows), end="")
+    print(as_latex(shown, rows) if options.latex else as_markdown(shown, rows), end="")
     return 0
 
 

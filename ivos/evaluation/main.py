@@ -1,6 +1,7 @@
-"""The command ``ivos-evaluate``, which evaluate.py is, too: compose the configuration, evaluate, show.
+"""The command ``ivos-evaluate``, also run by evaluate.py: compose the configuration and evaluate.
 
-Nothing heavy is imported before Hydra has composed: help and a misspelt option come at once.
+Nothing heavy is imported before Hydra has composed the configuration, so that help and the error of a
+misspelt option appear at once.
 """
 
 import hydra
@@ -15,7 +16,7 @@ from ivos.runtime.renamed_options import rename_options
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="evaluate")
 def evaluate(cfg: DictConfig) -> None:
-    """An evaluation."""
+    """Evaluate as configured."""
     rename_options(cfg)
     with signals.ending_well(HydraConfig.get().runtime.output_dir), reported():
         from ivos.evaluation import run
@@ -25,9 +26,13 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()
     with composing("checkpoint"):
         evaluate()
+
+
+if __name__ == "__main__":
+    main()

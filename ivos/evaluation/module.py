@@ -1,48 +1,84 @@
 """Sessions in a Lightning test loop, whose batches are samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ivos.engine import Segmenter
-from ivos.evaluation.loader import sample_loader
 from ivos.runtime import signals
-from ivos.session import Metric, Protocol, Round, Sample, run_session
+from ivos.session import Metric, Protocol, Sample, ScoredRound, run_session
 
 MakeProtocol = Callable[[Sample], Protocol]
 
 
 class SessionCallback:
-    """What looks on while sessions are run; the rounds are handed to it as values."""
+    """The events of sessions; a subclass overrides those that it needs."""
 
     def on_sample(self, sample: Sample) -> None:
-        """A session begins on a decoded sample."""
+        """Respond to the begin of a session on a decoded sample."""
 
-    def on_round(self, sample: Sample, scored: Round) -> None:
-        """A round is scored."""
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
+        """Respond to a scored round."""
 
     def on_sample_end(self, sample: Sample) -> None:
-        """The session is over."""
+        """Respond to the end of a session."""
+
+
+class DecodedSamples(Dataset[Sample]):
+    """Samples with frames, masks and first strokes in memory; the next sample is decoded ahead in a thread.
+
+    Samples of one video that follow each other share its frames and masks.
+
+    Args:
+        samples: on disk or in memory.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self._thread = ThreadPoolExecutor(1, "samples")
+        self._ahead: dict[int, Future[Sample]] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        future = self._ahead.get(index) or self._thread.submit(self.samples[index].decoded)
+        sample = future.result()
+        self._ahead = {}
+        if index + 1 < len(self):
+            following = self.samples[index + 1]
+            same = following.video is self.samples[index].video
+            clip = sample.clip if same else None
+            self._ahead[index + 1] = self._thread.submit(following.decoded, clip)
+        return sample
+
+
+def sample_loader(samples: Sequence[Sample]) -> "DataLoader[Sample]":
+    """Return the loader of this process' samples, in order, for ``Trainer.test``."""
+    data = DecodedSamples(samples)
+    # Lightning would share the samples out once more, but leaves a sampler of this kind alone.
+    in_order: DistributedSampler[Sample] = DistributedSampler(data, num_replicas=1, rank=0, shuffle=False)
+    return DataLoader(data, batch_size=None, sampler=in_order)
 
 
 class SessionModule(pl.LightningModule):
-    """Runs a segmenter through a session on each sample.
+    """Runs a segmenter through a session on each sample; memory does not grow with the number of samples.
 
     Args:
         segmenter: what is evaluated. If it has a module ``network``, Lightning moves that to its device.
         protocol: makes the protocol of a decoded sample.
         metric: what is shown while it runs.
-        watchers: what looks on, in this order.
-        begin: called once all processes are there, by those that have no sample, too.
-        total: samples of all processes together, for those who show progress.
-        done: how many of them are done by now, on any process; None: those that this one has done.
-        threads: CPU threads of PyTorch in this process while sessions are run, on which the last digits of
-            its sums depend; None: as they are.
+        session_callbacks: called at the events of each session, in this order.
+        begin: called once all processes have started, also by those that have no sample.
+        total: number of samples of all processes together, for progress bars.
+        done: returns how many of them are complete, on any process; None: those that this process has done.
+        threads: CPU threads of PyTorch in this process while sessions run, on which the last digits of its
+            sums depend; None: unchanged.
     """
 
     def __init__(
@@ -50,7 +86,7 @@ class SessionModule(pl.LightningModule):
         segmenter: Segmenter,
         protocol: MakeProtocol,
         metric: Metric,
-        watchers: Sequence[SessionCallback] = (),
+        session_callbacks: Sequence[SessionCallback] = (),
         begin: Callable[[], None] = lambda: None,
         total: int = 0,
         done: Callable[[], int] | None = None,
@@ -59,50 +95,48 @@ class SessionModule(pl.LightningModule):
         super().__init__()
         self.threads, self._threads_before = threads, 0
         self.segmenter, self.protocol, self.metric = segmenter, protocol, metric
-        self.watchers, self.begin, self.total = list(watchers), begin, total
-        self.results: list[list[Round]] = []
-        self.max_rounds = 0  # of the sample at work
-        self.done = done or (lambda: len(self.results))
-        # With more processes than samples some have nothing to do.
+        self.session_callbacks, self.begin, self.total = list(session_callbacks), begin, total
+        self.num_done = 0
+        self.max_rounds = 0  # of the current sample
+        self.done = done or (lambda: self.num_done)
+        # With more processes than samples some processes have no sample.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         network = getattr(segmenter, "network", None)
         if isinstance(network, nn.Module):
             self.network = network
 
     def transfer_batch_to_device(self, batch: Sample, device: Any, dataloader_idx: int) -> Sample:
-        """Samples stay on the CPU; the segmenter moves what it needs."""
+        """Leave samples on the CPU; the segmenter moves what it needs."""
         return batch
 
     def setup(self, stage: str) -> None:
-        """All processes have come this far, for which Lightning waits; from here on a lost one is missed."""
+        """Call ``begin``: Lightning has waited for all processes, and from here on a lost one is noticed."""
         self.begin()
 
     def on_test_start(self) -> None:
-        """Signals and threads are this program's, not Lightning's."""
+        """Install the program's signal handlers and set its number of threads, after Lightning's own."""
         signals.take_over(getattr(self.trainer.strategy.launcher, "kill", None))
         self._threads_before = torch.get_num_threads()
         if self.threads is not None:  # not before: Lightning sets them as it starts several processes
             torch.set_num_threads(self.threads)
 
     def on_test_end(self) -> None:
-        """PyTorch has the threads that it had."""
+        """Restore the number of PyTorch's threads."""
         torch.set_num_threads(self._threads_before)
 
     def test_step(self, sample: Sample, batch_idx: int) -> None:
-        """A session on a sample; :attr:`results` has its rounds, without the masks."""
-        rounds: list[Round] = []
+        """Run a session on a sample; its rounds go to the callbacks and are not kept here."""
         protocol = self.protocol(sample)
         self.max_rounds = protocol.max_rounds
-        for watcher in self.watchers:
-            watcher.on_sample(sample)
+        for callback in self.session_callbacks:
+            callback.on_sample(sample)
         for scored in run_session(self.segmenter, sample, protocol):
             signals.stop()
-            for watcher in self.watchers:
-                watcher.on_round(sample, scored)
-            rounds.append(replace(scored, masks=np.zeros((0, 0, 0), np.uint8)))
-        self.results.append(rounds)
-        for watcher in self.watchers:
-            watcher.on_sample_end(sample)
+            for callback in self.session_callbacks:
+                callback.on_round(sample, scored)
+        self.num_done += 1
+        for callback in self.session_callbacks:
+            callback.on_sample_end(sample)
 
 
 def run_samples(
@@ -111,19 +145,14 @@ def run_samples(
     protocol: MakeProtocol,
     trainer: pl.Trainer,
     **options: Any,
-) -> list[list[Round]]:
+) -> None:
     """Run a session on each sample in a trainer's test loop.
 
     Args:
         segmenter: what is evaluated.
-        samples: of this process.
+        samples: the samples of this process.
         protocol: makes the protocol of a decoded sample.
-        trainer: whose test loop it is.
-        options: of :class:`SessionModule`.
-
-    Returns:
-        the rounds of each sample, without their masks.
+        trainer: its test loop runs the sessions.
+        options: further arguments of :class:`SessionModule`.
     """
-    module = SessionModule(segmenter, protocol, **options)
-    trainer.test(module, sample_loader(samples), verbose=False)
-    return module.results
+    trainer.test(SessionModule(segmenter, protocol, **options), sample_loader(samples), verbose=False)

@@ -1,6 +1,7 @@
-"""What is left to davisinteractive: the official summary of a report. The one module that imports it.
+"""The official summary of a report by davisinteractive. No other module imports that package.
 
-The package (GPL-3.0) is the extra ``davis``; see LICENSE for what that means.
+The package (GPL-3.0) is the extra ``davis``; see LICENSE for what that means. :mod:`ivos.evaluation.summary`
+computes the same numbers where it is not installed.
 """
 
 import contextlib
@@ -10,24 +11,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat
 from ivos.runtime.errors import UserError
 from ivos.session import Metric, SessionSettings
 from ivos.video.video import Video
 
-davisinteractive_mend.install()
+davisinteractive_compat.install()
 
 try:
     from davisinteractive.dataset import Davis
     from davisinteractive.evaluation import EvaluationService
 except ModuleNotFoundError as error:
     raise UserError(
-        f'the official summary needs davisinteractive ({error}); install it: pip install "ivos[davis]"'
+        f"davisinteractive's own summary needs davisinteractive ({error}); docs/guides/evaluation.md says "
+        "how to install it"
     ) from error
 
 
 class _Service(EvaluationService):  # type: ignore[misc]
-    """The official service, as far as it makes a summary, on any data set."""
+    """The part of the official service that makes a summary, for any data set."""
 
     def __init__(self, videos: Sequence[Video], metric: Metric, settings: SessionSettings) -> None:
         self.sequences = [video.name for video in videos]
@@ -39,7 +41,7 @@ class _Service(EvaluationService):  # type: ignore[misc]
 def summarise(
     report: pd.DataFrame, videos: Sequence[Video], metric: Metric, settings: SessionSettings
 ) -> dict[str, Any]:
-    """The official summary of an official report.
+    """Return the official summary of an official report.
 
     Returns:
         ``auc``, ``metric_at_threshold`` and ``curve``, as in the official ``summary.json``.
@@ -51,7 +53,7 @@ def summarise(
 
 @contextlib.contextmanager
 def _counts(videos: Iterable[Video]) -> Iterator[None]:
-    """Lend davisinteractive our counts: it looks them up in one table for the whole process."""
+    """Replace davisinteractive's table of frame, object and scribble counts, which it keeps per process."""
     official = Davis.dataset
     names = ("num_frames", "num_objects", "num_scribbles")
     Davis.dataset = {video.name: {name: getattr(video, name) for name in names} for video in videos}

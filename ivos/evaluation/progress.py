@@ -1,4 +1,4 @@
-"""Progress of sessions: samples done, and the rounds of the one at work."""
+"""Progress bars of sessions: the samples done, and the rounds of the current one."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
@@ -8,13 +8,13 @@ from rich.table import Column
 
 from ivos.evaluation.module import SessionCallback, SessionModule
 from ivos.evaluation.report import TITLE
-from ivos.session import Round, Sample, mean_over, of_metric
+from ivos.session import Sample, ScoredRound, mean_over, of_metric
 
 
 class SessionProgress(ProgressBar):
-    """Two bars, samples and rounds; where the output is no terminal, one line a sample instead.
+    """Two bars, samples and rounds; one line for each sample where the output is not a terminal.
 
-    The bars fit into 80 columns; a line is never broken.
+    The bars fit into 80 columns.
     """
 
     def __init__(self) -> None:
@@ -24,15 +24,15 @@ class SessionProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Say nothing."""
+        """Turn all output off."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Say something."""
+        """Turn the output on."""
         self._enabled = True
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to watch the module's sessions."""
+        """Show the bars and follow the module's sessions."""
         if not trainer.is_global_zero:
             self.disable()
         if not self._enabled:
@@ -41,7 +41,7 @@ class SessionProgress(ProgressBar):
         if done := pl_module.done():
             self._say(f"Resumed: {done} of {pl_module.total} samples are done.")
         self._view = (_Bars if self._console.is_terminal else _Lines)(pl_module, self._console)
-        pl_module.watchers.append(self._view)
+        pl_module.session_callbacks.append(self._view)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bars."""
@@ -52,7 +52,7 @@ class SessionProgress(ProgressBar):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bars, so that the message stands below them, and say that nothing is lost."""
+        """Close the bars, so that the error message follows them, and say how to resume."""
         if self._view:
             self._view.close()
             self._say(
@@ -73,11 +73,11 @@ class _View(SessionCallback):
     def on_sample(self, sample: Sample) -> None:
         self.values = []
 
-    def on_round(self, sample: Sample, scored: Round) -> None:
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
         self.values.append(float(mean_over(of_metric(scored, self.module.metric))))
 
     def close(self) -> None:
-        """No more sessions."""
+        """End the display."""
 
 
 class _Lines(_View):
@@ -110,7 +110,7 @@ class _Bars(_View):
         self.bars.reset(self.rounds, description=sample.title, total=rounds, completed=0, note="")
         self.bars.update(self.samples, completed=self.module.done())
 
-    def on_round(self, sample: Sample, scored: Round) -> None:
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
         super().on_round(sample, scored)
         first, last = self.values[0], self.values[-1]
         note = f"{self.title} {first:.3f}" + (f" to {last:.3f}" if len(self.values) > 1 else "")

@@ -1,4 +1,4 @@
-"""What a session leaves: rows of the official report, rounds.csv, the curve, tables, media for loggers."""
+"""Reports of a session: rows of the official report, rounds.csv, the curve, tables, media for loggers."""
 
 import os
 import platform
@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.table import Table
 
 from ivos.runtime import loggers as media
 from ivos.runtime.files import replacing
-from ivos.session import ProtocolFactory, Round, Sample, of_metric
+from ivos.session import ProtocolFactory, Sample, ScoredRound, of_metric
+from ivos.session.confident import calibration
+from ivos.session.first_mask import semi_supervised_scores
 from ivos.video.video import Video
 from ivos.video.writer import write_video
 
@@ -25,13 +29,13 @@ COLUMNS = (
     *("session_id", "sequence", "scribble_idx", "interaction", "object_id", "frame"),
     *("jaccard", "contour", "j_and_f", "timing"),
 )
-"""Of the official report, in its order."""
+"""The columns of the official report, in its order."""
 COLUMN = {"J": "jaccard", "F": "contour", "J_AND_F": "j_and_f"}
 TITLE = {"J": "J", "F": "F", "J_AND_F": "J&F"}
 
 
-def round_rows(sample: Sample, scored: Round, session_id: str) -> pd.DataFrame:
-    """A round's rows in the official report: one for each object on each frame where its place is known."""
+def round_rows(sample: Sample, scored: ScoredRound, session_id: str) -> pd.DataFrame:
+    """Return a round's rows of the official report: one for each object on each frame where it is known."""
     frames, objects = np.nonzero(~np.isnan(scored.jaccard))
     rows = {
         "session_id": session_id,
@@ -49,7 +53,7 @@ def round_rows(sample: Sample, scored: Round, session_id: str) -> pd.DataFrame:
 
 
 def metrics(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a session's summary by name, as they go to the logger.
+    """Return the metrics of a session's summary by name, as they are logged.
 
     Returns:
         ``J/auc``, ``J/at_60s``, ``J/round_1``, ..., ``J/seconds_1``, ... with the metric's own name for J.
@@ -64,10 +68,10 @@ def metrics(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def r_auc(rounds: Sequence[float]) -> float:
-    """R-AUC (Vujasinovic et al., 2022): the area under the metric against rounds, whatever time they took.
+    """Return R-AUC (Vujasinovic et al., 2022): the area under the metric against rounds instead of time.
 
-    The curve goes from 0 at round 0 through the rounds and stays at the last for one more; the area, by
-    trapezoids, is divided by the number of steps.
+    The curve starts with 0 at round 0, goes through the rounds and keeps the last value for one more step;
+    the area by trapezoids is divided by the number of steps.
 
     Args:
         rounds: the metric after each round.
@@ -80,7 +84,7 @@ def r_auc(rounds: Sequence[float]) -> float:
 
 
 def machine() -> str:
-    """The machine in words: its first GPU, else its processors."""
+    """Return the machine in words: its first GPU, or else its processors."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()}, {os.cpu_count()} cores"
@@ -92,17 +96,32 @@ def protocol_summary(
     metric: str,
     summary: Mapping[str, Any],
     protocol: ProtocolFactory,
+    radius: float = 0.0,
 ) -> dict[str, Any]:
-    """What there is to say beside the official numbers: ``protocol.json``.
+    """Return the contents of ``protocol.json``: the measures and facts beside the official numbers.
+
+    Args:
+        report: the official report.
+        videos: the sequences.
+        metric: J, F or J_AND_F.
+        summary: the summary of the report.
+        protocol: the protocol of the session.
+        radius: of the mark of a click, see :func:`ivos.interaction.clicks.click_radius`.
 
     Returns:
-        ``protocol``; ``machine``; ``r_auc``, see :func:`r_auc`; ``mean_over_rounds``, the mean of the
-        rounds' metrics, which SAM 2 reports; ``user_seconds``, by the protocol's own model of a user's time,
-        mean over the samples, where it has one.
+        ``protocol``; ``machine``; ``r_auc``, see :func:`r_auc`; ``mean_over_rounds``, the mean of the rounds'
+        metrics, which SAM 2 reports; ``click_radius`` of a protocol of clicks, the radius of the mark that a
+        click of round 2 or later becomes, in shares of the frame's height (0: a point, or the segmenter takes
+        clicks); ``user_seconds`` by the protocol's own model of a user's time, mean over the samples, where
+        the protocol has one.
     """
     rounds = list(map(float, summary["curve"][metric][1:-1]))
     found: dict[str, Any] = {"protocol": protocol.name, "r_auc": r_auc(rounds), "machine": machine()}
     found["mean_over_rounds"] = float(np.mean(rounds))
+    if protocol.prompts == "clicks":
+        found["click_radius"] = radius
+    if protocol.prompts == "masks":
+        found |= semi_supervised(report, videos)
     lengths = {video.name: video.num_frames for video in videos}
     prompted = report.groupby(["sequence", "scribble_idx"])["interaction"].max()
     names = prompted.index.get_level_values("sequence")
@@ -113,18 +132,49 @@ def protocol_summary(
     return found
 
 
+def semi_supervised(report: pd.DataFrame, videos: Sequence[Video]) -> dict[str, float]:
+    """Return J, F and J&F over all objects as semi-supervised benchmarks take them, of the last round.
+
+    See :func:`ivos.session.first_mask.semi_supervised_scores`; equal to the global score of ``results.csv``
+    that :mod:`ivos.evaluation.score` computes from the saved masks.
+    """
+    found: dict[str, list[float]] = {"jaccard": [], "contour": []}
+    for video in videos:
+        rows = report[report["sequence"] == video.name]
+        rows = rows[rows["interaction"] == rows["interaction"].max()]
+        for column, values in found.items():
+            quality = np.full(video.areas.shape, np.nan)
+            quality[rows["frame"], rows["object_id"] - 1] = rows[column]
+            values += [mean for mean in semi_supervised_scores(quality, video.areas) if not np.isnan(mean)]
+    j, f = (float(np.mean(values)) if values else float("nan") for values in found.values())
+    return {"semi_supervised_j_and_f": (j + f) / 2, "semi_supervised_j": j, "semi_supervised_f": f}
+
+
+def calibration_summary(files: Sequence[Path]) -> dict[str, float]:
+    """Return the calibration of the confidences in the files of a run's samples; empty without files.
+
+    Returns:
+        ``confidence_error`` and ``calibration_error``, see :class:`ivos.session.confident.Calibration`.
+    """
+    if not files:
+        return {}
+    pairs = pd.concat([pd.read_csv(path) for path in files])
+    found = calibration(pairs["confidence"].to_numpy(), pairs["jaccard"].to_numpy())
+    return {"confidence_error": found.error, "calibration_error": found.calibration_error}
+
+
 def rounds_table(
     report: pd.DataFrame, metric: str, rows: Sequence[tuple[str, int, int]], max_interactions: int
 ) -> pd.DataFrame:
-    """What goes into ``rounds.csv``: the metric's mean over the frames for each object, sample and round.
+    """Return the table of ``rounds.csv``: the mean over the frames for each object, sample and round.
 
-    Rounds that a sample did not reach in its time are left empty.
+    Rounds that a sample did not reach in its time are empty.
 
     Args:
         report: the official report.
         metric: J, F or J_AND_F.
         rows: (sequence, object, scribble) of every row, whether it was reached or not.
-        max_interactions: columns.
+        max_interactions: the number of columns.
     """
     keys = ["sequence", "object_id", "scribble_idx"]
     means = report.groupby([*keys, "interaction"])[COLUMN[metric]].mean().unstack("interaction")
@@ -134,7 +184,7 @@ def rounds_table(
 
 
 def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What goes into ``sequences.csv``: a sequence's mean over frames, objects and samples in every round."""
+    """Return the table of ``sequences.csv``: a sequence's mean over frames, objects and samples by round."""
     means = report.groupby(["sequence", "interaction"])[COLUMN[metric]].mean().unstack("interaction")
     means.columns = [f"round-{number}" for number in means.columns]
     return means
@@ -143,15 +193,15 @@ def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
 def log_session(
     loggers: Iterable[Logger], metric: str, summary: Mapping[str, Any], folder: Path, report: pd.DataFrame
 ) -> None:
-    """Hand a finished session to the loggers: metrics, tables, curve, videos of saved overlays, the reports.
+    """Log a finished session: metrics, tables, curve, videos of saved overlays, the reports.
 
-    Of each sequence there is one video, ``overlays/SEQUENCE.webm``: the last round of its first sample.
+    Each sequence has one video, ``overlays/SEQUENCE.webm``: the last round of its first sample.
 
     Args:
-        loggers: what to log to.
+        loggers: Lightning's loggers.
         metric: J, F or J_AND_F.
         summary: in the official form.
-        folder: where the session's files are.
+        folder: the folder with the session's files.
         report: the official report.
     """
     loggers, named = list(loggers), metrics(metric, summary)
@@ -163,7 +213,7 @@ def log_session(
         rounds[column] = [named[f"{metric}/{name}_{number}"] for number in rounds.index]
     media.log_table(loggers, f"{metric}/rounds", rounds)
     media.log_table(loggers, f"{metric}/sequences", sequences_table(report, metric))
-    elsewhere = [logger for logger in loggers if not isinstance(logger, CSVLogger)]  # it is in the folder
+    elsewhere = [logger for logger in loggers if not isinstance(logger, CSVLogger)]  # which has no pictures
     media.log_picture(
         elsewhere, f"{metric}/curve", np.asarray(Image.open(folder / "curve.png").convert("RGB"))
     )
@@ -175,40 +225,66 @@ def log_session(
     media.log_files(loggers, f"report-{metric}", "evaluation", [folder / name for name in names])
 
 
-def plot_curve(metric: str, summary: Mapping[str, Any], path: Path) -> None:
-    """Draw ``curve.png``: the metric against time, as the summary counts it, and against rounds."""
-    curve, at = summary["curve"], summary["metric_at_threshold"]
-    time, values = np.array(curve["time"]), np.array(curve[metric])
+CURVE_FORMATS = ("png", "pdf", "svg")
+
+
+def plot_curve(metric: str, summary: Mapping[str, Any], folder: Path) -> None:
+    """Draw ``curve.png``, ``.pdf`` and ``.svg``: the metric against time and by round.
+
+    The axis of time is logarithmic, so that fast and slow segmenters can be read off alike.
+    """
+    values = np.array(summary["curve"][metric])
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
-    left.fill_between(time, values, color="tab:blue", alpha=0.12, linewidth=0)
-    left.plot(time[:-1], values[:-1], "o-", color="tab:blue", markersize=4)
-    left.plot(time[-2:], values[-2:], "--", color="tab:blue")  # nothing more happens until the time-out
-    if at["threshold"] <= time[-1]:
-        left.axvline(at["threshold"], color="0.6", linewidth=0.8, linestyle=":")
-        left.plot(at["threshold"], at[metric], "s", color="tab:orange", markersize=5)
-    left.set_xlabel("accumulated time per sample [s]")
-    left.set_ylabel(TITLE[metric])
-    left.set_title(f"AUC {summary['auc']:.3f}   {TITLE[metric]}@{at['threshold']:g}s {at[metric]:.3f}")
+    _plot_time(left, metric, summary)
     rounds = np.arange(1, len(values) - 1)
     right.plot(rounds, values[1:-1], "o-", color="tab:blue", markersize=4)
+    crowded = len(rounds) > 8
     for number, value in zip(rounds, values[1:-1], strict=True):
-        right.annotate(f"{value:.3f}", (number, value), (0, 6), textcoords="offset points", ha="center")
+        above = value < (0.85 if crowded else 0.92)  # else the label would leave the axes
+        right.annotate(
+            f"{value:.3f}", (number, value), (0, 7 if above else -7), textcoords="offset points", ha="center",
+            va="bottom" if above else "top", fontsize=8, rotation=90 if crowded else 0,
+        )  # fmt: skip
     right.set_xticks(rounds)
+    right.set_xlim(0.5, len(rounds) + 0.5)
     right.set_xlabel("round")
-    right.set_title("mean over objects and frames")
+    right.set_title("mean over objects and frames", fontsize=10)
     for axes in (left, right):
         axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    left.set_xlim(0, max(time[-1], 1e-9))
-    with replacing(path) as aside:
-        figure.savefig(aside, dpi=130)
+    dates: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with rc_context({"svg.hashsalt": "ivos", "pdf.fonttype": 42}):  # the same numbers give the same files
+        for kind in CURVE_FORMATS:
+            with replacing(folder / f"curve.{kind}") as aside:
+                figure.savefig(aside, dpi=130, format=kind, metadata=dates[kind])
+
+
+def _plot_time(axes: Any, metric: str, summary: Mapping[str, Any]) -> None:
+    """Draw the metric against the accumulated time, on a logarithmic axis where any time has passed."""
+    curve, at = summary["curve"], summary["metric_at_threshold"]
+    time, values = np.array(curve["time"]), np.array(curve[metric])
+    passed = time[time > 0]
+    if passed.size and np.isfinite(passed).all():
+        start, end = passed.min() / 2, max(time[-1], at["threshold"]) * 1.15
+        axes.set_xscale("log")
+        axes.set_xlim(start, end)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+        time = np.maximum(time, start)  # the zero at the beginning stands at the left border
+    axes.plot(time[:-1], values[:-1], "o-", color="tab:blue", markersize=4, clip_on=False)
+    axes.plot(time[-2:], values[-2:], "--", color="tab:blue")  # nothing changes until the time-out
+    axes.axvline(at["threshold"], color="0.6", linewidth=0.8, linestyle=":")
+    axes.plot(at["threshold"], at[metric], "s", color="tab:orange", markersize=5)
+    axes.set_xlabel("accumulated time per sample [s]")
+    axes.set_ylabel(TITLE[metric])
+    title = f"AUC {summary['auc']:.3f}   {TITLE[metric]}@{at['threshold']:g}s {at[metric]:.3f}"
+    axes.set_title(title, fontsize=10)
 
 
 def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The table for the terminal: AUC, R-AUC, the metric at the time threshold and in every round.
+    """Return the table for the terminal: AUC, R-AUC, the metric at the time threshold and by round.
 
     It fits into 80 columns for any number of rounds and metrics.
     """

@@ -1,5 +1,7 @@
 """An evaluation from its configuration: check, run, show."""
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -35,23 +37,23 @@ RULES = {
     "data.seed": SEED,
     "data.num_workers": NULL | whole(1, MAX_WORKERS),
 }
-"""What options may be, beyond what those that take them check."""
+"""The values that options may have, beyond the checks of the classes that take them."""
 
 _MEMORY = ("device_cache_gib", "host_memory_gib")  # options of the segmenter that change no number
 
 
 def run(cfg: DictConfig) -> None:
-    """Evaluate, as a Hydra job.
+    """Evaluate as a Hydra job says.
 
     Raises:
-        UserError: (or another one from it) what is wrong with the configuration, the data or the checkpoint.
+        UserError: the configuration, the data or the checkpoint cannot be used.
     """
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_values(cfg, RULES)
     settings = instantiate(cfg.session, _convert_="all")
     check_resume(cfg.resume, "hydra.run.dir")
-    if is_first_process():  # before anything is loaded; the others would find what this one began
+    if is_first_process():  # before anything is loaded; the others would find what this one has begun
         report_folders(folder, settings, cfg.resume)
     pl.seed_everything(settings.seed, verbose=False)
     segmenter = make_segmenter(cfg, console)
@@ -72,17 +74,21 @@ def run(cfg: DictConfig) -> None:
             segmenter, videos, settings, folder, trainer, provenance=origin, protocol=protocol, **options
         )
     console.print(summary_table(summaries))
+    by = next(iter(summaries.values()))["computed_by"]
+    console.print(f"Summary (AUC, value at the threshold, curve) computed by {by}.", soft_wrap=True)
     console.print(f"Report, summary, rounds and curve: {folder}", soft_wrap=True)
 
 
 def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
-    """The segmenter; where it has a network, on that of the checkpoint or an untrained one."""
+    """Return the segmenter, with the network of the checkpoint or an untrained one where it has a network."""
     try:
+        _import_from_current_folder()
         make = get_object(cfg.segmenter._target_)
     except ImportError as error:
         raise UserError(
-            f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); the folder of a "
-            "module of your own has to be on PYTHONPATH (docs/reference/protocols.md)"
+            f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); a module of "
+            "your own is looked for in the current folder and on PYTHONPATH "
+            "(docs/guides/own_segmenter.md)"
         ) from error
     if not takes_network(make):
         if any(override.startswith("checkpoint=") for override in HydraConfig.get().overrides.task):
@@ -106,8 +112,15 @@ def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
     return segmenter
 
 
+def _import_from_current_folder() -> None:
+    """Let modules in the current folder be imported, after all installed ones."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
+
+
 def _last_cause(error: BaseException) -> str:
-    """What an import failed of, in one line: Hydra wraps it."""
+    """Return the cause of a failed import in one line; Hydra wraps it in errors of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())
@@ -116,7 +129,7 @@ def _last_cause(error: BaseException) -> str:
 def say_what_is_done(
     folder: Path, settings: SessionSettings, videos: Sequence[Video], console: Console
 ) -> None:
-    """A line for each run in which nothing is left to do."""
+    """Print a line for each run in which nothing is left to do."""
     for place in report_folders(folder, settings, resume=True).values():
         run = RunFolder(place, videos)
         if not run.remaining():
@@ -126,7 +139,7 @@ def say_what_is_done(
 
 
 def provenance(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
-    """What the numbers depend on besides the session's settings; see :func:`ivos.evaluation.evaluate`."""
+    """Return what the numbers depend on besides the settings, see :func:`ivos.evaluation.evaluate`."""
     with_network = takes_network(get_object(cfg.segmenter._target_))
     found = dict[str, Any](checkpoint=None)
     ours = with_network and cfg.checkpoint == UNTRAINED

@@ -1,10 +1,10 @@
-"""A run's folder while it is at work: a report for each sample, so that it can be shared out and resumed.
+"""The folder of a run: a report for each sample, so that samples can be shared between processes and resumed.
 
 ::
 
-    FOLDER/session.json          the settings it was begun with
+    FOLDER/session.json          the settings that the run was begun with
     FOLDER/samples/bear-001.csv  the rounds of a sample, in the official columns; .tmp.csv until complete
-    FOLDER/report.csv, ...       written from these at the end
+    FOLDER/report.csv, ...       written from the samples at the end
 """
 
 import json
@@ -31,7 +31,7 @@ class RunFolder:
     Args:
         folder: the run's folder.
         videos: the sequences.
-        rounds: that every sample has; None where it may have fewer, for want of time.
+        rounds: the number of rounds of every sample; None where a sample may have fewer.
     """
 
     def __init__(self, folder: Path, videos: Sequence[Video], rounds: int | None = None) -> None:
@@ -39,7 +39,7 @@ class RunFolder:
         self.all = all_samples(videos)
 
     def open(self, provenance: Mapping[str, Any]) -> None:
-        """Note the settings of a new run, or compare them with those of the run to be resumed.
+        """Write the settings of a new run, or compare them with those of the run to be resumed.
 
         Args:
             provenance: everything that the numbers depend on, by the option's name; JSON values.
@@ -68,35 +68,35 @@ class RunFolder:
             raise UserError(f"{self.folder} was begun with other settings; {'; '.join(different[:_SHOWN])}")
 
     def clear(self) -> None:
-        """Remove files that a kill left half written; for when nobody else is at work in the folder."""
+        """Remove files that a kill left half written; no other process may be running in the folder."""
         clear(self.folder)
         clear(self.parts)
 
     def is_complete(self, sample: Sample) -> bool:
-        """Whether all rounds of a sample are on disk: the other file goes last."""
+        """Return whether all rounds of a sample are on disk; the temporary file is removed last."""
         return self._file(sample).exists() and not self._file(sample, ".tmp").exists()
 
     def note(self, sample: Sample, report: pd.DataFrame) -> None:
-        """Keep the rounds of a sample so far, in the official columns."""
+        """Write the rounds of a sample so far, in the official columns."""
         write_text(self._file(sample, ".tmp"), report.to_csv())
 
     def complete(self, sample: Sample, report: pd.DataFrame) -> None:
-        """Keep all rounds of a sample."""
+        """Write all rounds of a sample and mark it as complete."""
         write_text(self._file(sample), report.to_csv())
         self._file(sample, ".tmp").unlink()
 
     def remaining(self) -> list[Sample]:
-        """The samples that are still to be done, in order."""
+        """Return the samples that are not complete, in order."""
         return [sample for sample in self.all if not self.is_complete(sample)]
 
     def share(self, rank: int, processes: int) -> list[Sample]:
-        """The samples that a process has to do, in order; the same for everyone who asks at the start."""
+        """Return the samples of a process, in order; called by all processes before any of them begins."""
         remaining = self.remaining()
         shares = share_out([sample.cost for sample in remaining], processes)
         return [remaining[index] for index in shares[rank]]
 
     def report(self) -> pd.DataFrame:
-        """The official report of all samples, in order.
+        """Return the official report of all samples, in order.
 
         Raises:
             UserError: a sample is missing.
@@ -131,7 +131,7 @@ class RunFolder:
         return report
 
     def write(self, name: str, text: str) -> None:
-        """Write a file of the folder so that it is there either whole or not at all."""
+        """Write a file of the folder atomically."""
         write_text(self.folder / name, text)
 
     def _file(self, sample: Sample, kind: str = "") -> Path:
@@ -139,12 +139,12 @@ class RunFolder:
 
 
 def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> str:
-    """What is wrong with the report of a sample that was read back; nothing is of one that was written whole.
+    """Return what is wrong with the report of a sample that was read back; empty for an undamaged one.
 
     Args:
-        report: as it was read.
-        sample: what it should be of.
-        rounds: how many it should have; None: one after another from 1, or none.
+        report: the report as it was read.
+        sample: the sample that it should be of.
+        rounds: the number of rounds that it should have; None: any number, numbered from 1 without gaps.
     """
     if tuple(report.columns) != COLUMNS:
         return "other columns"
@@ -172,11 +172,11 @@ def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> st
 
 
 def report_folders(folder: str | Path, settings: SessionSettings, resume: bool = False) -> dict[Metric, Path]:
-    """Where the report of each metric goes.
+    """Return the folder of each metric's report.
 
     Raises:
-        UserError: there is a report already, or an unfinished run, and it is not to be resumed; or it was
-            begun with one metric and is to go on with several, or the other way round.
+        UserError: there is a report already, or an unfinished run, and it is not to be resumed; or the run
+            was begun with one metric and is to be resumed with several, or the other way round.
     """
     several = len(settings.metrics) > 1
     folders = {metric: Path(folder, metric) if several else Path(folder) for metric in settings.metrics}
@@ -198,11 +198,11 @@ def report_folders(folder: str | Path, settings: SessionSettings, resume: bool =
 
 
 def share_out(costs: Sequence[float], processes: int) -> list[list[int]]:
-    """Longest first: each item goes to the process with least to do so far (of equals, the first).
+    """Share items between processes: the largest first, each to the process with the least work so far.
 
     Args:
-        costs: of the items.
-        processes: how many.
+        costs: the cost of each item.
+        processes: the number of processes.
 
     Returns:
         the indices of each process' items, ascending.

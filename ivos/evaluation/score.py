@@ -5,52 +5,110 @@ Either folder has a folder for each sequence, in one of two layouts::
     bear/00000.png         labels as palette indices (DAVIS)
     bear/000/00000.png     a mask for each object, non-zero where it is (SA-V)
 
-Objects that overlap, as SA-V's do, are each scored whole, on the frames that it has masks of. J, F, their
-recall and decay are those of davis2017-evaluation; void (255) counts as background, as there. Written are its
-``global_results-SUBSET.csv`` and ``per-sequence_results-SUBSET.csv``, and vos-benchmark's ``results.csv``.
+The ground truth may also be a data set's own root or its ``Annotations`` folder; where it has lists of its
+subsets (``ImageSets``), the sequences of the subset are scored. Objects that overlap, as SA-V's do, are each
+scored whole, on the frames that have a mask of the object. Two evaluators' rules say which frames and objects
+count, and each output file follows one of them (docs/guides/score_masks.md):
+
+``global_results-SUBSET.csv``, ``per-sequence_results-SUBSET.csv``
+    davis2017-evaluation: the objects of the first frame, on all frames but the first and the last one. On a
+    frame where neither mask has a pixel, J = F = 1.
+``results.csv``
+    vos-benchmark, and SA-V's sav_evaluator: every object of the frames but the first and the last one, from
+    the first frame on which the ground truth or the prediction has a pixel of the object.
+
+davis2017-evaluation does not read SA-V's layout; there all files follow sav_evaluator. Void (255) counts as
+background. Where the masks of a sequence are binary (0 and 255), 255 is object 1.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ivos.evaluation.mask_folders import (
+    FLAT,
+    Mask,
+    MaskFolder,
+    labels_in,
+    listed_sequences,
+    missing_files,
+    truth_folder,
+    wrong_sizes,
+)
 from ivos.metrics import GroundTruth
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.runtime.machine import cores
 from ivos.runtime.subprocesses import be_a_worker
-from ivos.video.files import DataError, by, listing, natural_order
-from ivos.video.labels import VOID, object_labels, renumber
+from ivos.video.files import DataError, listing
+from ivos.video.labels import VOID
 
 GLOBAL_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 
 class Statistics(NamedTuple):
-    """Of a measure over the frames of one object."""
+    """Mean, recall and decay of a measure over the frames of one object."""
 
     mean: float
     recall: float
     decay: float
 
 
-@dataclass(frozen=True)
-class ObjectScore:
-    """J and F of one object of a sequence, with how many frames have been scored."""
+class Measures(NamedTuple):
+    """J and F of one object, and the number of frames that they are taken over."""
 
-    sequence: str
-    number: int
     jaccard: Statistics
     f_measure: Statistics
     frames: int
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """The score of one object of a sequence by each evaluator's rule.
+
+    Attributes:
+        sequence: the sequence's name.
+        number: the object's label; in SA-V's layout the number of its folder plus one.
+        davis: by davis2017-evaluation's rule; None where that does not score the object.
+        benchmark: by vos-benchmark's rule; None where the object is on no frame that counts.
+        per_object: whether the ground truth is in SA-V's layout.
+    """
+
+    sequence: str
+    number: int
+    davis: Measures | None
+    benchmark: Measures | None
+    per_object: bool = field(default=False, compare=False)
+
+    @property
+    def _measures(self) -> Measures:
+        measures = self.benchmark or self.davis
+        assert measures is not None
+        return measures
+
+    @property
+    def jaccard(self) -> Statistics:
+        """J by vos-benchmark's rule, or by davis2017-evaluation's where that alone scores the object."""
+        return self._measures.jaccard
+
+    @property
+    def f_measure(self) -> Statistics:
+        """F by vos-benchmark's rule, or by davis2017-evaluation's where that alone scores the object."""
+        return self._measures.f_measure
+
+    @property
+    def frames(self) -> int:
+        """The number of frames that :attr:`jaccard` and :attr:`f_measure` are taken over."""
+        return self._measures.frames
 
 
 class _Job(NamedTuple):
@@ -60,14 +118,23 @@ class _Job(NamedTuple):
     ends: bool
 
 
+@dataclass
+class _Result:
+    """What became of a sequence: scores, or problems."""
+
+    scores: list[ObjectScore] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
 def statistics(values: NDArray[np.float64]) -> Statistics:
-    """Mean, recall and decay of a measure (Perazzi et al., 2016), as davis2017-evaluation computes them.
+    """Return mean, recall and decay of a measure as davis2017-evaluation does (Perazzi et al., 2016).
 
     Recall is the share of frames above 0.5. For decay the frames are cut at five places, evenly spread and
-    rounded, the ends belonging to both neighbours; it is the mean of the first quarter less that of the last.
+    rounded, where the frame at a cut belongs to both neighbours; decay is the mean of the first quarter less
+    that of the last.
 
     Args:
-        values: of each frame [T].
+        values: the measure on each frame [T].
 
     >>> statistics(np.array([1.0, 0.8, 0.6, 0.4, 0.2]))
     Statistics(mean=0.6, recall=0.6, decay=0.6)
@@ -79,29 +146,40 @@ def statistics(values: NDArray[np.float64]) -> Statistics:
 
 
 def score(
-    predictions: str | Path, truth: str | Path, ends: bool = False, processes: int | None = None
+    predictions: str | Path,
+    truth: str | Path,
+    ends: bool = False,
+    processes: int | None = None,
+    *,
+    subset: str | None = None,
+    sequences: Iterable[str] | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> list[ObjectScore]:
     """Score the sequences of a folder.
 
     Args:
-        predictions: a folder of sequences, in either layout; frames are named as the ground truth's.
-        truth: likewise; its sequences, frames and objects are those that count.
+        predictions: a folder of sequences, in either layout; frames are named as the ground truth's. Only the
+            frames that count are needed and read.
+        truth: a folder of sequences, in either layout, or a data set's root; its sequences, frames and
+            objects are those that count.
         ends: score the first and the last frame of a sequence too.
-        processes: how many work at it; None for one on each core.
+        processes: the number of processes; None for one on each core.
+        subset: the list in ``ImageSets`` whose sequences are scored; None for ``val`` where there is one.
+        sequences: the names of the sequences to score; None for those of the subset, or all.
+        report: called with a line for the user on what is left out.
 
     Returns:
         a score of each object, ordered by sequence and number.
 
     Raises:
-        DataError: all that does not fit, every offending file named.
+        DataError: the folders do not fit; every offending file is named.
     """
     predictions, truth = Path(predictions), Path(truth)
     for folder in (predictions, truth):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-    names = sorted(path.name for path in truth.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not names:
-        raise DataError(f"{truth}: no sequences (folders of masks)")
+    truth = truth_folder(truth, subset or "valid")
+    names = _chosen(predictions, truth, subset, sequences, report)
     missing = [f"{predictions / name}: missing" for name in names if not (predictions / name).is_dir()]
     jobs = [_Job(name, predictions / name, truth / name, ends) for name in names]
     there = [job for job in jobs if job.predictions.is_dir()]
@@ -109,227 +187,306 @@ def score(
     workers = min(processes or cores(), len(there))
     if workers > 1:
         with ProcessPoolExecutor(workers, initializer=be_a_worker) as pool:
-            found = list(pool.map(_score_sequence, there))
+            results = list(pool.map(_score_sequence, there))
     else:
-        found = [_score_sequence(job) for job in there]
-    problems = missing + [problem for _, faults in found for problem in faults]
+        results = [_score_sequence(job) for job in there]
+    problems = missing + [problem for result in results for problem in result.problems]
     if problems:
         raise DataError(f"{predictions} cannot be scored by {truth}", sorted(problems))
-    return sorted((one for scores, _ in found for one in scores), key=lambda o: (o.sequence, o.number))
-
-
-class _Masks(NamedTuple):
-    """A sequence's masks, by the names of its frames: of all objects, or of each by its label."""
-
-    together: dict[str, NDArray[np.uint8]]
-    apart: dict[int, dict[str, NDArray[np.uint8]]]  # non-zero where the object is; SA-V's may overlap
-
-    def frames(self, label: int) -> dict[str, NDArray[np.uint8]]:
-        """One object's masks."""
-        if self.apart:
-            return self.apart.get(label, {})
-        return {name: (mask == label).view(np.uint8) for name, mask in self.together.items()}
-
-    def names(self, label: int) -> list[str]:
-        """The frames that there is a mask of an object of."""
-        return sorted(self.apart.get(label, {}) if self.apart else self.together, key=natural_order)
-
-    @property
-    def all(self) -> dict[str, NDArray[np.uint8]]:
-        """Every file's mask by its path within the sequence, without the suffix."""
-        found = dict(self.together)
-        for label, masks in self.apart.items():
-            found |= {f"{label - 1:03d}/{name}": mask for name, mask in masks.items()}
-        return found
-
-    @property
-    def labels(self) -> list[int]:
-        """Of the objects that have a pixel."""
-        if self.apart:
-            return [
-                label for label, masks in self.apart.items() if any(mask.any() for mask in masks.values())
-            ]
-        seen = {label for mask in self.together.values() for label in _labels(mask)}
-        return sorted(seen - {0, VOID})
-
-
-def _score_sequence(job: _Job) -> tuple[list[ObjectScore], list[str]]:
-    """Scores, or problems."""
-    cv2.setNumThreads(1)  # the processes are as many as there are cores
-    truth, problems = _read(job.truth)
-    predicted, found = _read(job.predictions)
-    problems = problems + found
-    if not problems and not truth.all:
-        problems.append(f"{job.truth}: no masks (*.png)")
-    objects: list[int] = []
-    if not problems:
-        objects = truth.labels
-        problems = _misfits(job, objects, truth, predicted)
-    objects = [] if problems else objects
-    names = {label: truth.names(label) if job.ends else truth.names(label)[1:-1] for label in objects}
-    if not problems and (not objects or not all(names.values())):
-        what = "no frames between the first and the last" if objects else "no objects"
-        problems.append(f"{job.truth}: {what}")
-    if problems:
-        return [], problems
-    if not truth.apart and not predicted.apart:
-        chosen = names[objects[0]]
-        both = [[masks.together[name] for name in chosen] for masks in (truth, predicted)]
-        return _measure(job.name, objects, *both), []
-    scores = []
-    for label in objects:
-        both = [[masks.frames(label)[name] for name in names[label]] for masks in (truth, predicted)]
-        (one,) = _measure(job.name, [1], *[[(mask > 0).view(np.uint8) for mask in each] for each in both])
-        scores.append(replace(one, number=label))
-    return scores, []
-
-
-def _misfits(job: _Job, objects: Sequence[int], truth: _Masks, predicted: _Masks) -> list[str]:
-    """What of the predictions does not fit the ground truth, as lines."""
-    problems: list[str] = []
-    names = {label: truth.names(label) for label in objects}
-    needed = set(truth.together) | {name for each in names.values() for name in each}
-    there = set(predicted.together) | {name for masks in predicted.apart.values() for name in masks}
-    if lacking := sorted(needed - there):
-        problems.append(
-            f"{job.predictions}: {len(there)} frames, the ground truth has {len(needed)}; missing: "
-            f"{listing(lacking)}"
+    scores = [one for result in results for one in result.scores]
+    late = [f"{one.sequence} {one.number}" for one in scores if one.davis is None]
+    if late:
+        report(
+            f"{len(late)} objects that are not on the first frame count in results.csv alone, since "
+            f"davis2017-evaluation does not score them: {listing(late)}"
         )
-    strange = sorted(there - needed)
-    if strange and not truth.apart:  # SA-V's predictions are of all frames, its ground truth of every fourth
-        problems.append(f"{job.predictions}: frames that the ground truth lacks: {listing(strange)}")
-    if not problems and predicted.apart:
-        for label, frames in names.items():
-            folder = job.predictions / f"{label - 1:03d}"
-            absent = sorted(set(frames) - set(predicted.names(label)))
-            problems += [f"{folder}: missing: {listing(absent)}"] * bool(absent)
-    sizes = [mask.shape for mask in truth.all.values()]
-    size = max(set(sizes), key=sizes.count)
-    for folder, masks in ((job.truth, truth), (job.predictions, predicted)):
-        for name, mask in sorted(masks.all.items()):
-            if mask.shape != size:
-                is_, should = by(mask.shape[::-1]), by(size[::-1])
-                problems.append(f"{folder / name}.png: is {is_}, the ground truth is {should}")
-    known = set(truth.apart) or set(objects)
-    for label in sorted(set(predicted.apart) - known):
-        problems.append(f"{job.predictions / f'{label - 1:03d}'}: object {label}, which nobody drew")
-    for name, mask in sorted(predicted.together.items()):
-        if extra := _labels(mask) - {0} - known:
-            problems.append(f"{job.predictions / name}.png: has object {listing(extra)}, which nobody drew")
+    return sorted(scores, key=lambda one: (one.sequence, one.number))
+
+
+def _chosen(
+    predictions: Path,
+    truth: Path,
+    subset: str | None,
+    sequences: Iterable[str] | None,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Return the names of the sequences to score, and report which ones are left out and why."""
+    names = sorted(path.name for path in truth.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise DataError(f"{truth}: no sequences (folders of masks)")
+    reason = ""
+    if sequences is not None:
+        chosen, reason = sorted(set(sequences)), "--sequences does not name them"
+    elif (found := listed_sequences(truth, subset)) is not None:
+        chosen, reason = found[1], f"{found[0]} does not list them; --subset chooses another list"
+    else:
+        chosen = names
+    if unknown := sorted(set(chosen) - set(names)):
+        raise DataError(f"{truth} has no sequence {listing(unknown)}; it has: {listing(names)}")
+    if not chosen:
+        raise DataError(f"{truth}: no sequences are chosen")
+    if out := sorted(set(names) - set(chosen)):
+        report(f"Left out {len(out)} sequences of the ground truth ({reason}): {listing(out)}")
+    extra = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in chosen)
+    if set(extra) & set(names) and not any((predictions / name).is_dir() for name in chosen):
+        raise DataError(
+            f"{predictions} has none of the sequences that are to be scored ({listing(chosen)}); it has: "
+            f"{listing(extra)}; choose with --subset or --sequences"
+        )
+    if extra:
+        report(f"Left out {len(extra)} sequences of the predictions: {listing(extra)}")
+    return chosen
+
+
+def _score_sequence(job: _Job) -> _Result:
+    """Score a sequence, or find out what is wrong with it."""
+    cv2.setNumThreads(1)  # the processes are as many as there are cores
+    truth, predictions = MaskFolder.of(job.truth), MaskFolder.of(job.predictions)
+    if problems := truth.problems + predictions.problems:
+        return _Result(problems=problems)
+    true = truth.read({key: truth.frames(key) for key in truth.files})
+    if truth.problems:
+        return _Result(problems=truth.problems)
+    if not any(true.values()):
+        return _Result(problems=[f"{job.truth}: no masks (*.png)"])
+    _make_binary(true)
+    objects = _objects(true)
+    if not objects:
+        return _Result(problems=[f"{job.truth}: no objects"])
+    counted = {label: truth.frames(label) if job.ends else truth.frames(label)[1:-1] for label in objects}
+    if not all(counted.values()):
+        what = f"{job.truth}: no frames between the first and the last; --ends scores these two as well"
+        return _Result(problems=[what])
+    if problems := missing_files(truth, predictions, counted):
+        return _Result(problems=problems)
+    wanted = (
+        counted
+        if predictions.per_object
+        else {FLAT: list(dict.fromkeys(chain.from_iterable(counted.values())))}
+    )
+    predicted = predictions.read(wanted)
+    _make_binary(predicted)
+    problems = predictions.problems or _misfits(truth, predictions, true, predicted, objects)
+    if problems:
+        return _Result(problems=problems)
+    return _Result(_measure(job, truth.per_object, true, predicted, counted))
+
+
+def _make_binary(masks: dict[int, dict[str, Mask]]) -> None:
+    """Make 255 object 1 where the flat masks of a sequence hold 0 and 255 alone."""
+    flat = masks.get(FLAT, {})
+    labels = {label for mask in flat.values() for label in labels_in(mask)}
+    if {VOID} <= labels <= {0, VOID}:
+        masks[FLAT] = {name: (mask == VOID).astype(np.uint8) for name, mask in flat.items()}
+
+
+def _objects(true: dict[int, dict[str, Mask]]) -> list[int]:
+    """Return the labels of the objects that have a pixel anywhere in the ground truth."""
+    if FLAT in true:
+        return sorted({label for mask in true[FLAT].values() for label in labels_in(mask)} - {0, VOID})
+    return [label for label, masks in sorted(true.items()) if any(mask.any() for mask in masks.values())]
+
+
+def _misfits(
+    truth: MaskFolder,
+    predictions: MaskFolder,
+    true: dict[int, dict[str, Mask]],
+    predicted: dict[int, dict[str, Mask]],
+    objects: Sequence[int],
+) -> list[str]:
+    """Return what of the predictions does not fit the ground truth, as lines."""
+    by_path = [
+        {folder.files[key][name]: mask for key, masks in found.items() for name, mask in masks.items()}
+        for folder, found in ((truth, true), (predictions, predicted))
+    ]
+    problems = wrong_sizes(*by_path)
+    known = set(objects) | set(truth.files)
+    if predictions.per_object:
+        for label in sorted(set(predictions.files) - known):
+            problems.append(
+                f"{predictions.folder / f'{label - 1:03d}'}: object {label}, which the ground truth lacks"
+            )
+    for name, mask in predicted.get(FLAT, {}).items():
+        extra = labels_in(mask) - {0} - known
+        if VOID in extra:
+            problems.append(
+                f"{predictions.files[FLAT][name]}: has the label 255, which is void, not an object"
+            )
+        if extra := extra - {VOID}:
+            problems.append(
+                f"{predictions.files[FLAT][name]}: has object {listing(extra)}, which the ground truth lacks"
+            )
     return problems
 
 
-def _labels(mask: NDArray[np.uint8]) -> set[int]:
-    """Without sorting its pixels, as np.unique does."""
-    return set(cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel().nonzero()[0].tolist())
-
-
 def _measure(
-    name: str, objects: Sequence[int], true: list[NDArray[np.uint8]], predicted: list[NDArray[np.uint8]]
+    job: _Job,
+    per_object: bool,
+    true: dict[int, dict[str, Mask]],
+    predicted: dict[int, dict[str, Mask]],
+    counted: dict[int, list[str]],
 ) -> list[ObjectScore]:
+    """Measure every object of a sequence on the frames that count."""
+    scores = []
+    on_first = max(labels_in(next(iter(true[FLAT].values()))) - {VOID}) if FLAT in true else 0
+    if FLAT in true and FLAT in predicted:
+        labels = list(counted)
+        names = counted[labels[0]]
+        stacks = [[masks[FLAT][name] for name in names] for masks in (true, predicted)]
+        measured = _jaccard_and_f(labels, *stacks)
+    else:
+        measured = {}
+        for label, names in counted.items():
+            stacks = [[_object(masks, label, name) for name in names] for masks in (true, predicted)]
+            measured |= {label: _jaccard_and_f([1], *stacks)[1]}
+    for label, (jaccard, f_measure, occurs) in measured.items():
+        from_first = slice(int(occurs.argmax()), None)
+        benchmark = Measures(
+            statistics(jaccard[from_first]), statistics(f_measure[from_first]), len(jaccard[from_first])
+        )
+        davis = Measures(statistics(jaccard), statistics(f_measure), len(jaccard))
+        in_truth = occurs.any() and _in_truth(true, label, counted[label])
+        scores.append(
+            ObjectScore(
+                job.name,
+                label,
+                (benchmark if in_truth else None) if per_object else (davis if label <= on_first else None),
+                benchmark if in_truth else None,
+                per_object,
+            )
+        )
+    return [one for one in scores if one.davis or one.benchmark]
+
+
+def _object(masks: dict[int, dict[str, Mask]], label: int, name: str) -> Mask:
+    """Return the mask [h, w] of one object on a frame, 0 or 1, from either layout."""
+    if FLAT in masks:
+        return (masks[FLAT][name] == label).view(np.uint8)
+    return (masks[label][name] > 0).view(np.uint8)
+
+
+def _in_truth(true: dict[int, dict[str, Mask]], label: int, names: Sequence[str]) -> bool:
+    return any(_object(true, label, name).any() for name in names)
+
+
+def _jaccard_and_f(
+    labels: Sequence[int], true: Sequence[Mask], predicted: Sequence[Mask]
+) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]]:
+    """Return J, F and whether either mask has a pixel, each [T], of every object."""
     numbers = np.zeros(256, np.uint8)
-    numbers[objects] = np.arange(1, len(objects) + 1)
-    labels, masks = (
+    numbers[list(labels)] = np.arange(1, len(labels) + 1)
+    true_labels, predicted_labels = (
         np.stack([np.asarray(cv2.LUT(mask, numbers), np.uint8) for mask in each])
         for each in (true, predicted)
     )
-    truth = GroundTruth(labels, len(objects))
-    pairs = zip(objects, truth.jaccard(masks).T, truth.f_measure(masks).T, strict=True)
-    return [ObjectScore(name, label, statistics(j), statistics(f), len(j)) for label, j, f in pairs]
+    truth = GroundTruth(true_labels, len(labels))
+    jaccard, f_measure = truth.jaccard(predicted_labels), truth.f_measure(predicted_labels)
+    occurs = np.zeros(jaccard.shape, bool)
+    for stack in (true_labels, predicted_labels):
+        for frame, mask in enumerate(stack):
+            occurs[frame, [number - 1 for number in labels_in(mask) - {0}]] = True
+    return {
+        label: (jaccard[:, index], f_measure[:, index], occurs[:, index])
+        for index, label in enumerate(labels)
+    }
 
 
-def _read(folder: Path) -> tuple[_Masks, list[str]]:
-    """The masks of a sequence in either layout, and what is wrong with its files."""
-    found = _Masks({}, {})
-    flat = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
-    objects = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if flat and objects:
-        return found, [f"{folder}: masks beside folders of objects; which of them count?"]
-    problems: list[str] = []
-    _read_files(flat, found.together, problems)
-    file_labels = object_labels(label for mask in found.together.values() for label in _labels(mask))
-    if file_labels == (VOID,):  # binary masks
-        for name, mask in found.together.items():
-            found.together[name] = renumber(mask, file_labels)
-    for place in objects:
-        if not place.name.isdigit() or not 0 <= int(place.name) < VOID:
-            problems.append(f"{place}: not named by an object's number (000, 001, ...)")
-            continue
-        masks = found.apart.setdefault(int(place.name) + 1, {})  # numbers from 0 in SA-V; labels from 1 here
-        _read_files(sorted(place.glob("*.png")), masks, problems)
-    return found, problems
+def global_results(scores: Sequence[ObjectScore], rule: str = "davis") -> dict[str, float]:
+    """Return the means over all objects by davis2017-evaluation's names.
 
-
-def _read_files(paths: Sequence[Path], masks: dict[str, NDArray[np.uint8]], problems: list[str]) -> None:
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                mode, pixels = image.mode, np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            problems.append(f"{path}: unreadable ({getattr(error, 'strerror', None) or error})")
-            continue
-        if mode in ("P", "L", "1"):
-            masks[path.stem] = pixels.astype(np.uint8)
-        else:
-            problems.append(f"{path}: a {mode} image, not labels with a palette")
-
-
-def global_results(scores: Sequence[ObjectScore]) -> dict[str, float]:
-    """The means over all objects, by davis2017-evaluation's names."""
-    j = np.mean([one.jaccard for one in scores], axis=0)
-    f = np.mean([one.f_measure for one in scores], axis=0)
+    Args:
+        scores: of the objects.
+        rule: ``davis`` or ``benchmark``; objects that the rule does not score are left out.
+    """
+    measures = [found for one in scores if (found := getattr(one, rule)) is not None]
+    j = np.mean([one.jaccard for one in measures], axis=0)
+    f = np.mean([one.f_measure for one in measures], axis=0)
     return dict(zip(GLOBAL_COLUMNS, map(float, ((j[0] + f[0]) / 2, *j, *f)), strict=True))
 
 
 def davis_csvs(scores: Sequence[ObjectScore]) -> tuple[str, str]:
-    """davis2017-evaluation's two files: of all, and of each object."""
+    """Return davis2017-evaluation's two files: that of all objects together and that of each object."""
     total = global_results(scores)
-    rows = [f"{one.sequence}_{one.number},{one.jaccard.mean:.3f},{one.f_measure.mean:.3f}" for one in scores]
+    rows = [
+        f"{one.sequence}_{one.number},{one.davis.jaccard.mean:.3f},{one.davis.f_measure.mean:.3f}"
+        for one in scores
+        if one.davis is not None
+    ]
     together = ",".join(total) + "\n" + ",".join(f"{value:.3f}" for value in total.values()) + "\n"
     return together, "\n".join(["Sequence,J-Mean,F-Mean", *rows]) + "\n"
 
 
 def benchmark_csv(scores: Sequence[ObjectScore]) -> str:
-    """vos-benchmark's results.csv: in percent, padded as there."""
+    """Return vos-benchmark's results.csv: in percent, padded as there.
+
+    Objects are numbered by their labels, in SA-V's layout by their folders.
+    """
+    counted = [(one, one.benchmark) for one in scores if one.benchmark is not None]
     width = max(len("Global score"), *(len(one.sequence) for one in scores))
-    total = {name: 100 * value for name, value in global_results(scores).items()}
+    total = {name: 100 * value for name, value in global_results(scores, "benchmark").items()}
     lines = [
         f"{'sequence':<{width}},{'obj':>3}, {'J&F':>4}, {'J':>4}, {'F':>4}",
         f"{'Global score':<{width}},{'':>3}, {total['J&F-Mean']:.1f}, {total['J-Mean']:.1f}, "
         f"{total['F-Mean']:.1f}",
     ]
-    for one in scores:
-        j, f = 100 * one.jaccard.mean, 100 * one.f_measure.mean
-        lines.append(f"{one.sequence:<{width}},{one.number:03}, {(j + f) / 2:>4.1f}, {j:>4.1f}, {f:>4.1f}")
+    for one, measures in counted:
+        j, f = 100 * measures.jaccard.mean, 100 * measures.f_measure.mean
+        number = one.number - one.per_object
+        lines.append(f"{one.sequence:<{width}},{number:03}, {(j + f) / 2:>4.1f}, {j:>4.1f}, {f:>4.1f}")
     return "\n".join(lines) + "\n"
 
 
+def _write(scores: Sequence[ObjectScore], folder: Path, subset: str) -> None:
+    """Write the files of results, remove those of an earlier run that would not be of these scores."""
+    folder.mkdir(parents=True, exist_ok=True)
+    davis = folder / f"global_results-{subset}.csv", folder / f"per-sequence_results-{subset}.csv"
+    if any(one.davis for one in scores):
+        for path, text in zip(davis, davis_csvs(scores), strict=True):
+            write_text(path, text)
+        print("davis2017-evaluation's rule:")
+        print(davis[0].read_text(), end="")
+    else:
+        for path in davis:
+            path.unlink(missing_ok=True)
+    if any(one.benchmark for one in scores):
+        write_text(folder / "results.csv", benchmark_csv(scores))
+        number = sum(one.benchmark is not None for one in scores)
+        total = global_results(scores, "benchmark")
+        values = ", ".join(f"{name} {total[f'{name}-Mean']:.3f}" for name in ("J&F", "J", "F"))
+        print(f"vos-benchmark's rule: {values} over {number} objects")
+    else:
+        (folder / "results.csv").unlink(missing_ok=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m ivos.evaluation.score", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("predictions", type=Path, help="folder with a folder for each sequence")
-    parser.add_argument("ground_truth", type=Path, help="likewise, for example DAVIS/Annotations/480p")
+    parser.add_argument(
+        "ground_truth", type=Path, help="the same of the true masks (DAVIS/Annotations/480p), or a set's root"
+    )
     parser.add_argument("--ends", action="store_true", help="score first and last frames too")
-    parser.add_argument("--subset", default="val", help="what the files of results are called by (val)")
-    parser.add_argument("--output", type=Path, help="where they go (the folder of predictions)")
-    parser.add_argument("--processes", type=int, help="how many work at it (one on each core)")
+    parser.add_argument(
+        "--subset", help="score the sequences that ImageSets/.../SUBSET.txt lists; names the files of results"
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="score these sequences alone")
+    parser.add_argument("--output", type=Path, help="folder of the results (the folder of predictions)")
+    parser.add_argument("--processes", type=int, help="number of processes (one on each core)")
     options = parser.parse_args(arguments)
     try:
         if options.processes is not None and options.processes < 1:
             raise UserError(f"--processes: at least 1, got {options.processes}")
-        scores = score(options.predictions, options.ground_truth, options.ends, options.processes)
+        scores = score(
+            options.predictions, options.ground_truth, options.ends, options.processes,
+            subset=options.subset, sequences=options.sequences,
+            report=lambda line: print(line, file=sys.stderr),
+        )  # fmt: skip
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    place = options.output or options.predictions
-    place.mkdir(parents=True, exist_ok=True)
-    together, each = davis_csvs(scores)
-    write_text(place / f"global_results-{options.subset}.csv", together)
-    write_text(place / f"per-sequence_results-{options.subset}.csv", each)
-    write_text(place / "results.csv", benchmark_csv(scores))
-    print(together, end="")
+    _write(scores, options.output or options.predictions, options.subset or "val")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation writes while it runs: the rounds so far, and pictures of every round."""
+"""Files that an evaluation writes while it runs: the rounds so far, and pictures of every round."""
 
 import shutil
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from ivos.evaluation.report import COLUMNS, round_rows
 from ivos.evaluation.run_folder import RunFolder
 from ivos.interaction.clicks import translate
 from ivos.interaction.drawing import draw_strokes
-from ivos.runtime.files import named, write_picture
-from ivos.session import Round, Sample
+from ivos.runtime.files import named, write_picture, write_text
+from ivos.session import Sample, ScoredRound
+from ivos.session.confident import confidence_pairs
 from ivos.session.objects import OneObject
 from ivos.video.overlay import overlay
 from ivos.video.palette import write_labels
@@ -24,11 +25,11 @@ MasksLayout = Literal["davis", "per_object"]
 
 
 class SampleReports(SessionCallback):
-    """Keeps a sample's rounds in the run's folder: those so far, and all of them at the end.
+    """Writes a sample's rounds to the run's folder: those so far, and all of them at the end.
 
     Args:
-        run: the folder.
-        session_id: what goes into the report's first column.
+        run: the run's folder.
+        session_id: the contents of the report's first column.
     """
 
     def __init__(self, run: RunFolder, session_id: str) -> None:
@@ -36,37 +37,68 @@ class SampleReports(SessionCallback):
         self._report = pd.DataFrame(columns=COLUMNS)
 
     def on_sample(self, sample: Sample) -> None:
-        """No round so far."""
+        """Begin the sample's report without rounds."""
         self._report = pd.DataFrame(columns=COLUMNS)
         self.run.note(sample, self._report)
 
-    def on_round(self, sample: Sample, scored: Round) -> None:
-        """One more."""
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
+        """Add a round to the sample's report."""
         rows = round_rows(sample, scored, self.session_id)
         first = self._report.empty  # whose columns have no types
         self._report = rows if first else pd.concat([self._report, rows], ignore_index=True)
         self.run.note(sample, self._report)
 
     def on_sample_end(self, sample: Sample) -> None:
-        """The last one."""
+        """Complete the sample's report."""
         self.run.complete(sample, self._report)
+
+
+class Confidences(SessionCallback):
+    """Writes confidence and J of every round of a sample, where the protocol asks for the confidence.
+
+    Args:
+        folder: the folder of the files, ``SEQUENCE-SCRIBBLE.csv``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rounds: list[pd.DataFrame] = []
+
+    def on_sample(self, sample: Sample) -> None:
+        """Begin a sample without rounds."""
+        self._rounds = []
+
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
+        """Add the pairs of a round."""
+        if scored.confidence is not None:
+            pairs = pd.DataFrame(confidence_pairs(scored), columns=["confidence", "jaccard"])
+            pairs.insert(0, "interaction", scored.number)
+            self._rounds.append(pairs)
+
+    def on_sample_end(self, sample: Sample) -> None:
+        """Write the pairs of all rounds."""
+        if self._rounds:
+            self.folder.mkdir(exist_ok=True)
+            text = pd.concat(self._rounds, ignore_index=True).to_csv(index=False)
+            write_text(self.folder / f"{sample.name}.csv", text)
 
 
 class RoundPictures(SessionCallback):
     """Writes masks and overlays of every round.
 
-    ``masks/SCRIBBLE/ROUND`` is a folder of sequences that :mod:`ivos.evaluation.score` takes: frames are
-    named and objects numbered as in the ground truth. Rounds that a session does not reach repeat its last.
+    ``masks/SCRIBBLE/ROUND`` is a folder of sequences that :mod:`ivos.evaluation.score` reads: frames are
+    named and objects numbered as in the ground truth. Rounds that a session does not reach repeat its last
+    round.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         masks: write every round's masks under ``masks/SCRIBBLE/ROUND/SEQUENCE``.
         overlays: write frames with masks and strokes under ``overlays/SEQUENCE/SCRIBBLE/ROUND``.
-        layout: of the masks: ``davis``, labels of all objects in one file, or ``per_object``, as in SA-V: a
-            folder for each, ``SEQUENCE/000`` for label 1. By protocols that go object by object the objects
-            of a video are together in the latter.
-        rounds: that a session has at most.
-        videos: as they are on disk, whose files name frames and objects.
+        layout: of the masks: ``davis``, the labels of all objects in one file, or ``per_object``, as in SA-V,
+            a folder for each object, ``SEQUENCE/000`` for label 1. Protocols that segment object by object
+            put the objects of a video together in the latter.
+        rounds: the largest number of rounds of a session.
+        videos: the videos on disk, whose files name frames and objects.
     """
 
     def __init__(
@@ -81,10 +113,10 @@ class RoundPictures(SessionCallback):
         self.folder, self.masks, self.overlays = folder, masks, overlays
         self.layout, self.rounds = layout, rounds
         self._videos = {video.name: video for video in videos}
-        self._last: Round | None = None
+        self._last: ScoredRound | None = None
 
     def on_sample(self, sample: Sample) -> None:
-        """Remove what a killed run may have left."""
+        """Remove the files that a killed run may have left."""
         self._last = None
         if self.overlays:
             shutil.rmtree(self._overlays(sample), ignore_errors=True)
@@ -93,8 +125,8 @@ class RoundPictures(SessionCallback):
                 for folder in self._mask_folders(sample, number).values():
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def on_round(self, sample: Sample, scored: Round) -> None:
-        """Write."""
+    def on_round(self, sample: Sample, scored: ScoredRound) -> None:
+        """Write the masks and overlays of a round."""
         self._last = scored
         if self.masks:
             self._write_masks(sample, scored)
@@ -108,7 +140,7 @@ class RoundPictures(SessionCallback):
                 write_picture(folder / f"{index:05d}.jpg", np.ascontiguousarray(picture[..., ::-1]))
 
     def on_sample_end(self, sample: Sample) -> None:
-        """The rounds that were not reached have the last one's masks, as in the official summary."""
+        """Copy the last round's masks to the rounds not reached, as the official summary counts them."""
         if not self.masks or self._last is None:
             return
         last = self._mask_folders(sample, self._last.number)
@@ -117,7 +149,7 @@ class RoundPictures(SessionCallback):
                 with named(folder):
                     shutil.copytree(last[label], folder)
 
-    def _write_masks(self, sample: Sample, scored: Round) -> None:
+    def _write_masks(self, sample: Sample, scored: ScoredRound) -> None:
         video = self._videos[sample.video.name]
         names = [path.stem for path in video.annotations]
         numbers = np.arange(256, dtype=np.uint8)
@@ -130,7 +162,7 @@ class RoundPictures(SessionCallback):
                 )
 
     def _mask_folders(self, sample: Sample, number: int) -> dict[int | None, Path]:
-        """Where the masks of a round go: of each object by its label, or of all (None)."""
+        """Return the folders of a round's masks: of each object by its label, or of all objects (None)."""
         video = self._videos[sample.video.name]
         place = self.folder / "masks" / f"{sample.scribble:03d}" / f"{number:02d}"
         if self.layout == "davis":

@@ -16,7 +16,7 @@ from ivos.runtime.errors import UserError
 from ivos.video.labels import VOID
 
 ClickRule = Literal["S1", "S2"]
-PromptKind = Literal["strokes", "clicks"]
+PromptKind = Literal["strokes", "clicks", "masks"]
 
 
 class Click(TypedDict):
@@ -103,14 +103,17 @@ def error_centre(ground_truth: NDArray[np.bool_], prediction: NDArray[np.bool_])
 
 
 def _deepest(region: NDArray[np.bool_]) -> tuple[float, int, int]:
-    """Depth, row and column of a region's deepest pixel; depth 0 for an empty region."""
-    x, y, width, height = cv2.boundingRect(region.view(np.uint8))
-    if not width:
+    """Return depth, row and column of a region's deepest pixel; depth 0 for an empty region.
+
+    The whole padded frame is transformed: the float32 depths depend on the position in their last digits, so
+    that a crop would order equal depths in another way than SAM 2's function does.
+    """
+    if not region.any():
         return 0.0, 0, 0
-    inside = np.pad(region[y : y + height, x : x + width].view(np.uint8), 1)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    padded = np.pad(region.view(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(depth[row, column]), int(row) - 1 + y, int(column) - 1 + x
+    return float(depth[row, column]), int(row), int(column)
 
 
 def click_on_error(
@@ -219,22 +222,38 @@ def _middle(path: NDArray[np.float64]) -> list[float]:
     return nearest
 
 
-def strokes_from_clicks(clicks: Iterable[Click]) -> list[Stroke]:
-    """Clicks as strokes of one point each, which the brush makes a disc of a stroke's width.
+def strokes_from_clicks(clicks: Iterable[Click], radius: float = 0.0, aspect: float = 1.0) -> list[Stroke]:
+    """Return clicks as strokes of one point each, which the brush makes a disc, or as rings.
 
     A positive click is a stroke of its object. A negative one is a stroke of the background, unless another
     object is clicked at the very point: then that one's stroke says it all.
+
+    Args:
+        clicks: of one frame and round.
+        radius: of a closed circular stroke around the point, in shares of the frame's height; 0 for the
+            point.
+        aspect: the frame's width over its height.
     """
     clicks = list(clicks)
     taken = {tuple(click["point"]) for click in clicks if click["positive"]}
     strokes: list[Stroke] = []
     for click in clicks:
+        path = _ring(click["point"], radius, aspect) if radius > 0 else [list(click["point"])]
         if click["positive"]:
-            strokes.append({"path": [list(click["point"])], "object_id": click["object_id"]})
+            strokes.append({"path": path, "object_id": click["object_id"]})
         elif tuple(click["point"]) not in taken:
             taken.add(tuple(click["point"]))
-            strokes.append({"path": [list(click["point"])], "object_id": 0})
+            strokes.append({"path": path, "object_id": 0})
     return strokes
+
+
+def _ring(point: Sequence[float], radius: float, aspect: float, corners: int = 24) -> list[list[float]]:
+    """Return a closed path around a point, clipped to the frame."""
+    angles = 2 * np.pi * np.arange(corners + 1) / corners
+    x = np.clip(point[0] + radius / aspect * np.cos(angles), 0, 1)
+    y = np.clip(point[1] + radius * np.sin(angles), 0, 1)
+    path: list[list[float]] = np.stack([x, y], axis=1).tolist()
+    return path
 
 
 def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
@@ -245,15 +264,36 @@ def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
     """
     named = getattr(segmenter, "prompts", "strokes")
     kinds = frozenset([named] if isinstance(named, str) else named)
-    if not kinds or not kinds <= {"strokes", "clicks"}:
+    if not kinds or not kinds <= {"strokes", "clicks", "masks"}:
         raise UserError(
             f"{type(segmenter).__name__}.prompts: strokes, clicks or both are possible, got {named!r}"
         )
     return kinds
 
 
+def click_radius(segmenter: object) -> float:
+    """Return the radius of the mark that a click of a later round becomes for a segmenter of strokes.
+
+    Returns:
+        the segmenter's attribute ``click_radius``, in shares of the frame's height; 0 (a point) without one,
+        and for a segmenter that takes clicks themselves.
+
+    Raises:
+        UserError: the attribute is not a number from 0 to 0.5.
+    """
+    radius = getattr(segmenter, "click_radius", 0.0)
+    if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not 0 <= radius <= 0.5:
+        raise UserError(f"{type(segmenter).__name__}.click_radius: a number from 0 to 0.5, got {radius!r}")
+    return 0.0 if "clicks" in understood_prompts(segmenter) else float(radius)
+
+
 def translate(
-    prompts: Sequence[Prompt], kinds: Iterable[PromptKind], rule: ClickRule = "S2", limit: int = 3
+    prompts: Sequence[Prompt],
+    kinds: Iterable[PromptKind],
+    rule: ClickRule = "S2",
+    limit: int = 3,
+    radius: float = 0.0,
+    aspect: float = 1.0,
 ) -> list[Any]:
     """Prompts in a kind that a segmenter understands.
 
@@ -262,12 +302,14 @@ def translate(
         kinds: what is understood; prompts of these kinds stay as they are.
         rule: by which strokes become clicks, see :func:`clicks_from_strokes`.
         limit: see there.
+        radius: of the mark that a click becomes, see :func:`strokes_from_clicks`.
+        aspect: see there.
     """
     kinds = frozenset(kinds)
     clicks = [prompt for prompt in prompts if is_click(prompt)]
     strokes: list[Stroke] = [prompt for prompt in prompts if not is_click(prompt)]  # type: ignore[misc]
     if "clicks" not in kinds:
-        return strokes + strokes_from_clicks(clicks)
+        return strokes + strokes_from_clicks(clicks, radius, aspect)
     if "strokes" not in kinds:
         return clicks_from_strokes(strokes, rule, limit) + clicks
     return list(prompts)

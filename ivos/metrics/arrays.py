@@ -1,4 +1,4 @@
-"""J and F of labels in arrays, with all that depends on the ground truth alone computed once."""
+"""J and F of label arrays; everything that depends on the ground truth alone is computed once."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,7 +14,7 @@ Box = tuple[slice, slice]  # rows and columns
 
 
 def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
-    """Intersection over union of every object on every frame; 1 where neither mask has a pixel.
+    """Return intersection over union of every object on every frame; 1 where neither mask has a pixel.
 
     Args:
         gt: ground-truth labels [T, h, w]; 255 (void) belongs to no object.
@@ -33,7 +33,7 @@ def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
 
 
 def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
-    """Harmonic mean of boundary precision and recall of every object on every frame.
+    """Return the harmonic mean of boundary precision and recall of every object on every frame.
 
     A boundary pixel counts as found where the other mask has one within 0.8 % of the frame's diagonal
     (rounded up). An empty boundary has precision 1 and recall 0 against one that is not, and both 1 against
@@ -55,8 +55,22 @@ def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]
     return GroundTruth(gt, num_objects).f_measure(pred)
 
 
+def mean_over(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
+    """Return the mean along an axis (None: of all) of the values that are not NaN; NaN where there are none.
+
+    >>> mean_over(np.array([[0.5, np.nan], [np.nan, np.nan]]), axis=1).tolist()
+    [0.5, nan]
+    """
+    unknown = np.isnan(values)
+    if values.size and not unknown.any():  # in NumPy's own order of summation
+        return np.asarray(values.mean(axis=axis))
+    count = (~unknown).sum(axis=axis)
+    total = np.where(unknown, 0, values).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 class GroundTruth:
-    """Labels that many predictions are scored against: what depends on them alone is computed once.
+    """Ground-truth labels that many predictions are scored against; work on them alone is done once.
 
     Memory: the labels themselves and, once F is asked for, the dilated boundary of every object in its
     bounding box, at one bit per pixel, with four bytes for every boundary pixel.
@@ -77,7 +91,7 @@ class GroundTruth:
         self._contours: list[_Contour] = []
 
     def jaccard(self, pred: Labels) -> NDArray[np.float64]:
-        """J of labels [T, h, w]: float64 [T, N], see :func:`jaccard`."""
+        """Return J of labels [T, h, w]: float64 [T, N], see :func:`jaccard`."""
         values = np.empty((len(self.labels), self.num_objects))
         if not self._regions:
             self._regions = [_Region.of(mask) for _, _, mask in self._masks(self.labels)]
@@ -89,7 +103,7 @@ class GroundTruth:
         return values
 
     def f_measure(self, pred: Labels) -> NDArray[np.float64]:
-        """F of labels [T, h, w]: float64 [T, N], see :func:`f_measure`."""
+        """Return F of labels [T, h, w]: float64 [T, N], see :func:`f_measure`."""
         values = np.empty((len(self.labels), self.num_objects))
         if not self._contours:
             self._contours = [_Contour.of(mask, self.radius) for _, _, mask in self._masks(self.labels)]
@@ -98,7 +112,7 @@ class GroundTruth:
         return values
 
     def _masks(self, labels: Labels) -> Iterator[tuple[int, int, Mask]]:
-        """Frame, index of the object and its mask, for every frame and object."""
+        """Yield frame, index of the object and its mask, for every frame and object."""
         if labels.shape != self.labels.shape:
             raise ValueError(
                 f"labels [T, h, w] of equal shape are needed, got {self.labels.shape} and {labels.shape}"
@@ -109,7 +123,7 @@ class GroundTruth:
 
 
 class _Region(NamedTuple):
-    """Where an object is on a frame, and how many pixels it has."""
+    """The bounding box of an object on a frame, and its number of pixels."""
 
     box: Box
     area: int
@@ -120,7 +134,7 @@ class _Region(NamedTuple):
 
 
 class _Contour(NamedTuple):
-    """The boundary of an object on a frame: in a box that holds it with all that is near it."""
+    """The boundary of an object on a frame, in a box with a margin of the matching radius."""
 
     box: Box
     points: NDArray[np.int32]  # flat indices into the box, of the boundary's pixels
@@ -153,7 +167,7 @@ class _Contour(NamedTuple):
 
 
 def _box(mask: Mask, margin: int) -> Box:
-    """The rows and columns that hold a mask, with a margin; of no size for an empty one."""
+    """Return the rows and columns that hold a mask, with a margin; empty slices for an empty mask."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return slice(0, 0), slice(0, 0)
@@ -166,7 +180,7 @@ def _shape(box: Box) -> tuple[int, int]:
 
 
 def _overlap(inside: Box, other: Box) -> Box | None:
-    """The part of ``inside`` that ``other`` covers, in its own coordinates; None where there is none."""
+    """Return the part of ``inside`` that ``other`` covers, in its own coordinates; None for no overlap."""
     spans = []
     for a, b in zip(inside, other, strict=True):
         low, high = max(a.start, b.start), min(a.stop, b.stop)
@@ -177,7 +191,7 @@ def _overlap(inside: Box, other: Box) -> Box | None:
 
 
 def _boundary(inside: Mask) -> Mask:
-    """Pixels of a box that differ from their right, lower or lower right neighbour, 0 or 1.
+    """Return the pixels of a box that differ from their right, lower or lower right neighbour, 0 or 1.
 
     In the last row and column of the frame only the neighbours inside it count, and its last pixel is never
     one (Martin's boundary map of 2003). The box's own last row and column are either the frame's or empty.
@@ -195,6 +209,6 @@ def _dilate(mask: Mask, radius: int) -> Mask:
 
 @lru_cache(maxsize=8)
 def _disk(radius: int) -> Mask:
-    """All offsets up to ``radius`` away, as a structuring element."""
+    """Return all offsets up to ``radius`` away, as a structuring element."""
     offset = np.arange(-radius, radius + 1) ** 2
     return (offset[:, None] + offset <= radius**2).astype(np.uint8)

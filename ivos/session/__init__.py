@@ -1,25 +1,31 @@
-"""The interactive session, as a loop over rounds, and the protocols that say what is asked in it."""
+"""The interactive session as a loop over rounds, and the protocols of its simulated users."""
 
+from ivos.metrics import mean_over
 from ivos.session.clicks import Davis, DavisClicks, ProtocolFactory, Sam2Offline, Sam2Online
+from ivos.session.confident import DavisConfident
 from ivos.session.davis import DavisProtocol, RobotUser, User, davis, of_metric
-from ivos.session.metrics import mean_over
-from ivos.session.rounds import Prompt, Protocol, Round, Scores, run_session
+from ivos.session.first_mask import FirstMask
+from ivos.session.recorded import Recorded
+from ivos.session.rounds import FramePrompts, Protocol, ScoredRound, Scores, run_session
 from ivos.session.sample import Sample, all_samples
 from ivos.session.settings import Metric, SessionSettings
 
 __all__ = [
     "Davis",
     "DavisClicks",
+    "DavisConfident",
     "DavisProtocol",
+    "FirstMask",
+    "FramePrompts",
     "Metric",
-    "Prompt",
     "Protocol",
     "ProtocolFactory",
+    "Recorded",
     "RobotUser",
-    "Round",
     "Sam2Offline",
     "Sam2Online",
     "Sample",
+    "ScoredRound",
     "Scores",
     "SessionSettings",
     "User",
@@ -29,3 +35,6 @@ __all__ = [
     "of_metric",
     "run_session",
 ]
+
+Prompt = FramePrompts  # the names of version 0.1, accepted for one version
+Round = ScoredRound

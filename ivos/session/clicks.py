@@ -1,4 +1,4 @@
-"""Protocols of clicks: CiVOS' in the DAVIS session, and SAM 2's, offline and online."""
+"""Protocols as they are configured: the DAVIS session with strokes and with clicks, and SAM 2's two."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.interaction.clicks import click_on_error, clicks_on_errors
+from ivos.interaction.clicks import PromptKind, click_on_error, clicks_on_errors
+from ivos.metrics import mean_over
 from ivos.runtime.options import NULL, Rule, check_options, number, whole
 from ivos.session.davis import DavisProtocol, davis, ground_truth, truth_to_correct, worst_frame
-from ivos.session.metrics import mean_over
 from ivos.session.objects import split_objects
-from ivos.session.rounds import Prompt, Round, Scores
+from ivos.session.rounds import FramePrompts, ScoredRound, Scores
 from ivos.session.rounds import Protocol as SessionProtocol
 from ivos.session.sample import Sample
 from ivos.session.settings import Metric, SessionSettings
@@ -27,66 +27,71 @@ class ProtocolFactory(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in reports."""
+        """The protocol's name in reports."""
+
+    @property
+    def prompts(self) -> str:
+        """The kind of prompts that the user gives: strokes, clicks or masks."""
 
     @property
     def ends_early(self) -> bool:
-        """Whether a session may have fewer rounds than the settings say, with time left."""
+        """Whether a session may have fewer rounds than the settings say although there is time left."""
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """The session's settings as far as the protocol has its own."""
+        """Return the session's settings with those that the protocol prescribes."""
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """What it is run on."""
+        """Return the videos that the protocol runs on."""
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """The protocol of one decoded sample."""
+        """Return the protocol of one decoded sample."""
 
     def seconds(self, num_frames: int, prompted: int) -> float | None:
-        """What a user would take by the protocol's own model, for a video; None where it has none."""
+        """Return a user's time for a video by the protocol's own model; None where it has no such model."""
 
 
 @dataclass(frozen=True)
 class Davis:
     """The DAVIS session with the robot's strokes."""
 
+    prompts: ClassVar[PromptKind] = "strokes"
     ends_early: ClassVar[bool] = False
     name: str = "davis"
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """As they are."""
+        """Return the settings unchanged."""
         return settings
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """As they are."""
+        """Return the videos unchanged."""
         return videos
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """See :func:`ivos.session.davis.davis`."""
+        """Return the DAVIS protocol, see :func:`ivos.session.davis.davis`."""
         return davis(sample, settings, metric)
 
     def seconds(self, num_frames: int, prompted: int) -> float | None:
-        """The session's clock counts."""
+        """Return None: the session measures time by a clock."""
         return None
 
 
 class ClickUser:
-    """Clicks on errors by CiVOS' rule S3, see :func:`ivos.interaction.clicks.clicks_on_errors`."""
+    """A user who clicks on errors by CiVOS' rule S3, :func:`ivos.interaction.clicks.clicks_on_errors`."""
 
     def __init__(self, sample: Sample, clicks: int, min_area: int) -> None:
         self.sample, self.clicks, self.min_area = sample, clicks, min_area
 
-    def first(self) -> Prompt:
-        """Clicks on the objects themselves, on the most telling frame."""
+    def first(self) -> FramePrompts:
+        """Return clicks on the objects themselves, on the frame that shows most of them."""
         clip = self.sample.clip
         frame = most_telling_frames(clip.labels, clip.num_objects)[0]
         return self.correct(np.zeros_like(clip.labels), frame, 0)
 
-    def correct(self, masks: Masks, frame: int, number: int) -> Prompt:
-        """Clicks on what is wrong on a frame."""
+    def correct(self, masks: Masks, frame: int, number: int) -> FramePrompts:
+        """Return clicks on the errors of a frame."""
         truth, num_objects = truth_to_correct(self.sample.clip, masks, frame), self.sample.clip.num_objects
         clicks = clicks_on_errors(truth, masks[frame], num_objects, self.clicks, self.min_area)
-        return Prompt(frame, clicks)
+        return FramePrompts(frame, clicks)
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,11 @@ class DavisClicks(Davis):
     """The DAVIS session with clicks in place of strokes: CiVOS' strategy S3 (Vujasinovic et al., 2022).
 
     Attributes:
-        clicks: positive clicks of an object and round at most, and as many negative ones.
-        min_area: regions of an error with fewer pixels are passed over.
+        clicks: the most positive clicks of an object in a round, and the most negative ones.
+        min_area: regions of an error with fewer pixels are ignored.
     """
 
+    prompts: ClassVar[PromptKind] = "clicks"
     name: str = "davis_clicks"
     clicks: int = 3
     min_area: int = 100
@@ -106,7 +112,7 @@ class DavisClicks(Davis):
         _check(self, clicks=whole(1), min_area=whole(1))
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """Frames are chosen as in the DAVIS session."""
+        """Return the DAVIS protocol with a user who clicks."""
         user = ClickUser(sample, self.clicks, self.min_area)
         return DavisProtocol(sample, user, metric, settings.max_interactions, settings.max_time)
 
@@ -115,20 +121,23 @@ class DavisClicks(Davis):
 class Sam2Offline:
     """SAM 2's offline protocol (Ravi et al., 2024, E.1.2), object by object.
 
-    Pass 1 has ``clicks`` clicks on the first frame that shows the object; each later one as many more on the
-    frame of lowest IoU, and the whole video is segmented again from all of them. Each click is on the centre
-    of what is wrong after the clicks before it (:func:`ivos.interaction.clicks.error_centre`).
+    The first round has ``clicks`` clicks on the first frame that shows the object; each later round has as
+    many more on the frame of lowest IoU, and the whole video is segmented again from all clicks. Each click
+    is on the centre of the error that the clicks before it left
+    (:func:`ivos.interaction.clicks.error_centre`).
 
     Attributes:
-        frames: prompted at most: rounds.
-        clicks: on each.
+        frames: the most prompted frames, which is the number of rounds.
+        clicks: the number of clicks on each of them.
         click_seconds: a user's time for a click.
         look_seconds: a user's time for finding a frame.
         watch_seconds: a user's time for watching 300 frames; an offline user watches the video once for each
             prompted frame.
+        threshold: None; the online protocol has one.
     """
 
-    ends_early: ClassVar[bool] = True  # where no frame is left, or none is bad
+    prompts: ClassVar[PromptKind] = "clicks"
+    ends_early: ClassVar[bool] = True  # where no frame is left, or no frame is bad
     name: str = "sam2_offline"
     frames: int = 8
     clicks: int = 3
@@ -142,29 +151,29 @@ class Sam2Offline:
         _check(self, frames=whole(1, 16), clicks=whole(1), threshold=number(0, 1) | NULL, **times)
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """A round for each prompted frame, and no clock."""
+        """Return the settings with a round for each prompted frame and without a limit of time."""
         return replace(settings, max_interactions=self.frames, max_time=None)
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """One for each object."""
+        """Return a video for each object."""
         return split_objects(videos)
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """The protocol of one object."""
+        """Return the protocol of one object."""
         return Sam2Protocol(sample, self.frames, self.clicks, self.threshold)
 
     def seconds(self, num_frames: int, prompted: int) -> float:
-        """(watching + looking + clicking) for each prompted frame."""
+        """Return the time of watching, looking and clicking for each prompted frame."""
         watching = self.watch_seconds * num_frames / 300
         return (watching + self.look_seconds + self.click_seconds * self.clicks) * prompted
 
 
 @dataclass(frozen=True)
 class Sam2Online(Sam2Offline):
-    """SAM 2's online protocol: one pass forward, with a pause for clicks where the mask is bad.
+    """SAM 2's online protocol: one forward pass, paused for clicks where the mask is bad.
 
-    As offline, but the next prompted frame is the first one after the last where IoU is below ``threshold``,
-    and prompts count for later frames only. The user watches the video once.
+    As offline, except that the next prompted frame is the first one after the last prompted frame where IoU
+    is below ``threshold``, and that prompts change later frames only. The user watches the video once.
     """
 
     name: str = "sam2_online"
@@ -175,7 +184,7 @@ class Sam2Online(Sam2Offline):
         _check(self, threshold=number(0, 1))
 
     def seconds(self, num_frames: int, prompted: int) -> float:
-        """Watching once, looking and clicking for each prompted frame."""
+        """Return the time of watching once, and of looking and clicking for each prompted frame."""
         each = self.look_seconds + self.click_seconds * self.clicks
         return self.watch_seconds * num_frames / 300 + each * prompted
 
@@ -184,10 +193,10 @@ class Sam2Protocol:
     """SAM 2's protocols on one object.
 
     Args:
-        sample: decoded, of one object.
-        frames: prompted at most.
-        clicks: on each.
-        threshold: None for the offline protocol; the IoU below which the online one pauses.
+        sample: a decoded sample of one object.
+        frames: the most prompted frames.
+        clicks: the number of clicks on each of them.
+        threshold: None for the offline protocol; the IoU below which the online protocol pauses.
     """
 
     max_seconds = None
@@ -202,30 +211,30 @@ class Sam2Protocol:
         self._asked: list[int] = []
         self._kept = np.zeros_like(clip.labels)
 
-    def first(self) -> Prompt:
-        """The first click, on the first frame that shows the object."""
+    def first(self) -> FramePrompts:
+        """Return the first click, on the first frame that shows the object."""
         frame = int((self._labels == 1).any(axis=(1, 2)).argmax())
         return self._prompt(frame, self._kept)
 
-    def refine(self, prompt: Prompt, mask: Masks) -> Prompt | None:
-        """One more click on what is wrong with the frame's mask now; None where there have been enough."""
+    def refine(self, prompt: FramePrompts, mask: Masks) -> FramePrompts | None:
+        """Return one more click on the error of the frame's present mask; None after the last click."""
         click = None if len(prompt.strokes) >= self.clicks else self._click(prompt.frame, mask)
-        return None if click is None else Prompt(prompt.frame, [click])
+        return None if click is None else FramePrompts(prompt.frame, [click])
 
     def accept(self, masks: Masks, frame: int) -> Masks:
-        """The masks as they count: online, frames before the prompted one stay as they were."""
+        """Return the masks that count: online, frames before the prompted one keep their masks."""
         if self.threshold is not None:
             masks = np.concatenate([self._kept[:frame], masks[frame:]])
         self._kept = masks
         return masks
 
     def score(self, masks: Masks) -> Scores:
-        """J and F; NaN before the object's begin."""
+        """Return J and F, NaN before the object's begin."""
         measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
         return Scores(*(np.where(self._known, values, np.nan) for values in measured))
 
-    def next(self, last: Round) -> Prompt | None:
-        """The first click on the next frame; None where no frame needs one."""
+    def next(self, last: ScoredRound) -> FramePrompts | None:
+        """Return the first click on the next frame; None where no frame needs one."""
         quality = mean_over(last.jaccard, axis=1)
         if self.threshold is None:
             if len(self._asked) == np.count_nonzero(~np.isnan(quality)):
@@ -235,10 +244,10 @@ class Sam2Protocol:
         bad = next((t for t in later if quality[t] < self.threshold), None)
         return None if bad is None else self._prompt(bad, last.masks)
 
-    def _prompt(self, frame: int, masks: Masks) -> Prompt:
+    def _prompt(self, frame: int, masks: Masks) -> FramePrompts:
         self._asked.append(frame)
         click = self._click(frame, masks[frame])
-        return Prompt(frame, [] if click is None else [click])
+        return FramePrompts(frame, [] if click is None else [click])
 
     def _click(self, frame: int, mask: Masks) -> Any:
         return click_on_error(self._labels[frame], mask, 1)

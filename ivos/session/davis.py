@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.interaction.robot import Robot
-from ivos.metrics import GroundTruth
-from ivos.session.metrics import mean_over
-from ivos.session.rounds import Prompt, Round, Scores
+from ivos.metrics import GroundTruth, mean_over
+from ivos.session.rounds import FramePrompts, ScoredRound, Scores
 from ivos.session.sample import Sample
 from ivos.session.settings import Metric, SessionSettings
 from ivos.video.clip import Clip
@@ -19,36 +18,36 @@ _last: list[tuple[Clip, GroundTruth]] = []
 
 
 def ground_truth(clip: Clip) -> GroundTruth:
-    """What a clip's masks are scored by; that of the last clip is kept, since its other samples follow."""
+    """Return the ground truth of a clip; that of the last clip is cached, since its other samples follow."""
     if not _last or _last[0][0] is not clip:
         _last[:] = [(clip, GroundTruth(clip.labels, clip.num_objects))]
     return _last[0][1]
 
 
 class User(Protocol):
-    """Who draws in a session on one sample, on the frames that a protocol chooses; made for that sample."""
+    """A simulated user of one sample, who draws on the frames that a protocol chooses."""
 
-    def first(self) -> Prompt:
-        """The first strokes."""
+    def first(self) -> FramePrompts:
+        """Return the prompts of the first round."""
 
-    def correct(self, masks: NDArray[np.uint8], frame: int, number: int) -> Prompt:
-        """Correct a frame of the masks [T, h, w] that round ``number`` has left."""
+    def correct(self, masks: NDArray[np.uint8], frame: int, number: int) -> FramePrompts:
+        """Return prompts that correct a frame of the masks [T, h, w] of round ``number``."""
 
 
 class DavisProtocol:
-    """The DAVIS session's choice of frames, scores and limits.
+    """The choice of frames, the scores and the limits of the DAVIS session.
 
-    The next frame is the one of lowest metric (mean over its objects) among those not yet asked about, the
-    earliest on a tie; once all have been asked about, among all. As in davisinteractive, the frame of the
-    first strokes has not been asked about. Frames before the begin of all objects are never asked about.
+    The next frame is the one with the lowest metric (mean over its objects) among those not prompted so far,
+    the earliest of equals; once all have been prompted, among all. As in davisinteractive, the frame of the
+    first strokes does not count as prompted. Frames before the begin of all objects are never prompted.
 
     Args:
-        sample: decoded.
-        user: who draws.
-        metric: what the frames are chosen by; F is measured where it is needed or ``f_measure`` says so.
-        max_rounds: rounds.
+        sample: a decoded sample.
+        user: draws the prompts.
+        metric: the measure that chooses the frames.
+        max_rounds: the number of rounds.
         max_time: seconds for each object; None for no limit.
-        f_measure: measure F, whatever the metric is.
+        f_measure: whether F is measured where the metric is J.
     """
 
     def __init__(
@@ -67,29 +66,29 @@ class DavisProtocol:
         self._with_f = f_measure or metric != "J"
         self._asked: set[int] = set()
 
-    def first(self) -> Prompt:
-        """The user's first strokes."""
+    def first(self) -> FramePrompts:
+        """Return the user's first strokes."""
         return self.user.first()
 
     def score(self, masks: NDArray[np.uint8]) -> Scores:
-        """J and F; NaN before an object's begin."""
+        """Return J and F [T, N], NaN before an object's begin."""
         jaccard = np.where(self._known, self._truth.jaccard(masks), np.nan)
         if not self._with_f:
             return Scores(jaccard)
         return Scores(jaccard, np.where(self._known, self._truth.f_measure(masks), np.nan))
 
-    def next(self, last: Round) -> Prompt:
-        """The user's strokes on the worst frame."""
+    def next(self, last: ScoredRound) -> FramePrompts | None:
+        """Return the user's strokes on the worst frame."""
         frame = worst_frame(mean_over(of_metric(last, self.metric), axis=1), self._asked)
         self._asked.add(frame)
         return self.user.correct(last.masks, frame, last.number)
 
 
-def of_metric(scored: Round, metric: Metric) -> NDArray[np.float64]:
-    """A round's J, F or the mean of both [T, N].
+def of_metric(scored: ScoredRound, metric: Metric) -> NDArray[np.float64]:
+    """Return J, F or the mean of both [T, N] of a round.
 
     Raises:
-        ValueError: F is needed and was not measured.
+        ValueError: F was not measured and is needed.
     """
     if metric == "J":
         return scored.jaccard
@@ -99,7 +98,7 @@ def of_metric(scored: Round, metric: Metric) -> NDArray[np.float64]:
 
 
 def worst_frame(quality: NDArray[np.float64], asked: Collection[int]) -> int:
-    """The frame of lowest quality [T] among those not in ``asked``, or, where all are, among all.
+    """Return the frame of lowest quality [T] among those not in ``asked``, or among all where all are in it.
 
     Frames of quality NaN do not count. Among equals it is the earliest one, on every processor.
     """
@@ -108,47 +107,48 @@ def worst_frame(quality: NDArray[np.float64], asked: Collection[int]) -> int:
 
 
 def truth_to_correct(clip: Clip, masks: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
-    """A frame's true labels [h, w] for who corrects the masks [T, h, w].
+    """Return the true labels [h, w] of a frame for a user who corrects the masks [T, h, w].
 
-    What the masks give to an object on a frame before the object's begin is neither right nor wrong: void.
+    Pixels that the masks give to an object before the object's begin are neither right nor wrong: void.
     """
     unknown = np.flatnonzero(~clip.known[frame]) + 1
     return np.where(np.isin(masks[frame], unknown), VOID, clip.labels[frame]).astype(np.uint8)
 
 
 class RobotUser:
-    """Draws a sample's first strokes, or reads them from its file, and corrections, as the DAVIS robot does.
+    """The DAVIS robot as a user: first strokes from the sample's file or drawn, and corrections.
 
-    Where there is no file the robot draws on the most telling frame. Its ties are broken from (seed, name of
-    the video, number of the strokes, number of the round), so that no round depends on what was run before.
+    Without a file the robot draws on the frame that shows most of the objects. Its ties are broken from
+    (seed, name of the video, number of the strokes, number of the round), so that rounds do not depend on
+    earlier runs.
 
     Args:
-        sample: decoded.
-        robot: what draws.
-        seed: of the ties.
+        sample: a decoded sample.
+        robot: draws the strokes.
+        seed: seeds the tie-breaks.
     """
 
     def __init__(self, sample: Sample, robot: Robot, seed: int) -> None:
         self.sample, self.robot, self.seed = sample, robot, seed
 
-    def first(self) -> Prompt:
-        """The strokes of the sample's file, or the robot's."""
+    def first(self) -> FramePrompts:
+        """Return the strokes of the sample's file, or the robot's."""
         clip, drawn = self.sample.clip, self.sample.strokes
         if drawn is not None:
             frames = [frame for frame, strokes in enumerate(drawn["scribbles"]) if strokes]
-            return Prompt(frames[0], drawn["scribbles"][frames[0]]) if frames else Prompt(0, [])
+            return FramePrompts(frames[0], drawn["scribbles"][frames[0]]) if frames else FramePrompts(0, [])
         frame = most_telling_frames(clip.labels, clip.num_objects)[0]
         return self.correct(np.zeros_like(clip.labels), frame, 0)
 
-    def correct(self, masks: NDArray[np.uint8], frame: int, number: int) -> Prompt:
-        """The robot's strokes on a frame after round ``number``."""
+    def correct(self, masks: NDArray[np.uint8], frame: int, number: int) -> FramePrompts:
+        """Return the robot's strokes on a frame after round ``number``."""
         clip = self.sample.clip
         truth = truth_to_correct(clip, masks, frame)
         key = (self.seed, clip.name, self.sample.scribble, number)
-        return Prompt(frame, self.robot.strokes(masks[frame], truth, clip.num_objects, key))
+        return FramePrompts(frame, self.robot.strokes(masks[frame], truth, clip.num_objects, key))
 
 
 def davis(sample: Sample, settings: SessionSettings, metric: Metric) -> DavisProtocol:
-    """The protocol with a robot, as the settings have it."""
+    """Return the DAVIS protocol with the robot of the settings."""
     user = RobotUser(sample, Robot(**settings.robot), settings.seed)
     return DavisProtocol(sample, user, metric, settings.max_interactions, settings.max_time)

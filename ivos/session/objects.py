@@ -1,4 +1,4 @@
-"""Videos of one object each, for protocols that go object by object."""
+"""Videos of one object each, for protocols that segment object by object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ivos.video.video import Video
 
 @dataclass(frozen=True, kw_only=True)
 class OneObject(Video):
-    """A video of which one object counts; the others are background.
+    """A video in which one object counts and the others are background.
 
     Attributes:
         whole: the video with all of its objects.
-        number: which one this is.
+        number: the number of this object in it, from 1.
     """
 
     whole: Video
@@ -24,7 +24,7 @@ class OneObject(Video):
 
     @property
     def sequence(self) -> str:
-        """The video's own name."""
+        """The name of the video with all of its objects."""
         return self.whole.name
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
@@ -32,7 +32,7 @@ class OneObject(Video):
 
 
 def split_objects(videos: Sequence[Video]) -> list[Video]:
-    """A video ``NAME_NUMBER`` for each object of each video that has a pixel anywhere, without strokes."""
+    """Return a video ``NAME_NUMBER`` for each object that has a pixel anywhere, without files of strokes."""
     found: list[Video] = []
     for video in videos:
         for index, label in enumerate(video.labels_in_files):

@@ -1,4 +1,4 @@
-"""What a session is run on."""
+"""Samples: a video with a set of first strokes, the unit that a session runs on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ class Sample:
     """A video and a set of first strokes.
 
     Attributes:
-        video: on disk or decoded; unique by its name in its data set.
-        scribble: which of the video's sets of first strokes, from 1.
-        strokes: that set; None where the protocol draws the first ones (or before it is read).
+        video: on disk or decoded; its name is unique in the data set.
+        scribble: the number of the set of first strokes, from 1.
+        strokes: the first strokes; None before they are read, or where the protocol draws them.
     """
 
     video: Video | Clip
@@ -24,17 +24,17 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """What files of it are called, such as ``bear-001``."""
+        """The sample's name in file names, such as ``bear-001``."""
         return f"{self.video.name}-{self.scribble:03d}"
 
     @property
     def title(self) -> str:
-        """What it is called on the screen, such as ``bear (1)``."""
+        """The sample's name on the screen, such as ``bear (1)``."""
         return f"{self.video.name} ({self.scribble})"
 
     @property
     def cost(self) -> int:
-        """What a segmenter's work grows with: frames times objects."""
+        """The amount of a segmenter's work: frames times objects."""
         return self.video.num_frames * self.video.num_objects
 
     @property
@@ -42,21 +42,21 @@ class Sample:
         """The decoded video.
 
         Raises:
-            TypeError: it is not decoded.
+            TypeError: the video is not decoded.
         """
         if not isinstance(self.video, Clip):
             raise TypeError(f"{self.title} is not decoded; see Sample.decoded")
         return self.video
 
     def decoded(self, clip: Clip | None = None) -> "Sample":
-        """The sample with frames, masks and strokes in memory.
+        """Return the sample with frames, masks and strokes in memory.
 
         Args:
-            clip: the video decoded, where it is at hand.
+            clip: the decoded video, where the caller has it already.
 
         Raises:
             DataError: a picture has become unreadable since its check.
-            ScribbleError: so has the file of strokes.
+            ScribbleError: the file of strokes has become unreadable.
         """
         if isinstance(self.video, Clip):
             return self
@@ -69,5 +69,5 @@ class Sample:
 
 
 def all_samples(videos: Sequence[Video]) -> list[Sample]:
-    """Every sample of some videos, in order: one for each file of strokes, or one on a video without any."""
+    """Return the samples of videos in order: one for each file of strokes, or one for a video without any."""
     return [Sample(video, number + 1) for video in videos for number in range(video.num_scribbles)]

@@ -1,4 +1,4 @@
-"""What can be set about a DAVIS session."""
+"""Settings of the interactive session."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,15 +23,18 @@ _RULES = {
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """Settings of the DAVIS interactive protocol; wrong ones are a :class:`UserError` that names the option.
+    """Settings of the DAVIS interactive protocol.
 
     Attributes:
-        metric: what the worst frame is chosen by, or several, each of them a session of its own.
+        metric: the measure that chooses the worst frame; with several, each has a session of its own.
         max_interactions: rounds per sample, 1 to 16 (the limit of the protocol).
         max_time: seconds per object and sample, up to 600 (the limit of the protocol); None for no limit.
-        time_threshold: the time in seconds that ``metric_at_threshold`` is about.
-        seed: of the robot's tie-breaks, together with sequence, scribble and round.
-        robot: parameters of :class:`ivos.interaction.robot.Robot`; conf/session/robot has them.
+        time_threshold: the time in seconds at which ``metric_at_threshold`` is read off the curve.
+        seed: seeds the robot's tie-breaks, together with sequence, scribble and round.
+        robot: parameters of :class:`ivos.interaction.robot.Robot`, as in conf/session/robot.
+
+    Raises:
+        UserError: a value is out of range; the message names the option.
     """
 
     metric: Metric | Sequence[Metric] = "J_AND_F"
@@ -59,10 +62,10 @@ class SessionSettings:
 
 
 def check_metric(metric: str) -> None:
-    """See that there is such a metric.
+    """Check the name of a metric.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such metric.
     """
     if metric not in get_args(Metric):
         raise UserError(f"session.metric: {metric!r} is none of {', '.join(get_args(Metric))}")

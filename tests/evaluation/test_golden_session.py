@@ -67,7 +67,9 @@ def test_session(sessions):
     assert summary["curve"]["time"] == reference["curve"]["time"]
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     assert files == [
+        "curve.pdf",
         "curve.png",
+        "curve.svg",
         "protocol.json",
         "report.csv",
         "rounds.csv",

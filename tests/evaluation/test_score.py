@@ -108,22 +108,182 @@ def test_objects_that_overlap_are_scored_whole_on_the_frames_that_have_masks(tmp
 def test_predictions_apart_that_do_not_fit(pair, tmp_path, capsys):
     predicted, truth, _, truth_root = pair
     for label in (1, 2, 3):
-        put(tmp_path / f"apart/bear/{label - 1:03d}", predicted[: 7 - (label == 2)] == label)
+        put(tmp_path / f"apart/bear/{label - 1:03d}", predicted[: 7 - 2 * (label == 2)] == label)
         put(tmp_path / f"apart/dog/{label - 1:03d}", truth[:5] == label)
     assert main([str(tmp_path / "apart"), str(truth_root), "--processes", "1"]) == 2
     text = capsys.readouterr().err
-    assert "bear/001: missing: 00006" in text
-    assert "bear/002: object 3, which nobody drew" in text
-    assert "dog/002: object 3" in text
+    assert "bear/001: missing: 00005" in text
+    assert "dog/002: object 3, which the ground truth lacks" in text
 
 
-def test_an_object_that_appears_late_is_scored_from_the_beginning(tmp_path):
-    truth = np.zeros((5, 8, 8), int)
-    truth[3:, 2:6, 2:6] = 7
+def late(tmp_path):
+    """Nine frames: object 1 is on all of them, 2 appears on frame 5, 3 is on the first frame alone."""
+    truth = np.zeros((9, 24, 32), int)
+    truth[:, 2:12, 2:12], truth[5:, 14:22, 16:30], truth[0, 20:, :5] = 1, 2, 3
+    predicted = truth.copy()
+    predicted[:, 2:7] = 0  # J of object 1: one half
+    predicted[5:7, 14:22] = 0  # object 2 is missed on its first two frames,
+    predicted[3, 18:22, 16:30] = 2  # and found before it is there
     put(tmp_path / "truth/a", truth)
-    put(tmp_path / "pred/a", truth)
-    (one,) = score(tmp_path / "pred", tmp_path / "truth")
-    assert (one.number, one.jaccard.mean) == (7, 1)
+    put(tmp_path / "pred/a", predicted)
+    return truth, predicted
+
+
+def test_late_objects_by_each_evaluators_rule(tmp_path):
+    """davis2017-evaluation: the first frame's objects on all frames; vos-benchmark: once they occurred."""
+    late(tmp_path)
+    lines = []
+    scores = score(tmp_path / "pred", tmp_path / "truth", processes=1, report=lines.append)
+    found = {one.number: one for one in scores}
+    assert found[1].davis == found[1].benchmark
+    assert found[1].davis.jaccard.mean == pytest.approx(0.5)
+    # Object 2 has a label below the first frame's highest: frames 1 to 7, empty on both sides at 1, 2 and 4.
+    assert found[2].davis.jaccard.mean == pytest.approx((1 + 1 + 0 + 1 + 0 + 0 + 1) / 7)
+    # It first occurs, in the prediction, on frame 3.
+    assert found[2].benchmark.jaccard.mean == pytest.approx((0 + 1 + 0 + 0 + 1) / 5)
+    assert (found[2].davis.frames, found[2].benchmark.frames) == (7, 5)
+    # Object 3 is on no frame that counts; davis2017-evaluation scores it there all the same.
+    assert found[3].davis.jaccard.mean == 1
+    assert found[3].benchmark is None
+    assert not lines
+
+
+def test_an_object_above_the_first_frames_labels_counts_in_results_csv_alone(tmp_path, capsys):
+    truth, predicted = late(tmp_path)
+    renamed = [np.select([m == 1, m == 2], [1, 9], 0) for m in (truth, predicted)]
+    for name, masks in zip(("truth", "pred"), renamed, strict=True):
+        put(tmp_path / f"{name}-9/a", masks)
+    folders = [str(tmp_path / "pred-9"), str(tmp_path / "truth-9")]
+    assert main([*folders, "--processes", "1"]) == 0
+    said = capsys.readouterr()
+    assert "1 objects that are not on the first frame count in results.csv alone" in said.err
+    rows = (tmp_path / "pred-9/per-sequence_results-val.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["a_1"]
+    rows = (tmp_path / "pred-9/results.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[2:]] == ["001", "009"]
+    # With nothing on the first frame davis2017-evaluation has no object; files of an earlier run go.
+    truth[0] = 0
+    put(tmp_path / "truth-9/a", np.where(renamed[0] == 1, 0, renamed[0]))
+    put(tmp_path / "pred-9/a", np.where(renamed[1] == 1, 0, renamed[1]))
+    assert main([*folders, "--processes", "1"]) == 0
+    assert not list((tmp_path / "pred-9").glob("*-val.csv"))
+
+
+def test_late_objects_in_sav_layout(tmp_path):
+    truth, predicted = late(tmp_path)
+    for name, masks in (("truth", truth), ("pred", predicted)):
+        for label in (1, 2, 3):
+            put(tmp_path / f"{name}-sav/a/{label - 1:03d}", masks == label)
+    flat = score(tmp_path / "pred", tmp_path / "truth", processes=1)
+    apart = score(tmp_path / "pred-sav", tmp_path / "truth-sav", processes=1)
+    assert [one.number for one in apart] == [1, 2]
+    for mine, other in zip(apart, flat, strict=False):
+        assert mine.benchmark == mine.davis == other.benchmark
+    assert main([str(tmp_path / "pred-sav"), str(tmp_path / "truth-sav"), "--processes", "1"]) == 0
+    rows = (tmp_path / "pred-sav/results.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[2:]] == ["000", "001"]  # by their folders, as sav_evaluator
+
+
+def test_equals_vos_benchmark_to_the_digit(tmp_path):
+    """Compare with its own Evaluator on objects that come and go, where the package is installed."""
+    evaluator = pytest.importorskip("vos_benchmark.evaluator")
+    rng = np.random.default_rng(5)
+    names = [f"s{number}" for number in range(6)]
+    for name in names:
+        sides = []
+        for _ in range(2):
+            masks = np.zeros((12, 40, 56), int)
+            for label in rng.permutation(4)[:3] + 1:
+                begin, end = sorted(rng.integers(0, 13, 2))
+                y, x = rng.integers(0, 25), rng.integers(0, 35)
+                masks[begin:end, y : y + 14, x : x + 18] = label
+            sides.append(masks)
+        truth, predicted = sides
+        truth[:, :4, :4] = 5
+        predicted[~np.isin(predicted, np.unique(truth))] = 0
+        put(tmp_path / f"truth/{name}", truth)
+        put(tmp_path / f"pred/{name}", predicted)
+        peer = evaluator.Evaluator(name=name)
+        for t in range(1, 11):
+            peer.feed_frame(mask=predicted[t].astype(np.uint8), gt=truth[t].astype(np.uint8))
+        iou, boundary = peer.conclude()
+        scores = score(tmp_path / "pred", tmp_path / "truth", processes=1, sequences=[name])
+        mine = {one.number: one.benchmark for one in scores if one.benchmark}
+        assert set(mine) == set(iou)
+        for number, measures in mine.items():
+            assert measures.jaccard.mean == pytest.approx(iou[number] / 100, abs=1e-15)
+            assert measures.f_measure.mean == pytest.approx(boundary[number] / 100, abs=1e-15)
+
+
+def test_binary_masks_are_of_object_1(tmp_path):
+    """DAVIS 2016's masks are 0 and 255; predictions may be 0 and 1 as well."""
+    truth, _ = late(tmp_path)
+    put(tmp_path / "truth16/a", (truth == 1) * 255)
+    for kind in (1, 255):
+        put(tmp_path / "pred16/a", (truth == 1) * kind)
+        (one,) = score(tmp_path / "pred16", tmp_path / "truth16", processes=1)
+        assert (one.number, one.davis.jaccard.mean, one.benchmark.jaccard.mean) == (1, 1, 1)
+
+
+def test_a_data_sets_own_folder(tmp_path, capsys):
+    """DAVIS' folder has the masks of all subsets; the list says which sequences count."""
+    truth, predicted = late(tmp_path)
+    davis = tmp_path / "DAVIS"
+    for name in ("bear", "dog", "cat"):
+        put(davis / "Annotations/480p" / name, truth)
+    (davis / "ImageSets/2017").mkdir(parents=True)
+    (davis / "ImageSets/2017/train.txt").write_text("cat\n")
+    (davis / "ImageSets/2017/val.txt").write_text("bear\ndog\n")
+    for name in ("bear", "dog"):
+        put(tmp_path / "out" / name, predicted)
+    for place in (davis, davis / "Annotations", davis / "Annotations/480p"):
+        lines = []
+        scores = score(tmp_path / "out", place, processes=1, report=lines.append)
+        assert [one.sequence for one in scores] == ["bear"] * 3 + ["dog"] * 3
+        assert lines[0].startswith("Left out 1 sequences of the ground truth (")
+        assert "ImageSets/2017/val.txt does not list them" in lines[0]
+        assert lines[0].endswith("cat")
+    command = [str(tmp_path / "out"), str(davis), "--processes", "1"]
+    assert main([*command, "--sequences", "dog"]) == 0
+    assert "Left out 1 sequences of the predictions: bear" in capsys.readouterr().err
+    assert main([*command, "--subset", "train"]) == 2
+    assert (
+        "has none of the sequences that are to be scored (cat); it has: bear, dog" in capsys.readouterr().err
+    )
+    assert main([*command, "--subset", "test"]) == 2
+    assert "has no list of it; it has: train, val" in capsys.readouterr().err
+    assert main([*command, "--sequences", "elk"]) == 2
+    assert "has no sequence elk; it has: bear, cat, dog" in capsys.readouterr().err
+
+
+def test_predictions_need_only_the_frames_that_count(tmp_path, capsys):
+    truth, _ = late(tmp_path)
+    for name in ("00000", "00008"):
+        (tmp_path / f"pred/a/{name}.png").unlink()
+    Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "pred/a/00000.png")  # never looked at
+    assert len(score(tmp_path / "pred", tmp_path / "truth", processes=1)) == 3
+    put(tmp_path / "pred/a", truth[:1], ["00100"])  # and frames without a true mask are ignored
+    assert len(score(tmp_path / "pred", tmp_path / "truth", processes=1)) == 3
+    assert main([str(tmp_path / "pred"), str(tmp_path / "truth"), "--ends"]) == 2
+    assert "missing: 00008" in capsys.readouterr().err
+
+
+def test_frames_numbered_without_padding_are_in_their_order(tmp_path):
+    truth, predicted = np.zeros((2, 12, 20, 20), int)
+    truth[:, 4:16, 4:16] = 1
+    predicted[1:-1] = truth[1:-1]  # the first frame is 0, the last 11; frames 9 and 10 count
+    put(tmp_path / "truth/a", truth, [str(t) for t in range(12)])
+    put(tmp_path / "pred/a", predicted, [str(t) for t in range(12)])
+    (one,) = score(tmp_path / "pred", tmp_path / "truth", processes=1)
+    assert (one.davis.jaccard.mean, one.davis.frames) == (1, 10)
+
+
+def test_a_sequence_of_one_frame_names_the_option(tmp_path, capsys):
+    put(tmp_path / "truth/a", np.ones((1, 8, 8)))
+    put(tmp_path / "pred/a", np.ones((1, 8, 8)))
+    assert main([str(tmp_path / "pred"), str(tmp_path / "truth")]) == 2
+    assert "no frames between the first and the last; --ends scores" in capsys.readouterr().err
+    assert main([str(tmp_path / "pred"), str(tmp_path / "truth"), "--ends"]) == 0
 
 
 def test_files_have_the_tools_columns(pair, capsys):
@@ -147,10 +307,11 @@ def test_everything_wrong_is_listed_at_once(pair, capsys):
     _, truth, pred_root, truth_root = pair
     for name in ("cat", "elk", "fox", "gnu"):
         put(truth_root / name, truth[:4])
-    put(pred_root / "elk", truth[:3])
-    put(pred_root / "fox", truth[:4, :20])
+    put(pred_root / "elk", truth[:2])
+    put(pred_root / "fox", truth[:4, :20])  # of other frames only those that count are looked at
     strange = truth[:4].copy()
     strange[2, 0, 0] = 9
+    strange[1, 0, 0] = 255
     put(pred_root / "gnu", strange)
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(pred_root / "dog/00003.png")
     assert main([str(pred_root), str(truth_root)]) == 2
@@ -159,9 +320,10 @@ def test_everything_wrong_is_listed_at_once(pair, capsys):
     for part in (
         "cat: missing",
         "dog/00003.png: a RGB image, not labels",
-        "elk: 3 frames, the ground truth has 4; missing: 00003",
-        "fox/00000.png: is 40x20, the ground truth is 40x30",
-        "gnu/00002.png: has object 9, which nobody drew",
+        "elk: 2 frames, 2 frames of the ground truth count; missing: 00002",
+        "fox/00001.png: is 40x20, the ground truth is 40x30",
+        "gnu/00001.png: has the label 255, which is void",
+        "gnu/00002.png: has object 9, which the ground truth lacks",
     ):
         assert part in text, part
     assert not (pred_root / "results.csv").exists()

@@ -15,10 +15,10 @@ from rich.console import Console
 from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionProgress, SessionSettings, summary_table
 from ivos.evaluation.comparison import compare, comparison_table
-from ivos.evaluation.loader import DecodedSamples, sample_loader
+from ivos.evaluation.module import DecodedSamples, sample_loader
 from ivos.evaluation.report import round_rows
 from ivos.segmenters import DilatedStrokes
-from ivos.session import Round, Sample, all_samples
+from ivos.session import Sample, ScoredRound, all_samples
 from ivos.video.clip import Clip
 from tests.support.discs import draw
 
@@ -127,7 +127,7 @@ def test_rows_of_what_is_not_known_are_left_out():
         Clip("late", np.zeros((3, 4, 4, 3), np.uint8), np.zeros((3, 4, 4), np.uint8), 2, (0, 2)), 7
     )
     jaccard = np.array([[0.1, np.nan], [0.2, np.nan], [0.3, 0.4]])
-    rows = round_rows(sample, Round(5, 0, [], sample.clip.labels, jaccard, jaccard / 2, 1.5), "seed-0")
+    rows = round_rows(sample, ScoredRound(5, 0, [], sample.clip.labels, jaccard, jaccard / 2, 1.5), "seed-0")
     columns = "session_id sequence scribble_idx interaction object_id frame jaccard contour j_and_f timing"
     assert list(rows.columns) == columns.split()
     assert rows[["object_id", "frame", "jaccard"]].values.tolist() == [
@@ -148,14 +148,16 @@ def test_the_next_sample_is_read_ahead(tmp_path):
     assert len(sample_loader([])) == 0
 
 
-def test_what_lacks_davisinteractive_says_how_to_install_it():
+def test_what_needs_davisinteractive_names_it():
     code = """
 import sys
 sys.modules["davisinteractive"] = None
-import ivos.training.validation, ivos.evaluation.comparison, ivos.evaluation.run  # none of them needs it
+import ivos.training.validation, ivos.evaluation.comparison, ivos.evaluation.run, ivos.evaluation.summary
 import ivos.evaluation.official
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ivos.runtime.errors.UserError: the official summary needs davisinteractive")
-    assert last.endswith('install it: pip install "ivos[davis]"')
+    assert last.startswith(
+        "ivos.runtime.errors.UserError: davisinteractive's own summary needs davisinteractive"
+    )
+    assert last.endswith("docs/guides/evaluation.md says how to install it")

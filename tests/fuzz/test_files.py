@@ -17,7 +17,7 @@ from ivos.interaction import interaction_channels, read_scribbles
 from ivos.networks import ATNet, load
 from ivos.runtime.errors import UserError
 from ivos.runtime.sweeps import read_scores
-from ivos.session import Round, all_samples
+from ivos.session import ScoredRound, all_samples
 from ivos.video.files import inspect_file, read_frame, read_mask
 from ivos.video.names import name_fault, read_list
 from ivos.video.palette import write_labels
@@ -176,7 +176,8 @@ def test_reports_of_samples(examples, tmp_path):
     run.parts.mkdir()
     scores = np.random.default_rng(0).random((2, 2, 1))
     rounds = [
-        Round(number, 0, [], np.zeros((2, 8, 8), np.uint8), scores[0], scores[1], 0.25) for number in (1, 2)
+        ScoredRound(number, 0, [], np.zeros((2, 8, 8), np.uint8), scores[0], scores[1], 0.25)
+        for number in (1, 2)
     ]
     table = pd.concat([round_rows(sample, each, "seed-0") for each in rounds], ignore_index=True)
     run.note(sample, table)

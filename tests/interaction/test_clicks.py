@@ -11,6 +11,7 @@ from ivos.interaction.clicks import (
     ClickError,
     check_clicks,
     click_on_error,
+    click_radius,
     clicks_from_strokes,
     clicks_on_errors,
     error_centre,
@@ -59,6 +60,41 @@ def slow_centre(truth, predicted):
     if found["missing"][0] > found["superfluous"][0]:
         return (*found["missing"][1:], True)
     return (*found["superfluous"][1:], False) if found["superfluous"][0] else None
+
+
+def test_ties_are_broken_as_in_sam_2():
+    """SAM 2 transforms the padded whole frame; the float32 depths of a crop break ties in another way."""
+    draw = np.random.default_rng(0)
+    for _ in range(150):
+        mask = np.zeros((120, 214), np.uint8)
+        centre = int(draw.integers(40, 180)), int(draw.integers(30, 90))
+        axes = int(draw.integers(8, 40)), int(draw.integers(8, 30))
+        cv2.ellipse(mask, centre, axes, float(draw.integers(0, 180)), 0, 360, 1, -1)
+        depth = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 0)[1:-1, 1:-1]
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        assert error_centre(mask > 0, np.zeros_like(mask, bool)) == (x, y, True)
+
+
+def test_a_click_of_a_later_round_is_a_ring_of_the_segmenters_radius():
+    class Ringed:
+        click_radius = 0.1
+
+    class Clicking:
+        prompts, click_radius = ("clicks",), 0.1
+
+    assert (click_radius(Ringed()), click_radius(Clicking()), click_radius(object())) == (0.1, 0, 0)
+    click = {"point": [0.5, 0.02], "positive": True, "object_id": 2}
+    (ring,) = translate([click], ["strokes"], radius=0.1, aspect=2.0)
+    assert ring["object_id"] == 2
+    path = np.array(ring["path"])
+    assert path.min() >= 0
+    assert np.allclose(path[0], path[-1])
+    below = path[path[:, 1] > 0.02] - (0.5, 0.02)
+    assert np.allclose(np.hypot(2 * below[:, 0], below[:, 1]), 0.1)  # a circle in pixels
+    assert translate([click], ["strokes"]) == [{"path": [[0.5, 0.02]], "object_id": 2}]
+    Ringed.click_radius = True
+    with pytest.raises(UserError, match=r"Ringed\.click_radius: a number from 0 to 0\.5, got True"):
+        click_radius(Ringed())
 
 
 def test_error_centre_equals_a_slow_search_of_all_pairs(rng):

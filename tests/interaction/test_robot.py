@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import skimage.morphology
 
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat
 from ivos.interaction import check_strokes
 from ivos.interaction.medial_axis import medial_axis
 from ivos.interaction.robot import Robot, _bezier
@@ -65,7 +65,7 @@ def test_pieces_below_min_nb_nodes_get_no_stroke():
 
 def official(settings, prediction, truth, num_objects, key):
     """davisinteractive's own robot, with the generator that ours would have."""
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     InteractiveScribblesRobot = pytest.importorskip("davisinteractive.robot").InteractiveScribblesRobot
 
     ours, robot = Robot(), InteractiveScribblesRobot(**settings)
@@ -160,7 +160,7 @@ def test_draws_what_the_official_robot_draws_on_ragged_errors_of_480p(seed):
 
 
 def test_the_curves_are_those_of_the_official_robot():
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     operations = pytest.importorskip("davisinteractive.utils.operations")
     rng = np.random.default_rng(0)
     for count in [*range(1, 60), *rng.integers(60, 1000, 20), 1000, 1001]:

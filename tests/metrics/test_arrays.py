@@ -24,9 +24,9 @@ def test_equals_the_official_scorer(golden, case, metric, key):
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_davisinteractive_on_random_blobs(seed):
     """Blobs of many sizes, at the borders too, empty and full masks, void pixels, odd frame sizes."""
-    from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+    from ivos.evaluation import davisinteractive_compat
 
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     from davisinteractive.metrics import batched_f_measure, batched_jaccard
 
     rng = np.random.default_rng(seed)

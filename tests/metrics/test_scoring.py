@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat
 from ivos.metrics import GroundTruth, f_measure, jaccard
 
-davisinteractive_mend.install()
+davisinteractive_compat.install()
 official = pytest.importorskip("davisinteractive.metrics")
 
 

@@ -7,16 +7,16 @@ import pytest
 
 from ivos.data.datasets.davis import DavisFolder
 from ivos.interaction.robot import Robot
+from ivos.metrics import arrays as metrics
 from ivos.session import (
     DavisProtocol,
-    Prompt,
+    FramePrompts,
     RobotUser,
     Sample,
     Scores,
     SessionSettings,
     all_samples,
     davis,
-    metrics,
     run_session,
 )
 from ivos.session.davis import worst_frame
@@ -71,7 +71,7 @@ STROKES = [{"path": [[0.1, 0.1], [0.5, 0.5]], "object_id": 1}]
 def test_another_protocol_plugs_in(clips):
     """It says what is asked, and ends the session; without strokes the masks stay."""
     segmenter = Shifted(clips[0].labels)
-    protocol = Script([Prompt(3, STROKES), Prompt(1, []), Prompt(5, STROKES)])
+    protocol = Script([FramePrompts(3, STROKES), FramePrompts(1, []), FramePrompts(5, STROKES)])
     rounds = list(run_session(segmenter, Sample(clips[0]), protocol))
     assert [(each.number, each.frame, list(each.strokes)) for each in rounds] == [
         (1, 3, STROKES), (2, 1, []), (3, 5, STROKES),
@@ -85,7 +85,7 @@ def test_another_protocol_plugs_in(clips):
 
 
 def test_nothing_is_asked_after_the_last_round(clips):
-    protocol = Script([Prompt(0, STROKES)] * 5, max_rounds=2)
+    protocol = Script([FramePrompts(0, STROKES)] * 5, max_rounds=2)
     assert len(list(run_session(Shifted(clips[0].labels), Sample(clips[0]), protocol))) == 2
     assert protocol.seen == [1]
 
@@ -105,7 +105,7 @@ def late(clock, clip, taken, max_seconds=10, scoring=0, looking=0):
     def score():
         clock[0] += scoring
 
-    protocol = Script([Prompt(0, STROKES)] * len(taken), max_seconds=max_seconds, on_score=score)
+    protocol = Script([FramePrompts(0, STROKES)] * len(taken), max_seconds=max_seconds, on_score=score)
     rounds = []
     for each in run_session(Slow(clip.labels), Sample(clip), protocol):
         clock[0] += looking

@@ -1,11 +1,11 @@
-"""MOSE, LVOS, VOST and BL30K as they unpack: a folder of frames and one of masks for each video.
+"""MOSE, LVOS, VOST, PUMaVOS and BL30K as they unpack: a folder of frames and one of masks for each video.
 
 ::
 
     ROOT/train/JPEGImages/VIDEO/00000.jpg     MOSE, LVOS: a folder for each split
     ROOT/train/Annotations/VIDEO/00000.png
     ROOT/JPEGImages/VIDEO/00000.jpg           VOST, with ImageSets/train.txt; BL30K, which has no splits
-    ROOT/Annotations/VIDEO/00000.png
+    ROOT/Annotations/VIDEO/00000.png          (PUMaVOS as well)
 
 Masks are PNG with a palette: pixels are object numbers, 255 is void (VOST's ignored pixels). Names of frames
 need not start at 0. Frames with a mask are used; others may lie among them.
@@ -22,7 +22,7 @@ from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, select
 from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 
-Kind = Literal["MOSE", "LVOS", "VOST", "BL30K"]
+Kind = Literal["MOSE", "LVOS", "VOST", "PUMaVOS", "BL30K"]
 
 
 class _Layout(NamedTuple):
@@ -36,6 +36,7 @@ LAYOUTS: dict[str, _Layout] = {
     "MOSE": _Layout(folders=True, lists=False),
     "LVOS": _Layout(folders=True, lists=False),
     "VOST": _Layout(folders=False, lists=True),
+    "PUMaVOS": _Layout(folders=False, lists=False),
     "BL30K": _Layout(folders=False, lists=False),
 }
 

@@ -53,10 +53,16 @@ def test_table_order_and_reasons(make, tmp_path, capsys):
     best = rows.iloc[0]
     assert (best["round 3"], best["s 1"], best["weights"], best["R-AUC"]) == (0.7, 2.0, "0123456789ab", 0.5)
     columns = list(rows.columns)
-    assert (
-        columns.index("round 1") < columns.index("round 3") < columns.index("s 1") < columns.index("weights")
-    )
-    assert capsys.readouterr().out == (tmp_path / "out/leaderboard.md").read_text()
+    numbered = ["round 1", "round 3", "seconds", "s 1", "weights"]
+    assert [columns.index(name) for name in numbered] == sorted(columns.index(name) for name in numbered)
+    text = (tmp_path / "out/leaderboard.md").read_text()
+    assert capsys.readouterr().out == text
+    head = text.splitlines()[0].strip("| ").split(" | ")
+    assert head == [
+        "run", "segmenter", "network", "protocol", "AUC", "R-AUC", "@60s", "round 1", "round 3", "seconds",
+        "weights",
+    ]  # fmt: skip
+    assert "| Seeded (another seed) |" in text  # beside the row's name
 
 
 def test_the_page_holds_curves_and_worst_frames(make, tmp_path):
@@ -92,3 +98,44 @@ def test_what_is_no_run_is_named(tmp_path, make, capsys):
     (folder / "session.json").write_text("{")
     assert main([str(folder)]) == 2
     assert "session.json: unreadable" in capsys.readouterr().err
+
+
+def test_chosen_columns_and_external_rows(make, tmp_path, capsys):
+    folders = [str(make("Low", [0.2, 0.3])), str(make("High", [0.5, 0.6, 0.7]))]
+    published = tmp_path / "published.csv"
+    published.write_text('name,source,metric,AUC,@60s\nMiVOS,"Cheng et al., 2021",J&F,.879,.885\n')
+    assert main([*folders, "--external", str(published), "--columns", "AUC,round 2,source"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| run | AUC | round 2 | source |"
+    assert lines[-1] == "| MiVOS (published) | .879 |  | Cheng et al., 2021 |"
+    assert main([*folders, "--columns", "AUC,nosuch"]) == 2
+    assert "--columns: no column nosuch; there are: run, segmenter" in capsys.readouterr().err
+    assert main([*folders, "--columns", "all"]) == 0
+    assert "s 1" in capsys.readouterr().out
+    for text, reason in (
+        ("name,AUC\nA,.5\n", "has no column source"),
+        ("name,source,IoU\nA,B,.5\n", "column 'IoU' is none of the leaderboard's"),
+        ("name,source\n,B\n", "line 2: needs a name, a source"),
+    ):
+        published.write_text(text)
+        assert main([*folders, "--external", str(published)]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_latex(make, capsys):
+    folders = [
+        make("Low_net", [0.2, 0.3]),
+        make("High", [0.5, 0.6]),
+        make("Seeded", [0.9], **{"session.seed": 1}),
+    ]
+    assert main([*map(str, folders), "--latex"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("\\begin{tabular}{ll")
+    assert "Low\\_net" in text
+    (high,) = [line for line in text.splitlines() if line.startswith("High ")]
+    assert "\\textbf{0.590}" in high  # the best AUC of those that compare
+    (seeded,) = [line for line in text.splitlines() if line.startswith("Seeded")]
+    assert seeded.startswith("Seeded$^{a}$")
+    assert "textbf" not in seeded
+    assert "$^{a}$ another seed" in text
+    assert len({line.count(" & ") for line in text.splitlines() if line.endswith("\\\\")}) == 1

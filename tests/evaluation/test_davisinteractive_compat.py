@@ -1,4 +1,4 @@
-"""davisinteractive under the import mend."""
+"""davisinteractive under the patched import."""
 
 import ast
 import importlib.util
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
+from ivos.evaluation import davisinteractive_compat
 
 SPEC = importlib.util.find_spec("davisinteractive")
 if SPEC is None:
@@ -43,8 +43,8 @@ print(hasattr(numpy, "int"), hasattr(numpy, "float"))
 
 def test_every_module_imports():
     code = """
-from ivos.evaluation import davisinteractive_compat as davisinteractive_mend
-davisinteractive_mend.install()
+from ivos.evaluation import davisinteractive_compat
+davisinteractive_compat.install()
 import importlib, pkgutil, davisinteractive
 names = [m.name for m in pkgutil.walk_packages(davisinteractive.__path__, "davisinteractive.")]
 for name in names:
@@ -59,7 +59,7 @@ def test_no_module_is_left_with_what_numpy_dropped():
     checked = 0
     for path in sorted(SOURCES.rglob("*.py")):
         module = ".".join(path.relative_to(SOURCES).with_suffix("").parts)
-        tree = ast.parse(davisinteractive_mend.mended(module, path.read_text()))
+        tree = ast.parse(davisinteractive_compat.patched(module, path.read_text()))
         taken = {
             node.attr
             for node in ast.walk(tree)
@@ -71,7 +71,7 @@ def test_no_module_is_left_with_what_numpy_dropped():
 
 
 def test_the_overlay_of_a_mask():
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     from davisinteractive.utils.visualization import overlay_mask
 
     picture, mask = np.full((4, 5, 3), 100, np.uint8), np.eye(4, 5, dtype=np.uint8)
@@ -82,7 +82,7 @@ def test_the_overlay_of_a_mask():
 @pytest.mark.parametrize("rounds", [0, 1, 2])
 def test_the_summary_of_a_session_that_ran_out_of_time(rounds, monkeypatch):
     """Rounds that are missing count as the last that is there, or as 0."""
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     from davisinteractive.dataset import Davis
     from davisinteractive.evaluation import EvaluationService
     from davisinteractive.storage import LocalStorage
@@ -105,7 +105,7 @@ def test_the_summary_of_a_session_that_ran_out_of_time(rounds, monkeypatch):
 
 def test_official_modules_work(golden):
     """The official scorer, robot and stroke tools themselves, not only what ivos builds on them."""
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     from davisinteractive.metrics import batched_f_measure, batched_jaccard
     from davisinteractive.robot import InteractiveScribblesRobot
     from davisinteractive.utils.operations import bezier_curve, bresenham
@@ -126,7 +126,7 @@ def test_official_modules_work(golden):
 
 def test_official_session_on_its_own_table(tmp_path, real_data, monkeypatch):
     """DavisInteractiveSession as shipped, with a table cut down to the real sample."""
-    davisinteractive_mend.install()
+    davisinteractive_compat.install()
     from davisinteractive.dataset import Davis
     from davisinteractive.session import DavisInteractiveSession
 
@@ -150,12 +150,12 @@ def test_official_session_on_its_own_table(tmp_path, real_data, monkeypatch):
         assert session.get_global_summary()["curve"]["J"] == [0, 1, 1, 1]
 
 
-def test_a_mend_that_finds_nothing_is_an_error(monkeypatch):
-    mends = {**davisinteractive_mend.MENDS, "utils.mask": [("no such text", "", "nothing")]}
-    monkeypatch.setattr(davisinteractive_mend, "MENDS", mends)
-    davisinteractive_mend.install()
+def test_a_patch_that_finds_nothing_is_an_error(monkeypatch):
+    patches = {**davisinteractive_compat.PATCHES, "utils.mask": [("no such text", "", "nothing")]}
+    monkeypatch.setattr(davisinteractive_compat, "PATCHES", patches)
+    davisinteractive_compat.install()
     monkeypatch.delitem(sys.modules, "davisinteractive.utils.mask", raising=False)
-    with pytest.raises(ImportError, match=r"utils\.mask: cannot mend .*davisinteractive==1\.0\.4"):
+    with pytest.raises(ImportError, match=r"utils\.mask: cannot patch .*davisinteractive==1\.0\.4"):
         import davisinteractive.utils.mask  # noqa: F401
 
 

@@ -1,0 +1,170 @@
+"""Run a whole benchmark suite: ``ivos-benchmark CHECKPOINT_OR_SEGMENTER --suite davis|sam2|vos``.
+
+A suite is a list of data sets and protocols (``--list`` prints them). Each pair is one run of
+``ivos-evaluate`` in a folder of its own, ``OUTPUT/DATA_SET/PROTOCOL``; data sets that are not under
+``--root`` are reported and left out. A suite that was interrupted continues where it stopped when the same
+command is given again. At the end the leaderboard of all its runs is written to ``OUTPUT/leaderboard``.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivos.evaluation import leaderboard
+from ivos.runtime.errors import UserError
+
+SEGMENTERS = ("atnet", "flow", "copy", "sam2", "mine")
+
+
+@dataclass(frozen=True)
+class BenchmarkSet:
+    """A data set of a suite.
+
+    Attributes:
+        folder: its folder under the root of all data sets.
+        config: the choice of ``data=``.
+        splits: the names of the split, of which the first one that is there is taken; each with the folder or
+            file in the data set that shows that it is there.
+    """
+
+    folder: str
+    config: str
+    splits: tuple[tuple[str, str], ...]
+
+    def find(self, root: Path) -> str | None:
+        """Return the split that is there; None where the data set is not under the root."""
+        place = root / self.folder
+        return next((split for split, shown in self.splits if (place / shown).exists()), None)
+
+    def expected(self, root: Path) -> str:
+        """Return the paths, of which one shows that the data set is there, in words."""
+        return " or ".join(str(root / self.folder / shown) for _, shown in self.splits)
+
+
+SETS = {
+    "davis": BenchmarkSet("DAVIS", "davis", (("val", "ImageSets/2017/val.txt"),)),
+    "lvos": BenchmarkSet("LVOS", "lvos", (("valid", "valid/Annotations"), ("val", "val/Annotations"))),
+    "mose": BenchmarkSet("MOSE", "mose", (("valid", "valid/Annotations"),)),
+    "pumavos": BenchmarkSet("PUMaVOS", "pumavos", (("all", "Annotations"),)),
+    "sav": BenchmarkSet("SA-V", "sav", (("val", "sav_val/sav_val.txt"),)),
+    "vost": BenchmarkSet("VOST", "vost", (("val", "ImageSets/val.txt"),)),
+}
+SUITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "davis": (("davis",), ("davis", "davis_clicks", "first_mask")),
+    "sam2": (("davis", "lvos", "pumavos", "sav", "vost"), ("sam2_offline", "sam2_online")),
+    "vos": (("davis", "lvos", "mose", "pumavos", "sav", "vost"), ("first_mask",)),
+}
+"""The data sets and the protocols of each suite."""
+
+
+def segmenter_options(chosen: str) -> list[str]:
+    """Return the options of ``ivos-evaluate`` for a segmenter's name (``sam2:MODEL``) or a checkpoint."""
+    name, _, model = chosen.partition(":")
+    if name == "sam2" and model:
+        return ["segmenter=sam2", f"segmenter.checkpoint={model}"]
+    if chosen in SEGMENTERS:
+        return [f"segmenter={chosen}"]
+    return [f"checkpoint={chosen}"]
+
+
+def plan(suite: str, root: Path, output: Path) -> tuple[list[tuple[Path, list[str]]], list[str]]:
+    """Return the runs of a suite that the data at hand allows, and lines on the data sets that are not there.
+
+    Returns:
+        the folder of each run with its options, and the lines.
+    """
+    names, protocols = SUITES[suite]
+    runs: list[tuple[Path, list[str]]] = []
+    missing: list[str] = []
+    for name in names:
+        if (split := SETS[name].find(root)) is None:
+            missing.append(f"{name}: not there; expected {SETS[name].expected(root)}")
+            continue
+        data = [f"data={SETS[name].config}", f"data.root={root / SETS[name].folder}", f"data.split={split}"]
+        runs += [(output / name / protocol, [*data, f"protocol={protocol}"]) for protocol in protocols]
+    return runs, missing
+
+
+def run_suite(
+    suite: str, chosen: str, root: Path, output: Path, devices: int, overrides: Sequence[str] = ()
+) -> list[Path]:
+    """Run all protocols of a suite, and return the folders of the runs.
+
+    Args:
+        suite: the suite's name.
+        chosen: a segmenter's name or a checkpoint.
+        root: the folder that holds the data sets.
+        output: the folder of the runs.
+        devices: the number of processes of each run.
+        overrides: further options of ``ivos-evaluate``.
+
+    Raises:
+        UserError: no data set of the suite is there, or a run failed.
+    """
+    runs, missing = plan(suite, root, output)
+    for line in missing:
+        print(line, flush=True)
+    if not runs:
+        raise UserError(f"no data set of the suite {suite} is under {root} (--root)")
+    for number, (folder, options) in enumerate(runs, start=1):
+        print(f"[{number}/{len(runs)}] {folder}", flush=True)
+        if (folder / "report.csv").exists():
+            continue
+        command = [
+            sys.executable, "-m", "ivos.evaluation.main", f"hydra.run.dir={folder}", "resume=true",
+            f"trainer.devices={devices}", *segmenter_options(chosen), *options, *overrides,
+        ]  # fmt: skip
+        if status := subprocess.run(command).returncode:
+            raise UserError(
+                f"{folder}: the run ended with status {status}; the same command resumes the suite"
+            )
+    return [folder for folder, _ in runs]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(prog="ivos-benchmark", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "segmenter", nargs="?", help=f"{', '.join(SEGMENTERS)}, sam2:MODEL, or a checkpoint's name or file"
+    )
+    parser.add_argument("--suite", choices=sorted(SUITES), default="davis")
+    parser.add_argument(
+        "--root", type=Path, default=Path("data"), help="folder that holds the data sets (data)"
+    )
+    parser.add_argument("--output", type=Path, help="folder of the runs (outputs/benchmark/SEGMENTER)")
+    parser.add_argument("--devices", type=int, help="processes of a run (one for each GPU, or one)")
+    parser.add_argument("--list", action="store_true", help="print the suites and the expected folders")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.list:
+        for suite, (names, protocols) in SUITES.items():
+            print(f"{suite}: {', '.join(protocols)}")
+            print("".join(f"  {name}: {SETS[name].expected(options.root)}\n" for name in names), end="")
+        return 0
+    try:
+        if options.segmenter is None:
+            raise UserError("name a segmenter or a checkpoint; --help lists them")
+        if unknown := [each for each in overrides if each.startswith("-") or "=" not in each]:
+            raise UserError(f"{unknown[0]}: no such option")
+        name = Path(options.segmenter.partition(":")[2] or options.segmenter).name
+        output = options.output or Path("outputs/benchmark", name)
+        devices = options.devices or _devices()
+        folders = run_suite(
+            options.suite, options.segmenter, options.root.absolute(), output.absolute(), devices, overrides
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return leaderboard.main([*map(str, folders), "--output", str(output / "leaderboard")])
+
+
+def _devices() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

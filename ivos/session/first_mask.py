@@ -1,0 +1,116 @@
+"""Semi-supervised segmentation as a protocol: an object's true mask is given where it first appears."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.metrics import mean_over
+from ivos.session.davis import ground_truth
+from ivos.session.rounds import FramePrompts, Protocol, ScoredRound, Scores
+from ivos.session.sample import Sample
+from ivos.session.settings import Metric, SessionSettings
+from ivos.video.labels import VOID
+from ivos.video.video import Video
+
+Masks = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FirstMask:
+    """The semi-supervised protocol of DAVIS, YouTube-VOS, MOSE and LVOS, in one pass forward.
+
+    Every object's true mask is given on the first frame that shows it; frames before that keep their masks.
+    All of it is one round, and nothing is corrected.
+    """
+
+    prompts: ClassVar[Literal["masks"]] = "masks"
+    ends_early: ClassVar[bool] = False
+    name: str = "first_mask"
+
+    def adapt(self, settings: SessionSettings) -> SessionSettings:
+        """Return the settings with one round and without a limit of time."""
+        return replace(settings, max_interactions=1, max_time=None)
+
+    def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
+        """Return the videos without their files of strokes, so that each is one sample."""
+        return [replace(video, scribbles=()) for video in videos]
+
+    def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> Protocol:
+        """Return the protocol of one decoded sample."""
+        return FirstMaskProtocol(sample)
+
+    def seconds(self, num_frames: int, prompted: int) -> None:
+        """Return None: there is no user."""
+
+
+class FirstMaskProtocol:
+    """The one round of a video: its objects' first masks, in the order of their frames.
+
+    Args:
+        sample: a decoded sample.
+    """
+
+    max_rounds, max_seconds = 1, None
+
+    def __init__(self, sample: Sample) -> None:
+        clip = sample.clip
+        self._labels, self._known, self._truth = clip.labels, clip.known, ground_truth(clip)
+        shown = np.stack([(clip.labels == number + 1).any(axis=(1, 2)) for number in range(clip.num_objects)])
+        first = [int(row.argmax()) if row.any() else -1 for row in shown]
+        frames = sorted({frame for frame in first if frame >= 0})
+        self._given = [(f, [n + 1 for n, at in enumerate(first) if at == f]) for f in frames]
+        self._kept = np.zeros_like(clip.labels)
+        self._begun: list[int] = []
+
+    def first(self) -> FramePrompts:
+        """Return the masks of the objects that appear first."""
+        return self._prompt() if self._given else FramePrompts(0, [])
+
+    def following(self, masks: Masks) -> FramePrompts | None:
+        """Return the masks of the objects that appear next, given the masks so far; None at the end."""
+        return self._prompt() if self._given else None
+
+    def accept(self, masks: Masks, frame: int) -> Masks:
+        """Return the masks that count: earlier frames keep theirs, objects not given yet are nowhere."""
+        later = np.where(np.isin(masks[frame:], self._begun), masks[frame:], 0).astype(np.uint8)
+        self._kept = np.concatenate([self._kept[:frame], later])
+        return self._kept
+
+    def score(self, masks: Masks) -> Scores:
+        """Return J and F, NaN before an object's begin."""
+        measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
+        return Scores(*(np.where(self._known, values, np.nan) for values in measured))
+
+    def next(self, last: ScoredRound) -> None:
+        """Return None: there is one round."""
+
+    def _prompt(self) -> FramePrompts:
+        """Return a frame's labels: the true masks of new objects over the present masks of the others."""
+        frame, numbers = self._given.pop(0)
+        self._begun += numbers
+        true = self._labels[frame]
+        labels = np.where(np.isin(true, numbers), true, self._kept[frame]).astype(np.uint8)
+        return FramePrompts(frame, [], np.where(labels == VOID, 0, labels).astype(np.uint8))
+
+
+def semi_supervised_scores(quality: NDArray[np.float64], areas: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean of a measure for each object as semi-supervised benchmarks take it.
+
+    The first and the last frame of the video do not count, nor do frames before the object appears, as in
+    vos-benchmark; for objects of the first frame it is davis2017-evaluation's mean as well.
+
+    Args:
+        quality: J or F of each object on each frame [T, N]; NaN where it is not known.
+        areas: the pixels of each object on each frame [T, N].
+
+    Returns:
+        float64 [N]; NaN for an object that is on no frame that counts.
+    """
+    appeared = np.maximum.accumulate(areas > 0, axis=0)
+    counts = appeared.copy()
+    counts[[0, -1]] = False
+    seen = (areas[1:-1] > 0).any(axis=0)
+    return np.where(seen, mean_over(np.where(counts, quality, np.nan), axis=0), np.nan)
