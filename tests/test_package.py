@@ -31,7 +31,7 @@ def site(wheel, tmp_path_factory):
 def run(site, code, **environment):
     """Run code against the installed files, in a folder of no checkout."""
     command = [sys.executable, "-c", code]
-    variables = {**os.environ, "PYTHONPATH": str(site), **environment}
+    variables = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     return subprocess.run(command, cwd=site.parent, env=variables, capture_output=True, text=True)
 
 
