@@ -45,11 +45,11 @@ from ivos.evaluation.mask_folders import (
     wrong_sizes,
 )
 from ivos.metrics import GroundTruth
-from ivos.runtime.errors import UserError
+from ivos.runtime.errors import UserError, listing
 from ivos.runtime.files import write_text
 from ivos.runtime.machine import cores
 from ivos.runtime.subprocesses import be_a_worker
-from ivos.video.files import DataError, listing
+from ivos.video.files import DataError
 from ivos.video.labels import VOID
 
 GLOBAL_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")

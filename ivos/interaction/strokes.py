@@ -9,9 +9,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ivos.runtime.errors import UserError
+from ivos.runtime.errors import UserError, listing
 from ivos.runtime.files import write_text
-from ivos.video.files import listing
 
 OVERSHOOT = 0.005
 """How far beyond [0, 1] a coordinate may lie, by rounding or by drawing over the frame's edge."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ivos.runtime.errors import UserError
+from ivos.runtime.errors import UserError, listing
 from ivos.video.labels import VOID
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -431,13 +431,6 @@ def natural_order(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     """Return a sort key under which numbers within names are compared by value: frame2 before frame10."""
     parts = re.split(r"([0-9]+)", name)  # every second part is a number
     return tuple((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), name
-
-
-def listing(names: Iterable[object]) -> str:
-    """Join names in order for a message, at most twenty of them."""
-    ordered = sorted(names, key=str)
-    more = f", ... ({len(ordered)} in all)" if len(ordered) > _SHOWN else ""
-    return ", ".join(map(str, ordered[:_SHOWN])) + more
 
 
 def by(size: tuple[int, ...]) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ivos.video.files import DataError, listing, reason
+from ivos.runtime.errors import listing
+from ivos.video.files import DataError, reason
 
 MAX_BYTES = 200  # of a name; file systems take 255, and what is made of a name is longer than it
 _RULE = f"a name is one part of a path, of printable characters, at most {MAX_BYTES} bytes"

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of
 from ivos.interaction import ScribbleError, read_scribbles
+from ivos.runtime.errors import listing
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, files_in, listing, pictures_in
+from ivos.video.files import DataError, FileInfo, files_in, pictures_in
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, select
 from ivos.video.reader import has_sequences, subsets_in

@@ -8,9 +8,10 @@ from typing import Any
 from ivos.data.datasets.davis import DavisFolder
 from ivos.data.datasets.mixture import Mixture
 from ivos.data.synthetic import open_synthetic
+from ivos.runtime.errors import listing
 from ivos.runtime.options import options_go_to
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, listing
+from ivos.video.files import DataError
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ivos.video.files import DataError, listing
+from ivos.runtime.errors import listing
+from ivos.video.files import DataError
 from ivos.video.video import VideoSet
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.datasets.paths import folder_of
+from ivos.runtime.errors import listing
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import PICTURE_SUFFIXES, DataError, FileInfo, listing, read_cutout
+from ivos.video.files import PICTURE_SUFFIXES, DataError, FileInfo, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from ivos.data.datasets.paths import folder_of, require
+from ivos.runtime.errors import listing
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
+from ivos.video.files import DataError, FileInfo, MaskedFrames, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.names import keep, name_fault, select
 from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ivos.data.datasets.paths import folder_of, require
+from ivos.runtime.errors import listing
 from ivos.runtime.files import read_json
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, MaskedFrames, listing, masked_frames
+from ivos.video.files import DataError, FileInfo, MaskedFrames, masked_frames
 from ivos.video.index import Index, inspect_files
 from ivos.video.labels import VOID
 from ivos.video.names import keep, name_fault, read_list
