@@ -1,4 +1,4 @@
-"""Clicks: what they are, the rules that simulated users click by, and the way between clicks and strokes.
+"""Clicks, the rules by which simulated users click, and conversion between clicks and strokes.
 
 A point has the convention of a stroke's path: the pixel (x, y) of a frame of w x h is ``[x / w, y / h]``.
 """
@@ -20,7 +20,7 @@ PromptKind = Literal["strokes", "clicks", "masks"]
 
 
 class Click(TypedDict):
-    """A point that is on an object, or that is not.
+    """A point that is on an object (positive) or not on it (negative).
 
     ``point``: [x, y], each a share of the frame's width or height in [0, 1].
     ``positive``: whether the object is there. A negative click says nothing about which other object is.
@@ -36,7 +36,7 @@ Prompt = Stroke | Click
 
 
 class ErrorCentre(NamedTuple):
-    """Where a prediction of one object is most wrong: a pixel, and whether the object is missing there."""
+    """The pixel where a prediction of one object is most wrong, and whether the object is missing there."""
 
     x: int
     y: int
@@ -44,11 +44,11 @@ class ErrorCentre(NamedTuple):
 
 
 class ClickError(UserError):
-    """Clicks that cannot be used; the message says where and why."""
+    """Error for clicks that cannot be used; the message names the click and the reason."""
 
 
 def is_click(prompt: Any) -> TypeGuard[Click]:
-    """Whether a prompt is a click, else it is a stroke."""
+    """Return whether a prompt is a click; otherwise it is a stroke."""
     return isinstance(prompt, dict) and "point" in prompt
 
 
@@ -78,7 +78,7 @@ def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
 
 
 def error_centre(ground_truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> ErrorCentre | None:
-    """SAM 2's rule for the next click on an object (RITM's): the pixel deepest inside what is wrong.
+    """Return the next click on an object by the rule of SAM 2 and RITM: the deepest wrong pixel.
 
     The depth of a wrong pixel is its exact Euclidean distance to the nearest pixel that is not wrong in the
     same way; outside the frame nothing is wrong. The deepest missing pixel is clicked where it is deeper than
@@ -119,7 +119,7 @@ def _deepest(region: NDArray[np.bool_]) -> tuple[float, int, int]:
 def click_on_error(
     ground_truth: NDArray[np.integer], prediction: NDArray[np.integer], object_id: int
 ) -> Click | None:
-    """The next click on an object by SAM 2's rule, see :func:`error_centre`; void pixels are never wrong.
+    """Return the next click on an object by SAM 2's rule (:func:`error_centre`); void pixels are never wrong.
 
     Args:
         ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
@@ -138,7 +138,7 @@ def clicks_on_errors(
     limit: int = 3,
     min_area: int = 100,
 ) -> list[Click]:
-    """CiVOS' rule S3: clicks at the centres of what survives of an error when it is eroded again and again.
+    """Return clicks by CiVOS' rule S3: the centres of what remains of an error after repeated erosion.
 
     Of each object's missing pixels (positive) and superfluous ones (negative) those that outlast all others
     under erosion by a cross of five pixels fall into connected pieces; each of the first ``limit`` pieces,
@@ -163,7 +163,7 @@ def clicks_on_errors(
 
 
 def _eroded_centres(error: NDArray[np.bool_], limit: int, min_area: int) -> list[tuple[int, int]]:
-    """Pixels (x, y) at the centres of what survives the most erosions by a cross; see clicks_on_errors."""
+    """Return the pixels (x, y) at the centres of what survives most erosions; see clicks_on_errors."""
     if not error.any():
         return []
     padded = np.pad(error.view(np.uint8), 1)
@@ -184,13 +184,13 @@ def _eroded_centres(error: NDArray[np.bool_], limit: int, min_area: int) -> list
 
 
 def _components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Connected pieces [h, w] (neighbours at corners count), and the pixels of each."""
+    """Return the 8-connected components [h, w] of a mask, and the number of pixels of each."""
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     return np.asarray(pieces, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
 
 
 def clicks_from_strokes(strokes: Sequence[Stroke], rule: ClickRule = "S2", limit: int = 3) -> list[Click]:
-    """CiVOS' rules S1 and S2: the point of a scribble that is nearest to the mean of its points.
+    """Return clicks by CiVOS' rules S1 and S2: the point of a scribble nearest to the mean of its points.
 
     Every object is clicked there, positively, and the points of all others (the background among them) are
     negative clicks of it: by S1 only where the background has been drawn on, by S2 always.
@@ -226,7 +226,7 @@ def strokes_from_clicks(clicks: Iterable[Click], radius: float = 0.0, aspect: fl
     """Return clicks as strokes of one point each, which the brush makes a disc, or as rings.
 
     A positive click is a stroke of its object. A negative one is a stroke of the background, unless another
-    object is clicked at the very point: then that one's stroke says it all.
+    object is clicked at the same point, whose stroke already says that this object is not there.
 
     Args:
         clicks: of one frame and round.
@@ -257,7 +257,7 @@ def _ring(point: Sequence[float], radius: float, aspect: float, corners: int = 2
 
 
 def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
-    """What a segmenter takes: its attribute ``prompts`` (one kind or several), or strokes without one.
+    """Return the kinds of prompts that a segmenter accepts: its attribute ``prompts``, or strokes without it.
 
     Raises:
         UserError: the attribute names something else.
@@ -295,7 +295,7 @@ def translate(
     radius: float = 0.0,
     aspect: float = 1.0,
 ) -> list[Any]:
-    """Prompts in a kind that a segmenter understands.
+    """Convert prompts to a kind that a segmenter accepts.
 
     Args:
         prompts: of one frame and round.

@@ -1,4 +1,4 @@
-"""The journal: what was acknowledged is there, what was torn is not."""
+"""The journal keeps every acknowledged event and drops an incomplete last line."""
 
 import json
 import os

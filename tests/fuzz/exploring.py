@@ -17,7 +17,7 @@ def counts(number, more=10):
 
 
 def explore(check, strategy, examples):
-    """Call a check with drawn examples; what fails is shown as small as it can be made."""
+    """Call a check with drawn examples; hypothesis reduces a failing example to a small one."""
 
     @settings(
         max_examples=examples, derandomize=True, database=None, deadline=None,
@@ -33,7 +33,7 @@ def explore(check, strategy, examples):
 
 
 def refused(error, *said):
-    """Whether an error is the user's, told in lines without a traceback, in which something is said."""
+    """Check that an error is reported as a mistake of the user, without a traceback, and names the cause."""
     told = user_error(error)
     assert told is not None, repr(error)
     assert "Traceback" not in str(told)
@@ -57,7 +57,7 @@ VALUES = st.recursive(
 
 
 def places(content, path=()):
-    """Where something stands in nested lists and dictionaries."""
+    """Yield the path of every value in nested lists and dictionaries."""
     yield path
     if isinstance(content, dict | list):
         items = content.items() if isinstance(content, dict) else enumerate(content)
@@ -66,7 +66,7 @@ def places(content, path=()):
 
 
 def replaced(content, path, value):
-    """The content with another value at a place; None of a key: without it."""
+    """Return the content with another value at a path; a key whose new value is None is removed."""
     if not path:
         return value
     copy = dict(content) if isinstance(content, dict) else list(content)
@@ -76,7 +76,7 @@ def replaced(content, path, value):
 
 @st.composite
 def changed(draw, content, values=VALUES):
-    """A content of which up to three places hold something else."""
+    """Draw a content in which up to three values are replaced."""
     for _ in range(draw(st.integers(0, 3))):
         path = draw(st.sampled_from(list(places(content))))
         content = replaced(content, path, draw(values))
@@ -85,7 +85,7 @@ def changed(draw, content, values=VALUES):
 
 @st.composite
 def damaged(draw, content: bytes):
-    """Bytes that are cut, zeroed, doubled, flipped, replaced, or as they were."""
+    """Draw bytes of which up to two parts are cut, zeroed, doubled, flipped or replaced."""
     for _ in range(draw(st.integers(0, 2))):
         first = draw(st.integers(0, max(0, len(content) - 1)))
         last = min(len(content), first + draw(st.sampled_from([1, 2, 4, 16, 64, 1 << 20])))
@@ -101,5 +101,5 @@ def damaged(draw, content: bytes):
 
 
 def as_json(content):
-    """As Python writes it: NaN and Infinity, too."""
+    """Return the content as JSON as Python writes it, including NaN and Infinity."""
     return json.dumps(content).encode()

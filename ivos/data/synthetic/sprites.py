@@ -1,4 +1,4 @@
-"""Figures and backdrops out of the user's own pictures."""
+"""Figures and backdrops made from the user's own images."""
 
 import math
 from functools import lru_cache
@@ -19,7 +19,7 @@ _PICTURES = (".jpg", ".jpeg", ".png")
 
 
 def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: float, folder: str) -> Figure:
-    """A figure out of the user's own pictures."""
+    """Return a figure made from a random image of the user's folder."""
     pairs = sprite_files(folder)
     picture, mask = pairs[rng.integers(len(pairs))]
     labels = sprite_labels(picture, mask)
@@ -46,7 +46,7 @@ def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: f
 
 
 def inpainted_rim(colour: Float, cover: Float) -> Float:
-    """A picture [h, w, 3] in which what lies beyond an object's edge has the object's colours.
+    """Return a picture [h, w, 3] in which the surroundings of an object have the object's colours.
 
     Otherwise its old background would shine through the rim when it is put elsewhere.
 
@@ -61,7 +61,7 @@ def inpainted_rim(colour: Float, cover: Float) -> Float:
 
 @lru_cache(maxsize=4)
 def sprite_files(folder: str) -> list[tuple[Path, Path]]:
-    """The pictures of a sprite folder, each with its mask.
+    """Return the images of a sprite folder, each with its mask.
 
     Raises:
         DataError: no such folders, nothing in them, or a picture or mask without its partner.
@@ -75,7 +75,7 @@ def sprite_files(folder: str) -> list[tuple[Path, Path]]:
 
 
 def sprite_labels(picture: Path, mask: Path) -> NDArray[np.uint8]:
-    """The objects of a sprite's mask, uint8 [h, w]: 0 outside, 255 void, else one number for each.
+    """Return the objects of a sprite's mask, uint8 [h, w]: 0 outside, 255 void, else an object number.
 
     Raises:
         DataError: unreadable, without an object, or of another size than the picture.
@@ -93,7 +93,7 @@ def sprite_labels(picture: Path, mask: Path) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=4)
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, by name.
+    """Return the images directly in a folder, sorted by name.
 
     Raises:
         DataError: no such folder, or no picture in it.
