@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="small")
     parser.add_argument("--begin", type=float, default=0, help="the first annotated frame, as a share")
     options = parser.parse_args()
-    segmenter = ATNetSegmenter(load(options.checkpoint))
+    segmenter = ATNetSegmenter(load(options.checkpoint), flow=False, short_side=None)
     table = Table("sequence", "round", "rank correlation", "marked", "J marked", "J others", "J least sure")
     for name in davis_sequences(options.folder):
         for row in rounds(segmenter, options.folder, name, options.begin):

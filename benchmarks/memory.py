@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.feature_store import GIB, recycle_memory
+from ivos.engine.feature_store import GIB
 from ivos.interaction import Stroke
 from ivos.networks import ATNet
+from ivos.runtime.machine import recycle_memory
 
 
 def anonymous_gib() -> float:

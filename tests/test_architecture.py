@@ -19,6 +19,7 @@ BELOW = {
     "data": {"interaction", "video"},
     "session": {"engine", "interaction", "video", "metrics"},
     "segmenters": {"engine", "networks", "interaction", "video"},
+    "segmentation": {"segmenters", "engine", "networks", "interaction", "video", "_api"},
     "evaluation": {"session", "segmenters", "engine", "networks", "data", "interaction", "video", "metrics"},
     "training": {"evaluation", "session", "segmenters", "engine", "networks", "kernels", "data",
                  "interaction", "video", "metrics"},

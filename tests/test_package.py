@@ -37,7 +37,7 @@ def run(site, code, **environment):
 
 def test_a_wheel_installs_one_name(site):
     assert {path.name.split("-")[0] for path in site.iterdir()} == {"ivos"}
-    for inside in ("kernels/correlation.cu", "conf/train.yaml", "conf/evaluate.yaml"):
+    for inside in ("py.typed", "kernels/correlation.cu", "conf/train.yaml", "conf/evaluate.yaml"):
         assert (site / "ivos" / inside).is_file()
     assert not list((site / "ivos").rglob("__pycache__"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import write_at
 
 Line = dict[str, Any]
 
@@ -55,7 +56,7 @@ class Journal:
         try:
             written = 0
             while written < len(data):
-                written += os.pwrite(self._handle, data[written:], self._size + written)
+                written += write_at(self._handle, data[written:], self._size + written)
             os.fsync(self._handle)
         except OSError as error:
             os.ftruncate(self._handle, self._size)

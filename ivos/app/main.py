@@ -184,15 +184,11 @@ def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[
 def _load(cfg: DictConfig) -> Any:
     import torch
 
+    from ivos.engine.devices import choose_device
     from ivos.networks import load
 
     torch.set_num_threads(max(1, cores() - 1))  # strokes do not wait for the network
-    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network = load(cfg.checkpoint)
-    try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={device}: not there ({str(error).splitlines()[0]})") from error
+    return load(cfg.checkpoint).to(choose_device(cfg.device))
 
 
 def _digest(checkpoint: str) -> str | None:

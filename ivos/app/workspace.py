@@ -18,14 +18,10 @@ from ivos.app.journal import Journal
 from ivos.app.session import Event, Session, interrupted
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, replacing, write_text
+from ivos.runtime.machine import lock
 from ivos.video.files import DataError, read_frame, read_mask
 from ivos.video.palette import write_labels
 from ivos.video.reader import Source, extract
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two servers on one workspace are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 VERSION = 1
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -80,18 +76,17 @@ class Workspace:
 
     def _lock_folder(self) -> int:
         handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-                os.close(handle)
-                raise WorkspaceError(
-                    f"{self.folder}: in use by another server (process {holder}); end it, or name another "
-                    "folder by workspace=FOLDER"
-                ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            lock(handle)
+        except BlockingIOError as error:
+            holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise WorkspaceError(
+                f"{self.folder}: in use by another server (process {holder}); end it, or name another "
+                "folder by workspace=FOLDER"
+            ) from error
+        os.truncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
         return handle
 
     def _open(self, print_of_source: str) -> WorkspaceMetadata:

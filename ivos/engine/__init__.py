@@ -1,12 +1,13 @@
 """The interactive round: strokes on a frame to masks of a whole video."""
 
-from ivos.engine.atnet import ATNetSegmenter
+from ivos.engine.atnet_segmenter import ATNetSegmenter
 from ivos.engine.feature_store import TensorStore
 from ivos.engine.plan import Plan, plan_round
-from ivos.engine.segmenter import LiveSegmenter, Segmenter, takes_network
+from ivos.engine.protocols import AdoptingSegmenter, LiveSegmenter, Segmenter, takes_network
 
 __all__ = [
     "ATNetSegmenter",
+    "AdoptingSegmenter",
     "LiveSegmenter",
     "Plan",
     "Segmenter",

@@ -1,8 +1,9 @@
-"""Where a video's features are kept between rounds, and how much memory that may take."""
+"""Stores for a video's features between rounds, and the memory that they may take."""
 
-import ctypes
+import atexit
+import contextlib
+import functools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable
@@ -11,18 +12,18 @@ import torch
 from torch import Tensor
 
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import free_memory, reserve_space
 
 GIB = 1 << 30
 _SLAB = GIB // 2  # bytes of pinned memory that are asked for at once
 _ALIGNMENT = 64  # bytes
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 class HostPool:
-    """CPU memory behind a GPU: pinned, which is slow to come by, so it is had in slabs and used again.
+    """Pinned CPU memory for the features of a GPU, allocated in slabs and reused because allocation is slow.
 
     Args:
-        pinned: whether the GPU can copy to and from it while others work; it takes a GPU.
+        pinned: whether the memory is page-locked, so that copies run beside computation; it needs a GPU.
     """
 
     def __init__(self, pinned: bool = True) -> None:
@@ -30,12 +31,12 @@ class HostPool:
         self.spare: list[Tensor] = []  # flat buffers of one size
 
     def spare_bytes(self) -> int:
-        """Bytes that are here and in nobody's use."""
+        """Return how many bytes are allocated and not in use."""
         return sum(buffer.numel() for buffer in self.spare)
 
     def take(self, size: int, at_most: int) -> Tensor:
-        """A flat buffer of `size` bytes; what has to be had anew for it and others is at most `at_most`."""
-        if self.spare and self.spare[0].numel() != size:  # from a video of another size
+        """Return a flat buffer of `size` bytes, allocating at most `at_most` bytes where none is spare."""
+        if self.spare and self.spare[0].numel() != size:  # they are from a video of another size
             self.spare = []
         if not self.spare:
             count = max(1, min(_SLAB, at_most) // size)
@@ -44,22 +45,22 @@ class HostPool:
         return self.spare.pop()
 
     def give(self, buffer: Tensor) -> None:
-        """Have a buffer back."""
+        """Return a buffer to the pool."""
         self.spare.append(buffer)
 
 
 class TensorStore:
-    """Tensors by key: on a device while they fit its budget, then in CPU memory, then not at all.
+    """A store of tensors by key: on a device within a budget, then in CPU memory, beyond that not at all.
 
-    What is kept stays kept: a video is swept from end to end, and with that order of use a store that drops
-    its oldest for its newest would never find anything. Copies to and from CPU memory wait for nobody: they
-    are in order with all else on the device's current stream, and the CPU does not look at them.
+    Tensors that are stored are not evicted for newer ones: a video is swept from end to end, and with that
+    order of use a store that replaces its oldest entry would never find anything. Copies to and from CPU
+    memory are asynchronous: they are ordered with all other work on the device's current stream.
 
     Args:
-        device: where the tensors are used.
-        device_bytes: how much may stay there.
-        host_bytes: how much may wait in CPU memory behind a GPU.
-        pool: where that memory comes from.
+        device: the device that uses the tensors.
+        device_bytes: memory on that device, in bytes.
+        host_bytes: CPU memory for tensors of a GPU, in bytes.
+        pool: the source of that CPU memory.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class TensorStore:
         return key in self._kept
 
     def get(self, key: Hashable) -> tuple[Tensor, ...] | None:
-        """What was put under the key, on the device; None where it was not kept."""
+        """Return the tensors of a key on the device, or None where they are not stored."""
         if key not in self._kept:
             return None
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in self._kept[key][1])
 
     def put(self, key: Hashable, tensors: tuple[Tensor, ...]) -> None:
-        """Keep tensors of the device if there is room, instead of what the key held before."""
+        """Store tensors of the device under a key, in place of earlier ones, if there is memory."""
         self.drop(key)
         if size_of(tensors) <= self.free["device"]:
             self.free["device"] -= size_of(tensors)
@@ -91,11 +92,11 @@ class TensorStore:
             self._kept[key] = "host", _packed(tensors, buffer), buffer
 
     def goes_to_host(self, tensors: tuple[Tensor, ...]) -> bool:
-        """Whether :meth:`put` would keep such tensors in CPU memory."""
+        """Return whether :meth:`put` would store such tensors in CPU memory."""
         return self.free["device"] < size_of(tensors) and _packed_size(tensors) <= self.free["host"]
 
     def drop(self, key: Hashable) -> None:
-        """Keep nothing under the key any more."""
+        """Remove a key."""
         if key in self._kept:
             place, old, buffer = self._kept.pop(key)
             if buffer is not None:
@@ -103,30 +104,30 @@ class TensorStore:
             self.free[place] += size_of(old) if buffer is None else buffer.numel()
 
     def shrink(self, number: int) -> None:
-        """Take so many bytes of the device's budget back; the last kept goes first."""
+        """Reduce the budget on the device by so many bytes, removing the latest tensors first."""
         self.free["device"] -= number
         for key, (place, *_) in reversed(list(self._kept.items())):
             if place == "device" and self.free["device"] < 0:
                 self.drop(key)
 
     def clear(self) -> None:
-        """Keep nothing any more."""
+        """Remove all keys."""
         for key in list(self._kept):
             self.drop(key)
 
 
 def size_of(tensors: tuple[Tensor, ...]) -> int:
-    """Bytes of the tensors' elements."""
+    """Return the size of the tensors' elements in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _packed_size(tensors: tuple[Tensor, ...]) -> int:
-    """Bytes that the tensors take one after another in a buffer, each at a multiple of _ALIGNMENT."""
+    """Return the bytes that tensors take one after another, each at a multiple of _ALIGNMENT."""
     return sum(-(-size_of((tensor,)) // _ALIGNMENT) * _ALIGNMENT for tensor in tensors)
 
 
 def _packed(tensors: tuple[Tensor, ...], buffer: Tensor) -> tuple[Tensor, ...]:
-    """Copies of dense tensors, in their memory order, in a flat buffer of :func:`_packed_size` bytes."""
+    """Return copies of dense tensors in a flat buffer of :func:`_packed_size` bytes, strides kept."""
     copies, start = [], 0
     for tensor in tensors:
         part = buffer[start : start + size_of((tensor,))].view(tensor.dtype)
@@ -137,7 +138,7 @@ def _packed(tensors: tuple[Tensor, ...], buffer: Tensor) -> tuple[Tensor, ...]:
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """How long something takes, the device's work included: the better of two runs."""
+    """Return how many seconds a call takes, the device's work included: the better of two runs."""
     taken = []
     for _ in range(2):
         _wait(device)
@@ -154,12 +155,18 @@ def _wait(device: torch.device) -> None:
 
 
 def budget(option: str, gib: float | None, device: torch.device, spare: int = 0) -> int:
-    """Bytes that an option grants on a device; None grants half of what is free there now.
+    """Return the bytes that an option grants on a device; None grants half of what is free there now.
 
-    Free is also what PyTorch keeps of a GPU's memory for the next tensor, and `spare`, what we keep.
+    Memory that PyTorch has reserved on a GPU for its next tensors counts as free.
+
+    Args:
+        option: the name of the option, for the error message.
+        gib: its value.
+        device: the device.
+        spare: bytes that are allocated and not in use, which count as free, too.
 
     Raises:
-        UserError: the option is not above 0.
+        UserError: The value is not above 0.
     """
     if gib is not None:
         if not gib > 0:
@@ -171,46 +178,40 @@ def budget(option: str, gib: float | None, device: torch.device, spare: int = 0)
     return (torch.cuda.mem_get_info(device)[0] + cached + spare) // 2
 
 
-def free_memory() -> int:
-    """Bytes of CPU memory that can be had without swapping."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: what the machine has
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def recycle_memory() -> None:
-    """Give CPU memory that is free in this process back to the system now, and keep what is freed later.
-
-    The C library hands every large block back as soon as it is freed, and the system clears it page by page
-    for the next tensor: a third of the time of a round with several objects. Does nothing without glibc.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-        if libc.mallopt(_M_MMAP_THRESHOLD, GIB):  # glibc before 2.35 takes 32 MiB at most
-            libc.mallopt(_M_TRIM_THRESHOLD, GIB)
-
-
 def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:
-    """float32 zeros on the device; beyond ``room`` bytes, in a temporary file mapped into CPU memory.
+    """Return float32 zeros on the device; beyond ``room`` bytes, in a temporary file mapped into memory.
 
-    The file has no name any more when this returns; the system frees it with the tensor.
+    The file has no name any more when this returns (on Windows, after the end of the process), and the system
+    frees it with the tensor.
 
     Raises:
-        UserError: the folder for temporary files has no room for it.
+        UserError: The folder for temporary files has not enough space.
     """
     elements = int(torch.Size(shape).numel())
     if 4 * elements <= room:
         return torch.zeros(shape, device=device)
-    with tempfile.NamedTemporaryFile(prefix="ivos-") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, 4 * elements)  # a full disk would else show in the middle
-        except OSError as error:
-            raise UserError(
-                f"{tempfile.gettempdir()}: no room for {4 * elements / GIB:.1f} GiB of probabilities "
-                f"({error.strerror}); grant more (segmenter.device_cache_gib), or set TMPDIR to a larger disk"
-            ) from error
-        return torch.from_file(file.name, shared=True, size=elements).view(shape)
+    descriptor, name = tempfile.mkstemp(prefix="ivos-")
+    try:
+        reserve_space(descriptor, 4 * elements)  # otherwise a full disk would show in the middle of a round
+        return torch.from_file(name, shared=True, size=elements).view(shape)
+    except OSError as error:
+        raise UserError(
+            f"{tempfile.gettempdir()}: no room for {4 * elements / GIB:.1f} GiB of probabilities "
+            f"({error.strerror}); grant more (segmenter.device_cache_gib), or set TMPDIR to a larger disk"
+        ) from error
+    finally:
+        os.close(descriptor)
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    """Remove a temporary file now, or at the end of the process where a file in use cannot be removed."""
+    try:
+        os.unlink(name)
+    except PermissionError:  # Windows
+        atexit.register(functools.partial(_remove_quietly, name))
+
+
+def _remove_quietly(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name)

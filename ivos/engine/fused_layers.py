@@ -1,7 +1,7 @@
-"""Layers that compute what the networks' own do, in fewer operations, for inference.
+"""Layers for inference that compute the same as the networks' own layers in fewer operations.
 
-All of them are equal to what they replace up to float32 rounding (the test states how far); none of them is
-meant for training.
+Each is equal to the layers it replaces up to float32 rounding (the tests state how far). None is meant for
+training.
 """
 
 import copy
@@ -23,7 +23,7 @@ _SHEET_PER_TAP = 3  # how many pixels of a sheet take as long as one pixel by al
 
 
 def has_nnpack() -> bool:
-    """Whether PyTorch was built with NNPACK; asking is also what makes it ready."""
+    """Return whether PyTorch was built with NNPACK, and initialise it."""
     return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]
 
 
@@ -40,12 +40,15 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class Winograd3x3(nn.Module):
     """A 3x3 convolution of stride 1 that keeps the size, in fewer products, for float32 on a CPU.
 
-    It runs by Winograd's algorithm F(6x6, 3x3) (Lavin and Gray, CVPR 2016), 64 products for 36 outputs and
-    not 324, as NNPACK has it, a part of PyTorch that its convolutions do not choose by themselves. With
-    dilation d a map is d x d maps of every d-th pixel: they, and small maps of a batch, are laid out on one
-    sheet with zeros between them. Where the dilation is near the map's size, nine matrix products do it
-    instead, each over the pixels that a tap of the kernel reaches inside the map: the others meet nothing but
-    padding.
+    It runs Winograd's algorithm F(6x6, 3x3) (Lavin and Gray, CVPR 2016), with 64 products for 36 outputs
+    instead of 324, in the implementation of NNPACK, a part of PyTorch that its convolutions do not select by
+    themselves. A convolution of dilation d is d x d convolutions of the maps of every d-th pixel: these, and
+    small maps of a batch, are placed on one sheet with zeros between them. Where the dilation is close to the
+    size of the map, nine matrix products are computed instead, each over the pixels that a tap of the kernel
+    reaches inside the map; all other pixels are multiplied with padding only.
+
+    Args:
+        conv: the convolution to replace; see :meth:`fits`.
 
     Raises:
         RuntimeError: PyTorch was built without NNPACK.
@@ -67,13 +70,13 @@ class Winograd3x3(nn.Module):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether this can stand for a convolution, to advantage."""
+        """Return whether this layer can replace a convolution and is faster."""
         same = conv.kernel_size == (3, 3) and conv.padding == conv.dilation and conv.padding_mode == "zeros"
         plain = conv.stride == (1, 1) and conv.dilation[0] == conv.dilation[1] and conv.groups == 1
         return same and plain and conv.in_channels * conv.out_channels >= _MIN_PRODUCTS
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> [B, out, h, w]."""
+        """Convolve [B, in, h, w] to [B, out, h, w]."""
         d, (height, width) = self.dilation, x.shape[2:]
         on_sheet = d * d * (-(-height // d) + 1) * (-(-width // d) + 1)
         reached = (height + 2 * max(0, height - d)) * (width + 2 * max(0, width - d)) / 9  # mean of the taps
@@ -113,15 +116,15 @@ class Winograd3x3(nn.Module):
 
 
 def _reached(size: int, offset: int) -> slice:
-    """The positions of [0, size) that lie at `offset` from another of them."""
+    """Return the positions of [0, size) that lie at `offset` from another position."""
     return slice(max(0, offset), max(0, size + min(0, offset)))
 
 
 class _EnlargedConv(nn.Module):
     """A 3x3 convolution, padding 1, no bias, of an input enlarged 4 times (bilinear, aligned corners).
 
-    Both are linear, so the channels can be mixed at the small size; then, for each row of the kernel, one
-    matrix enlarges and shifts along the width, and for each column of results one along the height.
+    Both operations are linear, so that the channels can be mixed at the small size. Then one matrix enlarges
+    and shifts along the width for each row of the kernel, and one along the height for each column.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -132,7 +135,7 @@ class _EnlargedConv(nn.Module):
         self.outputs = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in, h, w] -> [B, out, 4h, 4w]."""
+        """Enlarge and convolve [B, in, h, w] to [B, out, 4h, 4w]."""
         batch, _, height, width = x.shape
         across, down = (_enlarge_and_shift(size, x) for size in (width, height))  # [3 size, 4 size]
         mixed = (self.weight @ x.flatten(2)).view(batch, 3, self.outputs, 3, height, width)  # ky, out, kx
@@ -141,7 +144,7 @@ class _EnlargedConv(nn.Module):
 
 
 def _enlarge_and_shift(size: int, like: Tensor) -> Tensor:
-    """[3 size, 4 size]: for each of the taps -1, 0, 1 the enlarging matrix, shifted by it, zero outside."""
+    """Return the enlarging matrix shifted by each of the taps -1, 0 and 1, [3 size, 4 size]."""
     unit = torch.eye(size, device=like.device, dtype=like.dtype)
     enlarge = F.interpolate(unit[None], 4 * size, mode="linear", align_corners=True)[0]
     padded = F.pad(enlarge, (1, 1))
@@ -149,9 +152,9 @@ def _enlarge_and_shift(size: int, like: Tensor) -> Tensor:
 
 
 class _SplitHead(nn.Module):
-    """A :class:`Head` with its first convolution in two: over the refined feature and over the ASPP's.
+    """A :class:`Head` whose first convolution is split: over the refined feature and over the ASPP's feature.
 
-    The second, which is linear, works at the ASPP's small size.
+    The second part, which is linear, works at the small size of the ASPP.
     """
 
     def __init__(self, head: Head) -> None:
@@ -171,9 +174,9 @@ class _SplitHead(nn.Module):
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Take every batch norm into the convolution before it, in place; the network must be in eval mode.
+    """Fold every batch norm into the convolution before it, in place; the network must be in eval mode.
 
-    Those that share statistics between processes (SyncBatchNorm) are batch norms like any other by then.
+    Batch norms that share statistics between processes (SyncBatchNorm) are folded like any other.
     """
     for module in list(network.modules()):
         if isinstance(module, SEBottleneck):
@@ -196,10 +199,10 @@ def fold_batch_norm(network: nn.Module) -> None:
 
 
 def compose_projection(network: ATNet) -> None:
-    """Let A-Net's last layer give its object features projected for T-Net's decoder, in place.
+    """Compose A-Net's last layer with T-Net's projection of object features, in place.
 
-    The two are 1x1 convolutions, one after the other; :meth:`ivos.networks.tnet.TNet.project` must not be
-    called afterwards.
+    Both are 1x1 convolutions, one after the other. :meth:`ivos.networks.tnet.TNet.project` must
+    not be called afterwards.
     """
     fuse, project = network.anet.converter.fuse, network.tnet.fuse.weight
     assert fuse.bias is not None
@@ -210,13 +213,16 @@ def compose_projection(network: ATNet) -> None:
 
 @torch.no_grad()
 def fast_copy(network: ATNet, winograd: bool, dtype: torch.dtype = torch.float32) -> ATNet:
-    """A copy for inference, whose A-Net gives the object features projected (:func:`compose_projection`).
+    """Return a copy for inference, whose A-Net gives projected object features (:func:`compose_projection`).
 
-    Batch norms are folded, the heads split; on request 3x3 convolutions run by Winograd's algorithm. In a
-    half type the weights are cast once and for all, instead of by autocast whenever they are used; the copy
-    still has to run under autocast, which casts everything else.
+    Batch norms are folded and the heads split; on request 3x3 convolutions run by Winograd's algorithm. In a
+    half type the weights are cast once, instead of by autocast whenever they are used; the copy still has to
+    run under autocast, which casts everything else. All of this is computed on the CPU, because Apple's GPUs
+    have no float64, and the copy is then moved to the network's device.
     """
-    fast = copy.deepcopy(network).eval().requires_grad_(False)
+    device = network.mean.device
+    fast = copy.deepcopy(network)
+    fast = (fast if device.type == "cpu" else fast.cpu()).eval().requires_grad_(False)
     fold_batch_norm(fast)
     compose_projection(fast)
     for part in (fast.anet, fast.tnet):
@@ -229,4 +235,4 @@ def fast_copy(network: ATNet, winograd: bool, dtype: torch.dtype = torch.float32
     if dtype != torch.float32:
         fast.anet.to(dtype)
         fast.tnet.to(dtype)
-    return fast
+    return fast.to(device)

@@ -1,5 +1,7 @@
 """A-Net and T-Net together: one network to save, to load and to hand to the engine."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -13,8 +15,9 @@ from ivos.networks.checkpoint import (
     check_state,
     from_released_names,
     read,
-    strip_data_parallel,
+    strip_wrappers,
     to_released_names,
+    unwrapped,
 )
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.networks.tnet import Normalize, TNet
@@ -82,7 +85,7 @@ class ATNet(nn.Module):
         Raises:
             CheckpointError: the keys that are missing, too many or of another shape.
         """
-        state = strip_data_parallel(source if isinstance(source, Mapping) else read(source))
+        state = unwrapped(source if isinstance(source, Mapping) else read(source))
         name = "state dict" if isinstance(source, Mapping) else str(source)
         with torch.device("meta"):
             network = cls(normalize="rows")
@@ -137,18 +140,14 @@ def load(path_or_name: str | Path) -> ATNet:
     path = weights_file(path_or_name)
     content = read(path)
     if "ivos" not in content:
-        if not any(key.startswith("encoder_6ch.") for key in strip_data_parallel(content)):
-            keys = ", ".join(list(content)[:4]) or "none"
-            raise CheckpointError(
-                f"{path}: neither the authors' released checkpoint nor one written by ivos (its keys: {keys})"
-            )
-        return ATNet.from_released(path)
+        return _without_metadata(path, unwrapped(content))
     try:
         if (version := content["ivos"].get("format", FORMAT)) != FORMAT:
             raise ValueError(f"format {version}, where this one reads {FORMAT}")
         config, state = content["ivos"]["network"], content["state_dict"]
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise TypeError("its state_dict is none")
+        state = strip_wrappers(state)
         with torch.device("meta"):
             kept = {key: content["ivos"].get(key) for key in ("short_side", "flow")}
             network = ATNet(**config, **kept)
@@ -162,6 +161,55 @@ def load(path_or_name: str | Path) -> ATNet:
     check_state(state, network.state_dict(), f"{path} does not hold a network of {network.config}")
     network._adopt(state)
     return network
+
+
+def _without_metadata(path: Path, state: Mapping[str, Any]) -> ATNet:
+    """Return the network of weights alone, the authors' or those of ``network.state_dict()``.
+
+    Raises:
+        CheckpointError: The keys are those of neither.
+    """
+    if any(key.startswith("encoder_6ch.") for key in state):
+        return ATNet.from_released(state)
+    own = {key.removeprefix("network."): value for key, value in state.items()}
+    if not any(key.startswith("anet.") for key in own):
+        keys = ", ".join(list(state)[:4]) or "none"
+        raise CheckpointError(
+            f"{path}: neither the authors' released checkpoint nor one written by ivos (its keys: {keys})"
+        )
+    try:
+        config = _size_of(own)
+        with torch.device("meta"):
+            network = ATNet(**config)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: weights alone, of a network whose size cannot be read from them ({_short(error)}); "
+            "save it with network.save(FILE)"
+        ) from error
+    check_state(own, network.state_dict(), f"{path} does not hold a network of {network.config}")
+    warnings.warn(
+        f"{path}: weights alone, which do not say how the network was made: a local transfer with "
+        f"normalize={network.config['normalize']} is assumed; network.save(FILE) keeps this with the weights",
+        UserWarning,
+        stacklevel=3,
+    )
+    network._adopt(own)
+    return network
+
+
+def _size_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the width, the depths and the decoder's width of a network from the shapes of its weights."""
+    blocks = [re.match(r"anet\.encoder\.stages\.(\d+)\.(\d+)\.", key) for key in state]
+    last: dict[int, int] = {}
+    for found in blocks:
+        if found:
+            stage, block = int(found[1]), int(found[2])
+            last[stage] = max(last.get(stage, 0), block)
+    return {
+        "width": state["anet.encoder.stem.weight"].shape[0],
+        "depths": [last[stage] + 1 for stage in range(4)],
+        "decoder_width": state["anet.decoder.head.0.weight"].shape[1] // 2,
+    }
 
 
 def _short(error: Exception) -> str:

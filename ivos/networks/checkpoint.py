@@ -1,5 +1,6 @@
 """Reading checkpoint files, and the names that the authors' released checkpoint gives to the parameters."""
 
+import argparse
 import pickle
 import re
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,9 +69,11 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file ({getattr(error, 'strerror', error)})") from error
     if not whole:  # a pipe would be waited for
         raise CheckpointError(f"{path}: not a file" if there else f"{path}: no such file")
+    if (other := _other_content(path)) is not None:
+        raise CheckpointError(f"{path}: not a checkpoint but {other}")
     try:
         _check_sums(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
             warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -82,6 +86,38 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
     return content
+
+
+def _other_content(path: str | Path) -> str | None:
+    """Return what a file holds that is often saved in place of a checkpoint; None for anything else."""
+    with open(path, "rb") as file:
+        begin = file.read(512).lstrip().lower()
+    if begin.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; fetch the file itself with: git lfs pull"
+    if begin.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page; download the file itself"
+    return None
+
+
+def _plain_types() -> list[Any]:
+    """Return types without behaviour that programs save beside weights: NumPy's values and a Namespace."""
+    array: Any = np._core.multiarray
+    made = [(getattr(array, name), f"numpy.core.multiarray.{name}") for name in ("scalar", "_reconstruct")]
+    kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefdSU"]
+    return [np.dtype, np.ndarray, array.scalar, array._reconstruct, *made, *kinds, argparse.Namespace]
+
+
+def unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state dict in a checkpoint's dictionary, without wrappers and prefixes.
+
+    The weights may be the dictionary itself or its entry ``state_dict``, ``model``, ``network`` or ``net``;
+    prefixes of DataParallel (``module.``) and of ``torch.compile`` (``_orig_mod.``) are removed.
+    """
+    for name in ("state_dict", "model_state_dict", "model", "network", "net"):
+        inner = content.get(name)
+        if isinstance(inner, Mapping) and inner and all(isinstance(key, str) for key in inner):
+            return unwrapped(inner)
+    return strip_wrappers(content)
 
 
 def _check_sums(path: str | Path) -> None:
@@ -106,9 +142,12 @@ def from_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_from_released(key): value for key, value in state.items()}
 
 
-def strip_data_parallel(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the prefix ``module.`` that a network saved inside DataParallel has."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def strip_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict without the prefixes of DataParallel and of ``torch.compile``."""
+    return {_WRAPPERS.sub("", key): value for key, value in state.items()}
+
+
+_WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headline: str) -> None:

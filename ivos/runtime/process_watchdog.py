@@ -23,13 +23,8 @@ from typing import IO, NoReturn
 from filelock import FileLock, Timeout
 
 from ivos.runtime import signals
-from ivos.runtime import subprocesses as children
 from ivos.runtime.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: nobody is watched
-    fcntl = None  # type: ignore[assignment]
+from ivos.runtime.machine import CAN_LOCK, end_with_parent, lock
 
 INTERVAL = 0.5  # seconds between looks at the others
 GRACE = 60.0  # seconds to end well after another has got a signal: the main thread may wait for it for ever
@@ -87,13 +82,13 @@ class ProcessWatchdog:
                 is noticed even before they hold their locks. Lightning, which starts them, would kill this
                 process without a message.
         """
-        if not self.others or not fcntl or self._watcher:
+        if not self.others or not CAN_LOCK or self._watcher:
             return
         if after():
-            children.end_with_parent(False)  # the loss of the parent is to be reported from here on
+            end_with_parent(False)  # the loss of the parent is to be reported from here on
         elif self._is_alive(0):
             self._meet([0])
-            children.end_with_parent(False)
+            end_with_parent(False)
         self._watcher = threading.Thread(target=self._watch, args=(after, started), daemon=True, name="peers")
         self._watcher.start()
 
@@ -103,8 +98,8 @@ class ProcessWatchdog:
         From now on that is noticed at once, while Lightning's own watcher, which looks every five seconds at
         the processes that it has started and kills this one without a word, may be about to look.
         """
-        children.end_with_parent(False)  # whose loss has to be told
-        self._meet([number for number in self.others if fcntl and self._is_alive(number)])
+        end_with_parent(False)  # whose loss has to be told
+        self._meet([number for number in self.others if CAN_LOCK and self._is_alive(number)])
 
     def _meet(self, alive: Sequence[int]) -> None:
         """Notice the end of processes that are alive at once, by a thread that waits for the lock of each."""
@@ -124,7 +119,7 @@ class ProcessWatchdog:
 
     def _await_end(self, number: int) -> None:
         with contextlib.suppress(FileNotFoundError), self._path(number).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # returns when the lock is free; filelock has no such wait
+            lock(file, shared=True, wait=True)  # returns when the lock is free; filelock has no such wait
         self._look()
 
     def ask(self) -> None:
@@ -243,7 +238,7 @@ class ProcessWatchdog:
 def _can_share(file: IO[str]) -> bool:
     """Whether nobody holds the lock of an open file."""
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(file, shared=True)
     except BlockingIOError:
         return False
     return True

@@ -1,15 +1,13 @@
 """Processes that a program starts: none outlives it, and the terminal's signals are the program's alone."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 
+from ivos.runtime.machine import end_with_parent, own_process_group
 from ivos.runtime.signals import SIGNALS, started_by_lightning
 
 _PARENT = "IVOS_PARENT"  # the process that Lightning starts others from
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def be_a_worker(*_: object) -> None:
@@ -18,23 +16,13 @@ def be_a_worker(*_: object) -> None:
     In a process group of its own, as Ctrl-C and schedulers signal the whole group: the parent finishes what
     is at hand, for which it needs its workers.
     """
-    if sys.platform != "win32":
-        os.setpgid(0, 0)
+    own_process_group()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # forked ones have the program's
     end_with_parent()
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it has ended already
         os._exit(1)
-
-
-def end_with_parent(yes: bool = True) -> None:
-    """From now on this process is killed when its parent ends, however that ends (Linux), or no longer.
-
-    To be called by the main thread.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
 
 
 def join_the_program() -> None:

@@ -14,10 +14,10 @@ from ivos.networks import ATNet
 
 
 class DilatedStrokes:
-    """No network at all: the strokes, made thick, are the masks of their frames; all other frames stay empty.
+    """Uses thickened strokes as the masks of their frames, without a network; other frames stay empty.
 
     Args:
-        diameter: of the brush, as a share of the frame's shorter side.
+        diameter: diameter of the brush, as a share of the frame's shorter side.
     """
 
     def __init__(self, diameter: float = 0.1) -> None:
@@ -39,10 +39,10 @@ class DilatedStrokes:
 
 
 class CopiedMask:
-    """A-Net without T-Net: every frame has the mask of the nearest annotated frame.
+    """Copies the mask that A-Net gives the nearest annotated frame to every frame, without T-Net.
 
     Args:
-        network: whose A-Net annotates.
+        network: the network whose A-Net segments annotated frames.
     """
 
     def __init__(self, network: ATNet) -> None:
@@ -57,7 +57,7 @@ class CopiedMask:
 
     @torch.inference_mode()
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Annotate the frame, copy; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Annotate the frame and copy its mask; see :meth:`ivos.engine.Segmenter.interact`."""
         previous = self._masks[frame] if self._strokes else None
         drawn = self._strokes.setdefault(frame, [])
         drawn.extend(strokes)
@@ -76,7 +76,7 @@ class CopiedMask:
 
 
 def copy_nearest(masks: NDArray[np.uint8], annotated: Iterable[int]) -> None:
-    """Give every frame of masks [T, h, w] that of the nearest annotated one, the earlier of two, in place."""
+    """Replace each mask of [T, h, w] by that of the nearest annotated frame, the earlier of two, in place."""
     ordered = sorted(annotated)
     for t in range(len(masks)):
         masks[t] = masks[min(ordered, key=lambda a: abs(a - t))]

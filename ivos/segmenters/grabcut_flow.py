@@ -1,4 +1,4 @@
-"""A segmenter without weights: GrabCut from the strokes, optical flow from frame to frame. OpenCV alone."""
+"""Segmenters without weights: GrabCut from the strokes, optical flow from frame to frame, OpenCV alone."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.engine.adoption import check_adoption
 from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
@@ -20,47 +21,61 @@ _REACH, _CORRECTS, _MARGIN = 1 / 5, 1 / 12, 1.6  # of a point, see cut_out
 
 @dataclass
 class _State:
-    """A video between rounds (h, w: the size that the work is done at)."""
+    """The state of a video between rounds (h, w: the working size)."""
 
-    full_size: tuple[int, int]  # (height, width) of the frames as they came
+    full_size: tuple[int, int]  # (height, width) of the frames as given
     images: list[Image]
     flow: OpticalFlow
     num_objects: int
     probabilities: NDArray[np.float16]  # [T, h, w, N]
-    strokes: dict[int, list[Stroke]] = field(default_factory=dict)
-    passes: dict[tuple[int, int], dict[int, Floats]] = field(default_factory=dict)  # see _interval
+    strokes: dict[int, list[Stroke]] = field(default_factory=dict)  # by annotated frame
+    adopted: dict[int, Labels] = field(default_factory=dict)  # at full size, by frame
 
 
 class CopySegmenter:
-    """No propagation: every frame has the mask of the nearest annotated one.
+    """Copies the mask of the nearest annotated frame to every frame, without any propagation.
 
     Follows :class:`ivos.engine.Segmenter`.
 
-    Annotated frames are cut out by :func:`cut_out`; of two as near as each other, the earlier one counts.
+    Annotated frames are cut out by :func:`cut_out`. Of two annotated frames at the same distance, the earlier
+    one is copied.
     """
 
-    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes",)
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
 
     def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
         self._frames, self._num_objects = frames, num_objects
         self._masks = np.zeros(frames.shape[:3], np.uint8)
         self._strokes: dict[int, list[Stroke]] = {}
+        self._adopted: dict[int, Labels] = {}
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Cut out the frame, copy; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Cut out the frame and copy it; see :meth:`ivos.engine.Segmenter.interact`."""
         mask = self.preview(frame, strokes)
         self._strokes.setdefault(frame, []).extend(strokes)
+        if strokes:
+            self._adopted.pop(frame, None)
         self._masks[frame] = mask
         copy_nearest(self._masks, self._strokes)
         return self._masks.copy()
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
-        """The frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        """Return the labels of the frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
         check_strokes(strokes, self._num_objects)
+        if not strokes and frame in self._adopted:
+            return self._adopted[frame].copy()
         previous = self._masks[frame] if self._strokes else None
         drawn = [*self._strokes.get(frame, []), *strokes]
         return cut_out(self._frames[frame], drawn, self._num_objects, previous)
+
+    def adopt(self, frame: int, labels: Labels, objects: Sequence[int] | None = None) -> Labels:
+        """Give a frame exactly these labels; see :meth:`ivos.engine.AdoptingSegmenter.adopt`."""
+        given = check_adoption(frame, labels, objects, self._masks.shape, self._num_objects)
+        mask = given.over(self._masks[frame])
+        self._masks[frame] = self._adopted[frame] = mask
+        self._strokes[frame] = []
+        return mask.copy()
 
 
 class FlowSegmenter:
@@ -74,15 +89,20 @@ class FlowSegmenter:
     two annotated frames the two passes are blended by the distances.
 
     Args:
-        short_side: frames are worked on at this size of their shorter side, if they are larger.
-        flow: quality of the flow: ``fine`` (to single pixels) or ``fast`` (DIS' preset).
+        short_side: larger frames are reduced to this size of their shorter side, in pixels; None: no frame
+            is.
+        flow: quality of the flow: ``fine`` (at full resolution) or ``fast`` (the preset of DIS).
         colour_scale: mean difference of colour (Lab) at which a reference's weight has fallen to 1/e.
-        flow_scale: the same for the flow there and back, in pixels.
-        band: half the width of the band that is refined, in pixels; 0 for no refinement.
-        softness: of the guided filter, as a variance of colours in [0, 1].
+        flow_scale: difference between the flow there and back at which the weight has fallen to 1/e, in
+            pixels.
+        band: half the width of the band that is refined, in pixels; 0: no refinement.
+        softness: regularisation of the guided filter, as a variance of colours in [0, 1].
+
+    Raises:
+        UserError: An option has a value that is not possible.
     """
 
-    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes",)
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
 
     def __init__(
         self,
@@ -134,20 +154,43 @@ class FlowSegmenter:
         )
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Cut out the frame, propagate; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Cut out the frame and propagate; see :meth:`ivos.engine.Segmenter.interact`."""
         video = self._video
-        mask = self._cut(frame, strokes)
-        video.strokes.setdefault(frame, []).extend(strokes)
-        video.probabilities[frame] = one_hot(mask, video.num_objects)
+        if strokes or frame not in video.adopted:
+            mask = self._cut(frame, strokes)
+            video.adopted.pop(frame, None)
+            video.strokes.setdefault(frame, []).extend(strokes)
+            video.probabilities[frame] = one_hot(mask, video.num_objects)
         self._propagate(frame)
-        return np.stack([self._at_full_size(p) for p in video.probabilities])
+        return np.stack([self._mask(t) for t in range(len(video.images))])
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
-        """The frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        """Return the labels of the frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        if not strokes and frame in self._video.adopted:
+            return self._video.adopted[frame].copy()
         return self._at_full_size(one_hot(self._cut(frame, strokes), self._video.num_objects))
 
+    def adopt(self, frame: int, labels: Labels, objects: Sequence[int] | None = None) -> Labels:
+        """Give a frame exactly these labels; see :meth:`ivos.engine.AdoptingSegmenter.adopt`."""
+        video = self._video
+        given = check_adoption(
+            frame, labels, objects, (len(video.images), *video.full_size), video.num_objects
+        )
+        mask = video.adopted[frame] = given.over(self._mask(frame))
+        size = video.images[frame].shape[1::-1]
+        small = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+        video.probabilities[frame] = one_hot(small, video.num_objects)
+        video.strokes[frame] = []
+        return mask.copy()
+
+    def _mask(self, frame: int) -> Labels:
+        """Return the labels of a frame as they are now, at full size."""
+        if frame in self._video.adopted:
+            return self._video.adopted[frame]
+        return self._at_full_size(self._video.probabilities[frame])
+
     def _cut(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
-        """The frame with new strokes, at the size that is worked at."""
+        """Return the labels of the frame with new strokes, at the working size."""
         video = self._video
         check_strokes(strokes, video.num_objects)
         previous = _most_probable(video.probabilities[frame]) if video.strokes else None
@@ -155,11 +198,12 @@ class FlowSegmenter:
         return cut_out(video.images[frame], drawn, video.num_objects, previous)
 
     def _at_full_size(self, probabilities: NDArray[np.generic]) -> Labels:
+        """Return labels at the frames' own size from probabilities [h, w, N]."""
         height, width = self._video.full_size
         return _most_probable(as_layers(cv2.resize(np.asarray(probabilities, np.float32), (width, height))))
 
     def _propagate(self, frame: int) -> None:
-        """Do the intervals beside a newly annotated frame again; those further away stay as they are."""
+        """Propagate to the intervals beside a newly annotated frame; all other frames stay as they are."""
         video = self._video
         annotated, last = sorted(video.strokes), len(video.images) - 1
         before = max((a for a in annotated if a < frame), default=None)
@@ -168,7 +212,7 @@ class FlowSegmenter:
         self._interval(frame, after, range(frame + 1, last + 1 if after is None else after))
 
     def _interval(self, left: int | None, right: int | None, inside: range) -> None:
-        """Frames between two annotated ones, or beyond the first or last of them."""
+        """Segment the frames between two annotated frames, or beyond the first or the last annotated one."""
         forward = {} if left is None else self._pass(left, inside)
         backward = {} if right is None else self._pass(right, inside[::-1])
         for t in inside:
@@ -179,7 +223,7 @@ class FlowSegmenter:
                 self._video.probabilities[t] = (1 - share) * forward[t] + share * backward[t]
 
     def _pass(self, source: int, targets: Iterable[int]) -> dict[int, Floats]:
-        """Probabilities [h, w, N] of the targets, each from those before it and from the source."""
+        """Return probabilities [h, w, N] of the targets, each from the frames before it and the source."""
         video = self._video
         done = {source: np.asarray(video.probabilities[source], np.float32)}
         order = [source]
@@ -195,18 +239,19 @@ def cut_out(
 ) -> Labels:
     """Cut the objects out of one frame by GrabCut (Rother et al., 2004), each against all else.
 
-    A stroke of a single point, which is what a click becomes, does not tell the object's size. Around it a
-    fifth of the frame's shorter side is probable or, where the object has a mask that lacks the point, a
-    twelfth; 1.6 times as far is possible, and what is cut out hangs together with a stroke or that mask.
+    A stroke of a single point, as a click is converted to, does not show the object's size. Pixels within a
+    fifth of the frame's shorter side are marked as probable, or within a twelfth where the object has a mask
+    that lacks the point; pixels up to 1.6 times as far are marked as possible. Only parts that are connected
+    with a stroke or with that mask are kept.
 
     Args:
         image: RGB [h, w, 3].
-        strokes: all that were drawn on the frame.
+        strokes: all strokes drawn on the frame.
         num_objects: N.
-        previous: what the frame's labels were before these strokes; None for a first look.
+        previous: the frame's labels before these strokes; None in the first round.
 
     Returns:
-        labels [h, w]; where two objects claim a pixel, the one whose strokes are nearer has it.
+        labels [h, w]; a pixel that several objects claim goes to the one whose strokes are nearest.
     """
     height, width = image.shape[:2]
     drawn, points = np.full((height, width), -1, np.int16), np.zeros((height, width), bool)
@@ -266,7 +311,7 @@ def _grab_cut(
 def _surroundings(
     own: NDArray[np.bool_], points: NDArray[np.bool_], previous: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[slice, slice]]:
-    """Where an object may be [h, w], where it probably is [h, w], and what part of the frame to look at."""
+    """Return where an object may be [h, w], where it probably is [h, w], and the part of the frame to cut."""
     near, probable, lines = np.zeros_like(own), np.zeros_like(own), own & ~points
     support = lines if previous is None else lines | previous
     if support.any():
@@ -284,12 +329,12 @@ def _surroundings(
 
 
 def _distance(mask: NDArray[np.bool_]) -> Floats:
-    """Of every pixel to the nearest of the mask."""
+    """Return the distance from every pixel to the nearest pixel of the mask."""
     return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 5), np.float32)
 
 
 def _grown(mask: NDArray[np.bool_], share: float) -> tuple[slice, slice]:
-    """A mask's bounding box, larger on each side by a share of its longer side."""
+    """Return a mask's bounding box, extended on each side by a share of its longer side."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     margin = int(share * max(width, height)) + 8
     return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as nnf
 
+from ivos.engine.adoption import check_adoption
 from ivos.interaction import Click, PromptKind
 from ivos.interaction.clicks import check_clicks
 from ivos.runtime.errors import UserError
@@ -23,14 +24,14 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
-    """A model of transformers from a folder, or by its name on the hub.
+    """Load a model of transformers from a folder, or by its name on the hub.
 
     Args:
         checkpoint: a folder that ``save_pretrained`` wrote, or a name such as facebook/sam2.1-hiera-tiny.
         download: fetch it from the hub where it is not on this machine yet.
 
     Raises:
-        UserError: transformers is missing, or there is no such model on this machine.
+        UserError: transformers is not installed, or there is no such model on this machine.
     """
     try:
         import transformers
@@ -56,20 +57,23 @@ def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
 
 
 class Sam2Segmenter:
-    """SAM 2 with clicks (follows :class:`ivos.engine.Segmenter`).
+    """SAM 2 with clicks and masks (follows :class:`ivos.engine.AdoptingSegmenter`).
 
-    Every round adds its clicks to the frame's, and the whole video is segmented again from all clicked
-    frames. A clicked frame conditions the others, whether it had been tracked before or not. An object is
-    tracked from its first click on. transformers' processor, which needs torchvision, is not used: frames are
-    resized by an area-preserving bilinear filter, so that masks may differ by single pixels.
+    Every round adds its clicks to those of the frame, and the whole video is segmented again from all
+    prompted frames. A prompted frame conditions the others, whether it had been tracked before or not. An
+    object is tracked from its first prompt on. The processor of transformers, which needs torchvision, is not
+    used: frames are resized by an area-preserving bilinear filter, so that masks may differ by single pixels.
 
     Args:
         checkpoint: see :func:`load_sam2`; or the model itself.
-        download: likewise.
-        device: where it runs; None for a GPU where there is one.
+        download: see :func:`load_sam2`.
+        device: where the model runs; None: a GPU where there is one.
+
+    Raises:
+        UserError: No checkpoint is named, or it cannot be loaded.
     """
 
-    prompts: ClassVar[tuple[PromptKind, ...]] = ("clicks",)
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("clicks", "masks")
 
     def __init__(self, checkpoint: Any, download: bool = False, device: str | None = None) -> None:
         if checkpoint is None:
@@ -101,7 +105,8 @@ class Sam2Segmenter:
             dtype=next(self.model.parameters()).dtype,
         )
         self._masks = np.zeros(frames.shape[:3], np.uint8)
-        self._clicked: set[int] = set()
+        self._prompted: set[int] = set()
+        self._adopted: dict[int, NDArray[np.uint8]] = {}
 
     def _image_side(self) -> int:
         size = self.model.config.image_size
@@ -109,28 +114,61 @@ class Sam2Segmenter:
 
     @torch.inference_mode()
     def interact(self, frame: int, prompts: Sequence[Click]) -> NDArray[np.uint8]:
-        """Add clicks, segment the video again; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Add clicks and segment the video again; see :meth:`ivos.engine.Segmenter.interact`."""
         check_clicks(prompts, self._num_objects)
         clicked = self._add(frame, prompts)
-        if not clicked:
+        if clicked:
+            self._adopted.pop(frame, None)
+            self._masks[frame] = self._condition(frame, clicked)
+        elif frame not in self._adopted:
             return self._masks.copy()
-        first = self._condition(frame, clicked)
-        self._masks[frame] = first
-        start = min(self._clicked)
+        self._propagate()
+        return self._masks.copy()
+
+    @torch.inference_mode()
+    def adopt(
+        self, frame: int, labels: NDArray[np.uint8], objects: Sequence[int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Give a frame exactly these labels; see :meth:`ivos.engine.AdoptingSegmenter.adopt`."""
+        given = check_adoption(frame, labels, objects, self._masks.shape, self._num_objects)
+        session = self._session
+        known, shown = set(session.obj_ids), set(np.unique(labels).tolist())
+        described = [number for number in given.objects if number in known | shown]
+        for number in described:
+            mask = torch.from_numpy((given.labels == number).astype(np.float32))[None, None]
+            size = (self._side, self._side)
+            small = nnf.interpolate(mask, size, mode="bilinear", antialias=True, align_corners=False)
+            index = session.obj_id_to_idx(number)
+            session.add_mask_inputs(index, frame, (small >= 0.5).float())
+            session.remove_point_inputs(index, frame)
+        session.obj_with_new_inputs = list(described)
+        if described:
+            self._condition(frame, described)
+        self._masks[frame] = self._adopted[frame] = given.over(self._masks[frame])
+        return self._masks[frame].copy()
+
+    def _propagate(self) -> None:
+        """Segment the video from all prompted frames; adopted frames keep their labels."""
+        if not self._prompted:
+            return
+        start = min(self._prompted)
         for reverse in (False, True):
             for output in self.model.propagate_in_video_iterator(
                 self._session, start_frame_idx=start, reverse=reverse
             ):
                 self._masks[output.frame_idx] = self._labels(output)
-        return self._masks.copy()
+        for frame, labels in self._adopted.items():
+            self._masks[frame] = labels
 
     def _add(self, frame: int, prompts: Sequence[Click]) -> list[int]:
-        """Give the frame's clicks, old and new, to the session; the objects that have new ones."""
+        """Add clicks to those of the frame, and return the objects that have new ones."""
         session, scale = self._session, torch.tensor([float(self._side), float(self._side)])
         known = set(session.obj_ids)
         objects = sorted({click["object_id"] for click in prompts})
         positive = {click["object_id"] for click in prompts if click["positive"]}
-        objects = [number for number in objects if number in known | positive]  # not by what it is not
+        objects = [
+            number for number in objects if number in known | positive
+        ]  # an object does not begin with a negative click
         for number in objects:
             own = [click for click in prompts if click["object_id"] == number]
             points = torch.tensor([click["point"] for click in own]) * scale
@@ -146,10 +184,10 @@ class Sam2Segmenter:
         return objects
 
     def _condition(self, frame: int, clicked: Sequence[int]) -> NDArray[np.uint8]:
-        """Segment the clicked frame, and have it condition the others.
+        """Segment the prompted frame, and let it condition the others.
 
-        transformers files a frame that was tracked before as tracked, and propagation then computes it again
-        without its clicks. Where it conditions already, it would get no memory of its new mask.
+        transformers registers a frame that was tracked before as tracked, and propagation would then compute
+        it again without its prompts. A frame that conditions already would get no memory of its new mask.
         """
         session = self._session
         for index in map(session.obj_id_to_idx, clicked):
@@ -160,11 +198,11 @@ class Sam2Segmenter:
             outputs = session.output_dict_per_obj[index]
             if frame in outputs["non_cond_frame_outputs"]:
                 outputs["cond_frame_outputs"][frame] = outputs["non_cond_frame_outputs"].pop(frame)
-        self._clicked.add(frame)
+        self._prompted.add(frame)
         return labels
 
     def _labels(self, output: Any) -> NDArray[np.uint8]:
-        """The object of the highest logit, where that is above zero, at the frames' size."""
+        """Return labels at the frames' size: the object of the highest logit where that is above zero."""
         logits = output.pred_masks.float()
         logits = nnf.interpolate(logits, self._size, mode="bilinear", align_corners=False)[:, 0]
         best, index = logits.max(dim=0)

@@ -1,7 +1,5 @@
 """Callbacks that report a stage: progress in the terminal, learning curve, speed and memory."""
 
-import resource
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -19,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ivos.runtime.files import replacing
+from ivos.runtime.machine import peak_memory_gib
 
 CURVES = ("train/loss", "train/iou")  # metrics of the learning curve that every step has
 SHOWN = (*CURVES, "val/J")  # metrics beside the progress
@@ -180,12 +179,6 @@ class Performance(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock, since the time of a validation does not count."""
         self._end = None
-
-
-def peak_memory_gib() -> float:
-    """Return the peak resident memory of this process, in GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 class LearningCurve(Callback):

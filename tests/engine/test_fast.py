@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
-from ivos.engine.feature_store import GIB, HostPool, budget, recycle_memory, seconds, zeros
+from ivos.engine.feature_store import GIB, HostPool, budget, seconds, zeros
 from ivos.engine.fused_layers import Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.state import VideoState
 from ivos.networks import affinity, readout
 from ivos.networks.decoder import scale_up
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import recycle_memory
 from tests.support.lively import lively
 
 
@@ -202,10 +203,10 @@ def test_compiled(network, expected):
 def calls(network, segmenter) -> tuple[int, int]:
     """How often the encoder of T-Net and the similarity are computed in the four rounds."""
     segmenter.start(np.zeros((1, 33, 33, 3), np.uint8), 1)  # builds the fast copy
-    encoder = segmenter._networks.tnet.encoder
+    encoder = segmenter._networks.fused.tnet.encoder
     with (
         mock.patch.object(encoder, "forward", wraps=encoder.forward) as encoded,
-        mock.patch("ivos.engine.atnet.affinity", side_effect=affinity) as seen,
+        mock.patch("ivos.engine.propagation.affinity", side_effect=affinity) as seen,
     ):
         play(segmenter, num_objects=3)
     return encoded.call_count, seen.call_count
@@ -310,7 +311,7 @@ def test_features_wait_behind_the_device_where_that_is_faster(network, expected,
 
     with (
         mock.patch.object(segmenter, "start", started),
-        mock.patch("ivos.engine.atnet.seconds", side_effect=[fetching, 0.01]) as timed,
+        mock.patch("ivos.engine.frame_features.seconds", side_effect=[fetching, 0.01]) as timed,
     ):
         probabilities, _ = play(segmenter, masks_of_others=expected[1])
         assert timed.call_count == 2
@@ -422,7 +423,7 @@ def test_bad_options_and_too_little_memory():
         segmenter.interact(0, [])
     assert not segmenter._video.annotated  # the round has not begun
     with (
-        mock.patch("ivos.engine.atnet.free_memory", return_value=1000),
+        mock.patch("ivos.engine.atnet_segmenter.free_memory", return_value=1000),
         pytest.raises(UserError, match=r"2 frames of 64x64 needs .* for its masks"),
     ):
         ATNetSegmenter(network).start(frames, 1)

@@ -7,7 +7,6 @@ import torch
 
 from ivos.engine import ATNetSegmenter
 from ivos.engine.optical_flow import OpticalFlow
-from ivos.engine.resized import atnet_segmenter
 from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
 from ivos.networks import load
@@ -114,8 +113,8 @@ def test_the_weights_say_whether(tmp_path):
     network.save(tmp_path / "net.pt")
     again = load(tmp_path / "net.pt")
     assert again.flow is True
-    assert atnet_segmenter(again, 64, flow="trained").segmenter.flow
-    assert not atnet_segmenter(again, 64, flow=False).segmenter.flow
+    assert ATNetSegmenter(again).flow
+    assert not ATNetSegmenter(again, flow=False).flow
 
 
 def test_bad_options_and_frames_are_named(clip):

@@ -190,7 +190,7 @@ def test_undo_within_its_budget_runs_no_network(network, frames):
         segmenter.start(frames, 2)
         segmenter.interact(2, stroke(0.3, 1))
         segmenter.interact(5, stroke(0.6, 2))
-        anet = segmenter._networks.anet
+        anet = segmenter._networks.fused.anet
         with mock.patch.object(anet, "forward", wraps=anet.forward) as counted:
             segmenter.undo()
             assert counted.call_count == again
@@ -203,7 +203,7 @@ def test_preview(started):
     segmenter, other = started(), started()
     for frame, x, label in ROUNDS:
         before = segmenter.probabilities.copy()
-        anet = segmenter._networks.anet
+        anet = segmenter._networks.fused.anet
         with mock.patch.object(anet, "forward", wraps=anet.forward) as counted:
             segmenter.preview(frame, stroke(0.7, 1))
             preview = segmenter.preview(frame, stroke(x, label))
@@ -340,7 +340,7 @@ def test_a_failed_round_changes_nothing(started, error):
     expected = (UserError, "out of memory in a round.*Lower segmenter.device_cache_gib")
     if isinstance(error, KeyError):
         expected = (KeyError, "any")
-    networks = segmenter._networks
+    networks = segmenter._networks.fused
     for module, name, calls in ((networks.anet, "forward", 0), (networks.tnet, "decode", 1)):
         real = getattr(module, name)
         effects = [*[mock.DEFAULT] * calls, error]

@@ -19,7 +19,7 @@ def quality(name: str) -> float:
     found = []
     for index in range(2):
         frames, labels = render_clip(SyntheticSpec(num_frames=4, seed=5, max_objects=1), index)
-        segmenter = ATNetSegmenter(load(name), flow="trained")
+        segmenter = ATNetSegmenter(load(name), short_side=None)
         segmenter.start(frames, 1)
         masks = segmenter.interact(0, Robot().strokes(np.zeros_like(labels[0]), labels[0], 1, (0,)))
         found.append(jaccard(labels, masks, 1).mean())

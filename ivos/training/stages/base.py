@@ -221,7 +221,7 @@ class Stage(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Create the segmenter, with which validation runs the network as the engine does."""
         self.finite.check_pending(self)
-        self.segmenter = ATNetSegmenter(self.network)
+        self.segmenter = ATNetSegmenter(self.network, flow=False, short_side=None)
 
     def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
         """Run a small session on a held-out clip, and return it to the callbacks as ``session``.

@@ -1,12 +1,15 @@
 """Segmenting at a smaller size."""
 
+import importlib
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from ivos.engine import ATNetSegmenter, LiveSegmenter, Segmenter
-from ivos.engine.resized import ResizedSegmenter, atnet_segmenter
+from ivos.engine.resizing import Resizing
 from ivos.engine.thresholding import to_labels
 from ivos.networks import load
 from ivos.runtime.errors import UserError
@@ -25,35 +28,40 @@ def frames(height: int, width: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height)) for frame in small])
 
 
+def working(segmenter):
+    """Probabilities at the size that the networks work at, [T, N, h, w]."""
+    video = segmenter._current()
+    return video.padding.crop(video.probabilities[:, : video.num_objects]).numpy()
+
+
 def test_the_networks_see_the_small_size(network):
-    segmenter = atnet_segmenter(network, short_side=64)
+    segmenter = ATNetSegmenter(network, short_side=64)
     assert isinstance(segmenter, Segmenter)
     video = frames(150, 200)
     segmenter.start(video, 2)
     masks = segmenter.interact(1, STROKES)
     assert masks.shape == video.shape[:3]
     assert masks.dtype == np.uint8
-    assert segmenter.segmenter.probabilities.shape == (3, 2, 64, 85)
+    assert working(segmenter).shape == (3, 2, 64, 85)
     assert segmenter.probabilities.shape == (3, 2, 150, 200)
     best = segmenter.probabilities.max(1)
     assert np.array_equal(masks > 0, best > 0.8)
 
 
 def test_small_frames_stay_as_they_are(network):
-    video, plain, scaled = frames(60, 80), ATNetSegmenter(network), atnet_segmenter(network, short_side=64)
+    video, plain, scaled = frames(60, 80), ATNetSegmenter(network), ATNetSegmenter(network, short_side=64)
     results = []
     for segmenter in (plain, scaled):
         segmenter.start(video, 1)
         results.append(segmenter.interact(0, STROKES))
     assert np.array_equal(*results)
     assert np.array_equal(plain.probabilities, scaled.probabilities)
-    assert isinstance(atnet_segmenter(network), ATNetSegmenter)
 
 
 @pytest.mark.parametrize("size", [16, 64.5, True, "240"])
 def test_other_sizes_are_refused(network, size):
     with pytest.raises(UserError, match=r"segmenter\.short_side"):
-        ResizedSegmenter(ATNetSegmenter(network), size)
+        ATNetSegmenter(network, short_side=size)
 
 
 # The verbs of a live segmenter: each is the engine's on frames that were made smaller beforehand.
@@ -82,7 +90,7 @@ def pair(request, lively_network):
     """A scaled segmenter, and the engine on frames that were resized for it."""
     video = np.random.default_rng(0).integers(0, 256, (7, *SMALL, 3), np.uint8).repeat(2, 1).repeat(2, 2)
     small = np.stack([cv2.resize(one, SMALL[::-1], interpolation=cv2.INTER_AREA) for one in video])
-    scaled = atnet_segmenter(lively_network, short_side=50, **request.param)
+    scaled = ATNetSegmenter(lively_network, short_side=50, **request.param)
     plain = ATNetSegmenter(lively_network, **request.param)
     scaled.start(video, 2)
     plain.start(small, 2)
@@ -90,13 +98,13 @@ def pair(request, lively_network):
 
 
 def as_the_engine(scaled, plain):
-    return np.array_equal(scaled.segmenter.probabilities, plain.probabilities) and np.array_equal(
+    return np.array_equal(working(scaled), plain.probabilities) and np.array_equal(
         scaled.confidence(), plain.confidence()
     )
 
 
 def test_it_is_live(lively_network):
-    assert isinstance(atnet_segmenter(lively_network, short_side=50), LiveSegmenter)
+    assert isinstance(ATNetSegmenter(lively_network, short_side=50), LiveSegmenter)
 
 
 def test_preview_and_propagate(pair):
@@ -136,10 +144,10 @@ def test_stop_replay_and_undo(pair):
     steps.close()
     reach = min(reached), max(reached)
     assert reach[1] - reach[0] == 2
-    stopped = scaled.segmenter.probabilities.copy()
+    stopped = working(scaled).copy()
     assert np.array_equal(scaled.undo(), whole)
     assert sorted(frame for frame, _ in scaled.propagate(2, stroke(0.3, 1), reach)) == sorted(reached)
-    assert np.array_equal(scaled.segmenter.probabilities, stopped)
+    assert np.array_equal(working(scaled), stopped)
     plain.interact(5, stroke(0.6, 2))
     list(plain.propagate(2, stroke(0.3, 1), reach))
     assert as_the_engine(scaled, plain)
@@ -180,3 +188,31 @@ def test_confidence(pair):
     assert not scaled.confidence().any()
     list(scaled.propagate(3, stroke(0.3, 1), (2, 3)))
     assert np.flatnonzero(scaled.confidence()).tolist() == [2, 3]
+
+
+def test_only_touched_frames_are_enlarged(pair):
+    scaled, plain = pair
+    for each in pair:
+        each.interact(5, stroke(0.6, 2))
+        each.interact(0, stroke(0.2, 1))
+    with mock.patch.object(Resizing, "labels", autospec=True, side_effect=Resizing.labels) as enlarge:
+        masks = scaled.interact(1, stroke(0.3, 1))  # reaches up to frame 4
+        assert sorted(scaled._video.rounds[-1].reach) == [1, 4]
+        assert enlarge.call_count == 4
+    plain.interact(1, stroke(0.3, 1))
+    assert np.array_equal(masks, np.stack([enlarged(one) for one in plain.probabilities]))
+
+
+def test_the_weights_settings_are_the_default(lively_network, tmp_path):
+    """A segmenter used directly works as the weights' file asks; a file that says nothing changes nothing."""
+    assert ATNetSegmenter(lively_network).short_side is None
+    assert not ATNetSegmenter(lively_network).flow
+    small = load("small")
+    assert (ATNetSegmenter(small).short_side, ATNetSegmenter(small).flow) == (160, True)
+    direct = ATNetSegmenter(small, short_side=None, flow=False)
+    assert direct.short_side is None
+    assert not direct.flow
+    with pytest.warns(FutureWarning, match="ivos.segmenters.scaled has been renamed"):
+        former = importlib.import_module("ivos.segmenters.scaled").atnet_segmenter
+    assert (former(small).short_side, former(small).flow) == (None, False)
+    assert former(small, short_side="trained", flow="trained").short_side == 160

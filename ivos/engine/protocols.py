@@ -91,6 +91,33 @@ class LiveSegmenter(Segmenter, Protocol):
         """How sure the masks of each frame are, float32 [T] in [0, 1]; 0 where no round has come to."""
 
 
+@runtime_checkable
+class AdoptingSegmenter(Segmenter, Protocol):
+    """A segmenter that takes a frame's mask as a prompt; ``masks`` is one of its ``prompts``."""
+
+    def adopt(
+        self, frame: int, labels: NDArray[np.uint8], objects: Sequence[int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Give a frame exactly these labels, as an annotation from which the video can be segmented.
+
+        Other frames stay as they are: a round on this frame without strokes (``interact(frame, [])`` or
+        ``propagate(frame, [])``) propagates the labels. Later rounds leave the frame as it is, unless strokes
+        are drawn on it. An adoption counts as a round for :meth:`LiveSegmenter.undo`.
+
+        Args:
+            frame: 0..T-1.
+            labels: uint8 [h, w] at the frames' size: 0 background, else objects' numbers.
+            objects: the objects that the labels describe; None: all. The others keep their masks in this
+                frame, except where the labels show one of these objects.
+
+        Returns:
+            the labels of the frame as they are now, uint8 [h, w].
+
+        Raises:
+            ValueError: An argument is not possible; the message names it.
+        """
+
+
 def takes_network(make: Callable[..., object]) -> bool:
     """Whether what makes a segmenter takes our network, as its argument ``network``."""
     return "network" in inspect.signature(make).parameters

@@ -1,0 +1,28 @@
+"""The choice of the device that a network runs on."""
+
+import torch
+
+from ivos.runtime.errors import UserError
+
+
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """Return the device of this name, after a check that it works.
+
+    Args:
+        name: such as ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; None: a CUDA device where there is one, else
+            an Apple GPU (``mps``) where there is one, else the CPU.
+
+    Raises:
+        UserError: There is no such device on this machine.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"device={name}: not available ({said})") from error
+    return device

@@ -1,0 +1,156 @@
+"""The networks prepared for inference: fused layers, arithmetic precision and compilation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from ivos.engine.arithmetic import tf32
+from ivos.engine.fused_layers import fast_copy, has_nnpack
+from ivos.networks import ANet, ATNet, FrameFeatures
+from ivos.runtime.errors import UserError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+
+
+class NetworkRunner:
+    """Runs A-Net and T-Net on images and masks, whatever video these belong to.
+
+    It works on a copy of the network with fused layers (:func:`ivos.engine.fused_layers.fast_copy`), which
+    :meth:`refresh` builds again when the weights have changed. Its methods have to be called inside
+    :meth:`arithmetic`.
+
+    Args:
+        network: the network to run.
+        precision: the type of the networks' arithmetic.
+        tf32: whether float32 products on a GPU may be computed in TF32.
+        winograd: whether 3x3 convolutions use Winograd's algorithm; None: wherever that is possible.
+        channels_last: whether images and weights are laid out with the channels last.
+        compile: a mode of ``torch.compile``, or None for no compilation.
+
+    Raises:
+        UserError: The precision or the compile mode is not known.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        precision: Precision = "float32",
+        tf32: bool = False,
+        winograd: bool | None = None,
+        channels_last: bool = False,
+        compile: CompileMode | None = None,
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise UserError(f"segmenter.precision: {precision!r} is none of {', '.join(get_args(Precision))}")
+        if compile not in (None, *get_args(CompileMode)):
+            raise UserError(f"segmenter.compile: {compile!r} is none of {', '.join(get_args(CompileMode))}")
+        self.network = network.eval()
+        self.precision = precision
+        self.tf32 = tf32
+        self.winograd = winograd
+        self.channels_last = channels_last
+        self.compile = compile
+        self._fused: ATNet | None = None
+        self._fused_from: object = None  # identifies the weights that the copy was made from
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network's weights."""
+        return self.network.mean.device
+
+    @property
+    def fused(self) -> ATNet:
+        """The copy of the network that runs; :meth:`refresh` has to be called once before."""
+        assert self._fused is not None
+        return self._fused
+
+    def refresh(self) -> None:
+        """Build the fused copy, unless the present copy was made from the same weights on the same device.
+
+        Raises:
+            UserError: Winograd's algorithm was asked for and is not possible with the other settings.
+        """
+        weights = list(self.network.state_dict(keep_vars=True).values())
+        version = [(tensor.data_ptr(), tensor._version, tensor.device) for tensor in weights]
+        if version == self._fused_from:
+            return
+        mean = self.network.mean
+        plain = mean.device.type == "cpu" and mean.dtype == torch.float32 and self.precision == "float32"
+        possible = plain and not self.channels_last and has_nnpack()
+        if self.winograd and not possible:
+            raise UserError(
+                "segmenter.winograd: is for a CPU, float32, channels_last=false and a PyTorch with NNPACK; "
+                "leave it null"
+            )
+        winograd = possible if self.winograd is None else self.winograd
+        fused = fast_copy(self.network, winograd, getattr(torch, self.precision))
+        if self.channels_last:
+            fused = fused.to(memory_format=torch.channels_last)
+        if self.compile:
+            fused.anet = cast(ANet, torch.compile(fused.anet, mode=self.compile))
+            for name in ("features", "decode"):
+                setattr(fused.tnet, name, torch.compile(getattr(fused.tnet, name), mode=self.compile))
+        self._fused, self._fused_from = fused, version
+
+    @contextlib.contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Disable gradients and set the arithmetic of this segmenter, whatever the caller has set.
+
+        A generator must not yield inside this context: the settings would reach the code that iterates.
+        """
+        no_autocast = torch.autocast(self.device.type, enabled=False)
+        with torch.inference_mode(), no_autocast, tf32(self.tf32):
+            yield
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which operations run in :attr:`precision`."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.precision))
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Return the networks' input from padded uint8 RGB frames [B, 3, H, W]."""
+        images = self.network.normalise(frames)
+        return images.to(memory_format=torch.channels_last) if self.channels_last else images
+
+    def annotate(self, image: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Run A-Net on one image with the interaction channels of N objects.
+
+        Args:
+            image: normalised RGB [1, 3, H, W].
+            channels: previous mask, positive and negative strokes of each object [N, 3, H, W].
+
+        Returns:
+            logits [N, 1, H, W] and the objects' features, projected for T-Net [N, 32w, H/16, W/16].
+        """
+        with self.autocast():
+            return self.fused.anet(image, channels)
+
+    def image_features(self, images: Tensor) -> FrameFeatures:
+        """Return T-Net's image features of normalised images [B, 3, H, W]."""
+        with self.autocast():
+            return self.fused.tnet.features(images)
+
+    def propagate(
+        self, target: FrameFeatures, moved: Tensor, previous: FrameFeatures, probability: Tensor
+    ) -> Tensor:
+        """Run T-Net's local transfer and decoder: one propagation step for N objects in each of B frames.
+
+        Args:
+            target: image features of the target frames, batch B.
+            moved: the annotated objects' features, moved to each target [B N, 32w, H/16, W/16].
+            previous: image features of the frame before each target, batch B.
+            probability: the objects' probabilities in the frame before each target [B N, 1, H, W].
+
+        Returns:
+            the objects' probabilities in the targets, float32 [B N, 1, H, W].
+        """
+        tnet = self.fused.tnet
+        with self.autocast():
+            local = tnet.local(target, previous, probability)
+            logits = tnet.decode(target, moved, local)
+        return logits.float().sigmoid()

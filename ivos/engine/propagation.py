@@ -1,0 +1,175 @@
+"""Propagation: T-Net from the annotated frame to the other frames of a round, in both directions."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ivos.engine.frame_features import FrameFeatureCache, joined
+from ivos.engine.network_runner import NetworkRunner
+from ivos.engine.optical_flow import Floats, one_hot
+from ivos.engine.plan import Plan
+from ivos.engine.state import VideoState
+from ivos.engine.thresholding import centred, off_centre
+from ivos.networks import FrameFeatures, affinity, readout
+
+# The weight of T-Net's result beside what the optical flow carries from three frames, each of at most one.
+_TNET_WEIGHT = 0.15
+
+
+@dataclass
+class PropagationPass:
+    """The state of the propagation in one direction.
+
+    Attributes:
+        source: the frame that was reached last; at first the annotated frame.
+        probability: the objects' probabilities in the source [N, 1, H, W].
+        targets: the frames that are still to come, the next one first.
+        steps: how many of them are to be computed in this round.
+        carried: layers [h, w, N] of the frames from which optical flow carries masks: of the annotated frame
+            and of the latest two.
+    """
+
+    source: int
+    probability: Tensor
+    targets: deque[int]
+    steps: int
+    carried: dict[int, Floats] = field(default_factory=dict)
+
+
+class Propagator:
+    """Propagates the objects of an annotated frame through a video.
+
+    Args:
+        networks: the networks that run.
+        video: the state of the video.
+        features: the image features of its frames.
+        batch_directions: whether one step in either direction is computed as one batch.
+    """
+
+    def __init__(
+        self, networks: NetworkRunner, video: VideoState, features: FrameFeatureCache, batch_directions: bool
+    ) -> None:
+        self.networks, self.video, self.features = networks, video, features
+        self.batch_directions = batch_directions
+
+    def passes(self, plan: Plan, probability: Tensor, reach: tuple[int, int]) -> list[PropagationPass]:
+        """Return the two passes of a round, backward and forward.
+
+        Args:
+            plan: the frames that the round touches.
+            probability: the objects' probabilities in the annotated frame [N, 1, H, W].
+            reach: the first and the last frame to compute.
+        """
+        steps = [plan.annotated - reach[0], reach[1] - plan.annotated]
+        if self.batch_directions and steps[0] == steps[1] + 1:  # stopped between the frames of a joint step
+            steps[1] = min(steps[0], len(plan.forward))
+        return [
+            PropagationPass(plan.annotated, probability, deque(frames), number)
+            for frames, number in zip((plan.backward, plan.forward), steps, strict=True)
+        ]
+
+    def next_groups(self, passes: Sequence[PropagationPass]) -> list[list[PropagationPass]]:
+        """Return the passes that go on, grouped by what is computed in one batch; empty at the end."""
+        active = [one for one in passes if one.steps]
+        if not active:
+            return []
+        return [active] if self.batch_directions else [[one] for one in active]
+
+    def step(self, passes: Sequence[PropagationPass]) -> list[tuple[int, Tensor]]:
+        """Propagate one frame further in each of the given directions.
+
+        Returns:
+            each target frame with the objects' probabilities in it [N, 1, H, W].
+        """
+        sources = [one.source for one in passes]
+        targets = [one.targets.popleft() for one in passes]
+        ahead = [frame for one in passes for frame in self._ahead(one)]
+        wanted = list(dict.fromkeys([*sources, *targets, *ahead]))
+        features = dict(zip(wanted, self.features.get(wanted), strict=True))
+        probabilities = self._tnet_step(passes, targets, features)
+        found = []
+        for one, frame, new in zip(passes, targets, probabilities.chunk(len(passes)), strict=True):
+            fused = self._fused_with_flow(one, frame, new) if self.video.flow is not None else new
+            one.source, one.probability, one.steps = frame, fused, one.steps - 1
+            found.append((frame, fused))
+        return found
+
+    def _tnet_step(
+        self, passes: Sequence[PropagationPass], targets: Sequence[int], features: dict[int, FrameFeatures]
+    ) -> Tensor:
+        """Compute T-Net's probabilities in the next frame of each pass.
+
+        This is the one place where a propagation step gets its inputs: the image features of the target
+        frames, the annotations of all rounds (:meth:`_global_transfer`), and the image features and the
+        probabilities of the frame before each target (``pass.source`` and ``pass.probability``).
+
+        Args:
+            passes: the directions in which a step is done, B.
+            targets: the next frame of each pass.
+            features: image features of sources and targets by frame.
+
+        Returns:
+            the objects' probabilities in the targets, float32 [B N, 1, H, W].
+        """
+        target = joined([features[frame] for frame in targets])
+        moved = torch.cat([self._global_transfer(frame, features[frame]) for frame in targets])
+        previous = joined([features[one.source] for one in passes])
+        return self.networks.propagate(
+            target, moved, previous, torch.cat([one.probability for one in passes])
+        )
+
+    def _global_transfer(self, frame: int, target: FrameFeatures) -> Tensor:
+        """Return the objects' features on the annotated frames, moved to a frame and averaged, [N, 32w, ...].
+
+        Their sum is kept by frame, so that in each round only the new annotation is matched with the frame.
+        """
+        video = self.video
+        annotations = video.annotations
+        if not self.networks.network.tnet.use_global:
+            return torch.zeros_like(annotations[0].value)
+        assert video.transfers is not None  # made with the first image features
+        kept = video.transfers.get(frame)
+        if kept and len(kept[0]) < video.num_objects:  # computed before an object was added
+            kept = None
+        total = kept[0] if kept else torch.zeros_like(annotations[0].value, dtype=torch.float32)
+        done = video.summed.get(frame, 0) if kept else 0
+        for one in annotations[done:]:
+            total = total + readout(one.value.float(), affinity(one.key, target.r5))
+        video.transfers.put(frame, (total,))
+        video.summed[frame] = len(annotations)
+        return total / len(annotations)
+
+    def _fused_with_flow(self, one: PropagationPass, target: int, new: Tensor) -> Tensor:
+        """Return T-Net's probabilities [N, 1, H, W] of a target, fused with those that optical flow carries.
+
+        The flow carries the labels of the annotated frame and the fused layers of the latest two frames.
+        """
+        video = self.video
+        assert video.flow is not None
+        if not one.carried:
+            labels = video.labels(one.probability[:, 0]).cpu().numpy()
+            one.carried[one.source] = one_hot(labels, len(new)).astype(np.float32)
+        total, weights = video.flow.carry(target, one.carried)
+        own = centred(video.padding.crop(new[:, 0])).permute(1, 2, 0).float().cpu().numpy()
+        mean = (total + _TNET_WEIGHT * own) / (weights + _TNET_WEIGHT)[..., None]
+        layers = video.flow.refine(target, np.asarray(mean, np.float32))
+        first, *later = one.carried
+        one.carried = {frame: one.carried[frame] for frame in (first, *later[-1:])} | {target: layers}
+        carried = off_centre(torch.from_numpy(layers).permute(2, 0, 1).to(new))
+        fused = new.clone()
+        video.padding.crop(fused)[:, 0] = carried
+        return fused
+
+    def _ahead(self, one: PropagationPass) -> list[int]:
+        """Return the frames after the next target whose features are computed in the same batch."""
+        return list(one.targets)[: self.features.batch_size - 1]
+
+    def release(self, passes: Sequence[PropagationPass]) -> None:
+        """Release the image features that no pass needs in its next step."""
+        self.features.forget_recent(
+            {frame for one in passes if one.steps for frame in (one.source, *self._ahead(one))}
+        )

@@ -1,0 +1,72 @@
+"""The size that the networks work at, where it is smaller than the frames."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as nnf
+
+from ivos.runtime.errors import UserError
+
+
+def check_short_side(short_side: Any) -> None:
+    """Check the shorter side of the working size.
+
+    Raises:
+        UserError: It is neither None nor a whole number from 32.
+    """
+    if short_side is None:
+        return
+    if isinstance(short_side, bool) or not isinstance(short_side, int) or short_side < 32:
+        raise UserError(f"segmenter.short_side: a whole number from 32, or null, got {short_side!r}")
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """The way between frames' own size and the smaller size that the networks work at.
+
+    Strokes are given in shares of the frame, so that they need no scaling.
+
+    Attributes:
+        full_size: height and width of the frames as given, in pixels.
+        working_size: height and width that the networks work at, in pixels.
+    """
+
+    full_size: tuple[int, int]
+    working_size: tuple[int, int]
+
+    @classmethod
+    def to_short_side(cls, height: int, width: int, short_side: int | None) -> "Resizing | None":
+        """Return the resizing of frames to a shorter side in pixels; None for frames that are no larger."""
+        if short_side is None or min(height, width) <= short_side:
+            return None
+        factor = short_side / min(height, width)
+        h, w = (max(short_side, round(factor * side)) for side in (height, width))
+        return cls((height, width), (h, w))
+
+    def reduced(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return frames [T, h, w, 3] at the working size, by the mean over areas."""
+        size = self.working_size[::-1]
+        small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+        return np.stack(small).astype(np.uint8)
+
+    def reduced_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return labels [h, w] at the working size; each pixel takes the nearest label."""
+        size = self.working_size[::-1]
+        return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+    def enlarged(self, probabilities: Tensor) -> Tensor:
+        """Return probabilities [N, h, w] of the working size at the frames' own size, bilinearly.
+
+        They stay on their device: a GPU enlarges them itself, so that only labels have to be fetched.
+        """
+        if probabilities.device.type != "cpu":
+            size = self.full_size
+            return nnf.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
+        size = self.full_size[::-1]
+        each = [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in probabilities.numpy()]
+        return torch.from_numpy(np.stack(each))

@@ -1,0 +1,1 @@
+"""Segmentation of whole videos from masks, strokes or clicks: the program ``ivos-segment``."""

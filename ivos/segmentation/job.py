@@ -1,0 +1,205 @@
+"""A video from prompts to masks, in memory and in files."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.engine import AdoptingSegmenter, LiveSegmenter, Segmenter
+from ivos.interaction.clicks import translate, understood_prompts
+from ivos.runtime.errors import UserError
+from ivos.runtime.files import write_text
+from ivos.segmentation.prompts import VideoFrames, VideoPrompts, from_clicks, from_masks, from_strokes
+from ivos.video.overlay import overlay
+from ivos.video.palette import write_labels
+from ivos.video.reader import Source
+from ivos.video.run_lengths import encode_runs
+from ivos.video.writer import write_video
+
+Labels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+PARTIAL = ".partial"  # suffix of a folder whose masks are not complete
+
+
+def prompts_of(
+    frames: VideoFrames,
+    masks: Mapping[int, Labels] | str | Path | None = None,
+    strokes: Mapping[int, Sequence[Any]] | str | Path | None = None,
+    clicks: Mapping[int, Sequence[Any]] | str | Path | None = None,
+) -> VideoPrompts:
+    """Return the prompts of a video, of which exactly one kind has to be given.
+
+    Raises:
+        UserError: None or several are given, or they cannot be used.
+    """
+    if sum(one is not None for one in (masks, strokes, clicks)) != 1:
+        raise UserError("give masks, strokes or clicks: one of the three")
+    if masks is not None:
+        return from_masks(masks, frames)
+    if strokes is not None:
+        return from_strokes(strokes, frames)
+    assert clicks is not None
+    return from_clicks(clicks, frames)
+
+
+def run(
+    segmenter: Segmenter,
+    frames: NDArray[np.uint8],
+    prompts: VideoPrompts,
+    progress: Progress = lambda done, of: None,
+) -> Labels:
+    """Segment a video from its prompts.
+
+    Frames that are given by masks keep exactly these; masks are propagated from each of them in turn. Of
+    strokes and clicks, each frame is a round.
+
+    Args:
+        segmenter: what segments.
+        frames: uint8 RGB [T, h, w, 3].
+        prompts: masks, strokes or clicks.
+        progress: called with the number of frames that are done and of all frames to do.
+
+    Returns:
+        labels uint8 [T, h, w] with the objects' numbers of the prompts.
+
+    Raises:
+        UserError: The segmenter does not take masks.
+    """
+    kinds = understood_prompts(segmenter)
+    segmenter.start(frames, prompts.num_objects)
+    rounds: list[tuple[int, list[Any]]] = []
+    if prompts.labels:
+        if "masks" not in kinds or not isinstance(segmenter, AdoptingSegmenter):
+            raise UserError(
+                f"{type(segmenter).__name__} does not take masks, but {', '.join(sorted(kinds))}; choose "
+                "another segmenter, or give strokes or clicks"
+            )
+        for frame, labels in prompts.labels.items():
+            segmenter.adopt(frame, labels)
+        rounds = [(frame, []) for frame in prompts.labels]
+    for frame, drawn in prompts.prompts.items():
+        rounds.append((frame, translate(drawn, kinds - {"masks"})))
+    total = len(rounds) * len(frames)
+    masks = np.zeros(frames.shape[:3], np.uint8)
+    for number, (frame, drawn) in enumerate(rounds):
+        masks = _round(
+            segmenter, frame, drawn, masks, lambda done, n=number: progress(n * len(frames) + done, total)
+        )
+        progress((number + 1) * len(frames), total)
+    back = np.zeros(256, np.uint8)
+    back[1 : prompts.num_objects + 1] = prompts.numbers
+    return back[masks]
+
+
+def _round(
+    segmenter: Segmenter, frame: int, drawn: list[Any], masks: Labels, progress: Callable[[int], None]
+) -> Labels:
+    """Run a round, frame by frame where the segmenter can."""
+    if not isinstance(segmenter, LiveSegmenter):
+        return segmenter.interact(frame, drawn)
+    for done, (target, labels) in enumerate(segmenter.propagate(frame, drawn), start=1):
+        masks[target] = labels
+        progress(done)
+    return masks
+
+
+def segment_source(
+    segmenter: Segmenter,
+    source: Source,
+    prompts: Callable[[VideoFrames], VideoPrompts],
+    output: Path,
+    name: str,
+    *,
+    make_overlay: bool = False,
+    make_coco: bool = False,
+    progress: Progress = lambda done, of: None,
+) -> Path:
+    """Segment a video and write its masks to ``output/name``, which is there whole or not at all.
+
+    Args:
+        segmenter: what segments.
+        source: the video.
+        prompts: reads the prompts of the video.
+        output: the folder of all results.
+        name: the name of the video's results.
+        make_overlay: also write a video of the frames with their masks.
+        make_coco: also write the masks as COCO JSON.
+        progress: see :func:`run`.
+
+    Returns:
+        the folder of the masks.
+    """
+    decoded = list(source.decode())
+    frames = np.stack([frame for frame, _ in decoded])
+    names = frame_names(source, len(frames))
+    info = VideoFrames(name, names, (frames.shape[2], frames.shape[1]))
+    masks = run(segmenter, frames, prompts(info), progress)
+    folder, partial = output / name, output / f"{name}{PARTIAL}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for frame_name, labels in zip(names, masks, strict=True):
+        write_labels(partial / f"{frame_name}.png", labels)
+    if make_overlay:
+        pictures = (overlay(frame, labels) for frame, labels in zip(frames, masks, strict=True))
+        write_overlay(output / f"{name}-overlay", pictures, source.rate, [time for _, time in decoded])
+    if make_coco:
+        write_text(output / f"{name}-coco.json", json.dumps(coco(name, names, masks), separators=(",", ":")))
+    os.replace(partial, folder)
+    return folder
+
+
+def frame_names(source: Source, num_frames: int) -> tuple[str, ...]:
+    """Return the names of a video's frames: those of its pictures, or 00000, 00001, ... for a video file."""
+    return tuple(path.stem for path in source.files) or tuple(f"{t:05d}" for t in range(num_frames))
+
+
+def write_overlay(
+    path: Path, pictures: Iterator[NDArray[np.uint8]], rate: Fraction, times: list[float]
+) -> Path:
+    """Write a video: H.264 in MP4 where PyAV has that encoder, else VP8 in WebM."""
+    import av
+
+    suffix = ".mp4" if "libx264" in av.codecs_available else ".webm"
+    return write_video(path.with_name(path.name + suffix), pictures, float(rate), times)
+
+
+def coco(name: str, names: Sequence[str], masks: Labels) -> dict[str, Any]:
+    """Return masks as COCO JSON: an image for each frame, an annotation for each object on it."""
+    height, width = masks.shape[1:]
+    numbers = sorted({int(number) for number in np.unique(masks)} - {0})
+    images = [
+        {"id": t, "file_name": frame_name, "width": width, "height": height}
+        for t, frame_name in enumerate(names)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for t, labels in enumerate(masks):
+        for number in numbers:
+            mask = labels == number
+            if not mask.any():
+                continue
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            left, top = int(columns[0]), int(rows[0])
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": t,
+                    "category_id": number,
+                    "track_id": number,
+                    "segmentation": {"size": [height, width], "counts": encode_runs(mask)},
+                    "area": int(mask.sum()),
+                    "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {"description": f"{name}, segmented with ivos"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": str(number)} for number in numbers],
+    }
