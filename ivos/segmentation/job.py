@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.engine import AdoptingSegmenter, LiveSegmenter, Segmenter
-from ivos.interaction.clicks import translate, understood_prompts
+from ivos.interaction.clicks import click_radius, translate, understood_prompts
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import write_text
 from ivos.segmentation.prompts import VideoFrames, VideoPrompts, from_clicks, from_masks, from_strokes
@@ -83,8 +83,10 @@ def run(
         for frame, labels in prompts.labels.items():
             segmenter.adopt(frame, labels)
         rounds = [(frame, []) for frame in prompts.labels]
+    aspect = frames.shape[2] / frames.shape[1]
     for frame, drawn in prompts.prompts.items():
-        rounds.append((frame, translate(drawn, kinds - {"masks"})))
+        radius = click_radius(segmenter) if rounds else 0.0  # a click of a later round gets a larger mark
+        rounds.append((frame, translate(drawn, kinds - {"masks"}, radius=radius, aspect=aspect)))
     total = len(rounds) * len(frames)
     masks = np.zeros(frames.shape[:3], np.uint8)
     for number, (frame, drawn) in enumerate(rounds):
