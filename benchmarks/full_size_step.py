@@ -173,7 +173,7 @@ def step(
     return {
         "seconds": statistics.median(seconds[-turns:]),
         "gib": peak_gib(place),
-        "loss": 0.0 if place.type == "meta" else losses[0].item(),
+        "loss": losses[0].item(),
     }
 
 
@@ -182,7 +182,7 @@ def limit_memory(device: torch.device, gib: float) -> None:
     if device.type == "cuda":
         share = gib * GIB / torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
-    elif device.type == "cpu":
+    else:
         resource.setrlimit(resource.RLIMIT_DATA, (int(gib * GIB), int(gib * GIB)))
 
 

@@ -22,7 +22,7 @@ def script(name):
 
 
 def test_every_row_of_the_correlation_is_compiled():
-    """The twelve combinations of operation, size and type, each without and with gradients."""
+    """Twelve variants of one function, of which PyTorch keeps eight: sizes, types, gradients or none."""
     benchmark = script("correlation")
     graphs = []
 
@@ -31,12 +31,12 @@ def test_every_row_of_the_correlation_is_compiled():
         return graph.forward
 
     sizes = [(1, 2, 6, 7), (2, 2, 6, 7)]
-    for op, size, dtype in product(("correlation", "local_transfer"), sizes, benchmark.TYPES):
-        tensors = benchmark.inputs(size, "cpu", dtype)[: 2 if op == "correlation" else 3]
-        function = partial(getattr(kernels, op), implementation="naive")
+    function = partial(kernels.correlation, implementation="naive", radius=1)
+    for size, dtype in product(sizes, benchmark.TYPES):
+        tensors = benchmark.inputs(size, "cpu", dtype)[:2]
         for run in benchmark.gpu_runs(benchmark.compiled(function, backend), tensors).values():
             run()
-    assert len(graphs) == 2 * 2 * len(sizes) * len(benchmark.TYPES)
+    assert len(graphs) == 2 * len(sizes) * len(benchmark.TYPES)
 
 
 def test_a_row_that_is_not_compiled_is_an_error(monkeypatch):
@@ -68,24 +68,22 @@ def test_the_precision_of_a_gpu_leaves_out_what_only_a_cpu_has():
         benchmark.options_for(gpu, ["winograd"])
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_operations_are_measured_on_the_device(device):
-    """On the meta device, too, where nothing is computed."""
+def test_operations_are_measured_on_a_device():
     benchmark = script("operations")
     with torch.inference_mode():
-        table, _ = benchmark.measure(torch.device(device), (64, 64), 4, 1, depths=[1, 1, 1, 1])
+        table, _ = benchmark.measure(torch.device("cpu"), (64, 64), 4, 1, depths=[1, 1, 1, 1])
     assert len(table.rows) == 13
 
 
-@pytest.mark.parametrize(("device", "stage"), [("cpu", "anet"), ("cpu", "tnet"), ("meta", "tnet")])
-def test_a_full_size_step_on_a_device(device, stage, monkeypatch):
+@pytest.mark.parametrize("stage", ["anet", "tnet"])
+def test_a_full_size_step_on_a_device(stage, monkeypatch):
     benchmark = script("full_size_step")
     monkeypatch.setattr(benchmark, "limit_memory", lambda *_: None)
     sizes = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8"]
     crop = f"stages.{stage}.data.samples.crop=32"
-    found = benchmark.step(stage, [*sizes, crop], 2, False, 1.0, device, "bf16-mixed", turns=2)
+    found = benchmark.step(stage, [*sizes, crop], 2, False, 1.0, "cpu", "bf16-mixed", turns=2)
     assert found["seconds"] > 0
-    assert (found["loss"] > 0) == (device == "cpu")
+    assert found["loss"] > 0
 
 
 def test_a_step_out_of_memory_is_a_row(monkeypatch):
