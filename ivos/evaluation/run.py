@@ -1,7 +1,5 @@
 """An evaluation from its configuration: check, run, show."""
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +22,7 @@ from ivos.runtime.command_line import is_first_process, sha256
 from ivos.runtime.config import check_resume, check_values, make_trainer, resolved
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
+from ivos.runtime.signatures import import_from_current_folder
 from ivos.session import ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
@@ -82,7 +81,7 @@ def run(cfg: DictConfig) -> None:
 def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
     """Return the segmenter, with the network of the checkpoint or an untrained one where it has a network."""
     try:
-        _import_from_current_folder()
+        import_from_current_folder()
         make = get_object(cfg.segmenter._target_)
     except ImportError as error:
         raise UserError(
@@ -110,13 +109,6 @@ def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
         console.print(f"Network: {cfg.checkpoint}", soft_wrap=True)
     segmenter: Segmenter = instantiate(cfg.segmenter, network)
     return segmenter
-
-
-def _import_from_current_folder() -> None:
-    """Let modules in the current folder be imported, after all installed ones."""
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.append(folder)
 
 
 def _last_cause(error: BaseException) -> str:

@@ -7,6 +7,7 @@ as it is in Hydra, and so refused where true or false is needed.
 
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -203,16 +204,24 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _target(name: str, target: Any) -> Callable[..., Any]:
     if not isinstance(target, str):
         raise UserError(f"{name}._target_: must be the name of a class or function, got {shown(target)}")
+    import_from_current_folder()
     try:
         found = get_object(target)
     except Exception as error:
         raise UserError(
-            f"{name}: {target} cannot be imported ({_last_cause(error)}); the folder of a module of your own "
-            "has to be on PYTHONPATH (docs/reference/protocols.md)"
+            f"{name}: {target} cannot be imported ({_last_cause(error)}); a module of your own is looked for "
+            "in the current folder and on PYTHONPATH (docs/guides/own_segmenter.md)"
         ) from error
     if not callable(found):
         raise UserError(f"{name}: {target} is no class or function")
     return typing.cast(Callable[..., Any], found)
+
+
+def import_from_current_folder() -> None:
+    """Let modules in the current folder be imported, after all installed ones."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def _last_cause(error: BaseException) -> str:

@@ -7,8 +7,7 @@ import pytest
 
 from ivos.evaluation import benchmark
 from ivos.evaluation.benchmark import SETS, SUITES, main, plan, segmenter_options
-
-from .conftest import draw
+from tests.support.discs import draw
 
 
 def test_a_suite_takes_the_data_that_is_there(tmp_path):

@@ -75,7 +75,7 @@ def test_rounds_are_not_kept(trainer):
 @pytest.mark.slow
 def test_a_thousand_samples(trainer, tmp_path):
     """A whole evaluation, with its report files."""
-    from .conftest import draw
+    from tests.support.discs import draw
 
     draw(tmp_path / "set", "discs", size=(40, 30), frames=2, objects=1, scribbles=(0,) * 1000)
     from ivos.data.datasets.davis import DavisFolder

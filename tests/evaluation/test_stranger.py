@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, draw
+from tests.support.discs import draw
+
+from .conftest import ROOT
 
 PROTOCOLS = ("davis", "davis_clicks", "sam2_offline", "sam2_online", "first_mask")
 UV = shutil.which("uv")

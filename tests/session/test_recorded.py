@@ -9,8 +9,7 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.runtime.errors import UserError
 from ivos.session import Recorded, Sample, SessionSettings, run_session
 from ivos.session.recorded import recorded_rounds
-
-from ..evaluation.conftest import draw
+from tests.support.discs import draw
 
 
 def stroke(key, frame, number=1):
