@@ -12,12 +12,20 @@ _CODE = re.compile(r"(```.*?```|``.*?``|`[^`]*`)", re.DOTALL)
 
 
 class MarkdownDocstrings(griffe.Extension):
-    """Translate the markup of every docstring."""
+    """Translate the markup of every docstring of a package."""
 
-    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rewrite the docstring of one object."""
-        if obj.docstring:
-            obj.docstring.value = to_markdown(obj.docstring.value)
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        """Rewrite the docstrings when the whole package has been read."""
+        rewrite(pkg)
+
+
+def rewrite(thing: griffe.Object) -> None:
+    """Rewrite the docstrings of an object and of its members."""
+    if thing.docstring:
+        thing.docstring.value = to_markdown(thing.docstring.value)
+    for member in thing.members.values():
+        if isinstance(member, griffe.Object):
+            rewrite(member)
 
 
 def to_markdown(text: str) -> str:
