@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ivos.app.session import Object, Round, Session
 from ivos.app.workspace import Workspace
+from ivos.data.rle import encode_runs
 from ivos.runtime.files import replacing, write_text
 from ivos.video.files import read_frame
 from ivos.video.overlay import overlay

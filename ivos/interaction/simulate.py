@@ -1,7 +1,7 @@
-"""Simulated users for training: what a person would draw on a frame, and on a faulty mask of it.
+"""Simulated users for training, who annotate a frame or correct a faulty mask of it.
 
-Everything here looks at one object at a time, as A-Net does, and is drawn from the generator it is handed:
-the same generator state gives the same strokes, whatever process asks.
+All functions treat one object at a time, as A-Net does, and take all random choices from the generator that
+they are given: the same state of the generator gives the same strokes in any process.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,25 @@ from numpy.typing import NDArray
 
 from ivos.interaction.raster import interaction_channels
 from ivos.interaction.robot import Robot
+from ivos.interaction.stroke_kinds import STROKE_KINDS, fractions, largest_piece
 from ivos.interaction.strokes import Stroke
+from ivos.runtime.errors import UserError
 from ivos.runtime.renamed_options import accept_former_keywords
 
 Mask = NDArray[np.uint8]
+_MIN_PIXELS = 10  # of a region in which strokes are drawn
 
 
 def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, float]) -> list[Stroke]:
-    """Points clicked inside an object, at a density drawn log-uniformly for each call.
+    """Sample points inside an object, at a density drawn log-uniformly for each call.
 
     Args:
         mask: uint8 [h, w], 1 on the object (0 elsewhere, 255 void).
-        rng: the randomness.
-        density: lowest and highest number of points per pixel of the object; at least one point is drawn.
+        rng: The generator of the random choices.
+        density: Lowest and highest number of points per pixel of the object; at least one point is drawn.
 
     Returns:
-        strokes of a single point each, for object 1; none where the object is empty.
+        Strokes of a single point each, for object 1; none where the object is empty.
     """
     height, width = mask.shape
     rows, columns = np.nonzero(mask == 1)
@@ -42,18 +45,17 @@ def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, fl
 
 @dataclass(frozen=True)
 class Deformation:
-    """A ground-truth mask made as faulty as a network's prediction: affine map, boundary noise, blunders.
+    """A deformation that makes a true mask as faulty as a network's prediction.
 
     Attributes:
-        rotation: largest turn to either side, in degrees, about the object's centre.
-        scale: largest change of size, as a share (0.1: from 1/1.1 to 1.1).
-        shear: largest shear along x.
-        shift: largest shift along x and y, as a share of the object's width and height.
-        noise: largest push of the boundary to either side, as a share of the square root of the area.
-        blunder: chance that a piece of the object is missing, and chance that a piece of what surrounds it is
-            added.
-        blunder_size: smallest and largest radius of such a piece, as a share of the square root of the area.
-        lost: chance that nothing of the object is left, as where propagation has lost it.
+        rotation: Largest rotation to either side, in degrees, about the object's centre.
+        scale: Largest change of size, as a fraction (0.1: from 1/1.1 to 1.1).
+        shear: Largest shear along x.
+        shift: Largest shift along x and y, as a fraction of the object's width and height.
+        noise: Largest displacement of the boundary, as a fraction of the square root of the area.
+        blunder: Probability that a piece of the object is missing, and that a piece is added.
+        blunder_size: Smallest and largest radius of a piece, as a fraction of the square root of the area.
+        lost: Probability that nothing of the object is left, as after a failed propagation.
     """
 
     rotation: float = 10.0
@@ -66,7 +68,7 @@ class Deformation:
     lost: float = 0.0
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> Mask:
-        """uint8 [h, w] -> uint8 [h, w], 1 where the faulty mask says object; an empty mask stays empty."""
+        """Deform a mask uint8 [h, w] into one of 0 and 1; an empty mask stays empty."""
         solid = (mask == 1).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(solid)
         if not width:
@@ -101,14 +103,14 @@ class Deformation:
 
 
 def _smooth_noise(shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Noise of unit range that varies over about `scale` pixels: a small random grid, enlarged."""
+    """Return noise of unit range that varies over about `scale` pixels."""
     height, width = shape[:2]
     grid = rng.uniform(-1, 1, (int(height / scale) + 2, int(width / scale) + 2)).astype(np.float32)
     return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _blunder(faulty: Mask, solid: Mask, value: int, radius: float, rng: np.random.Generator) -> None:
-    """Set an ellipse at the object's boundary to `value` in place: a bite out of it, or a bulge on it."""
+    """Set an ellipse at the object's boundary to `value`, in place."""
     inner = cv2.erode(solid, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     rows, columns = np.nonzero(solid != inner)
     centre = int(rng.integers(len(rows)))
@@ -120,17 +122,27 @@ def _blunder(faulty: Mask, solid: Mask, value: int, radius: float, rng: np.rando
 @accept_former_keywords(later="correction_prob", points="point_prob")
 @dataclass(frozen=True)
 class SimulatedUser:
-    """Draws the strokes of one object on one frame, and lays out A-Net's interaction channels.
+    """A user who draws the strokes of one object on one frame, as A-Net's interaction channels.
 
     Attributes:
-        correction_prob: share of samples that are corrections of a faulty mask; the others are first rounds.
-        point_prob: share of the first rounds that are points in the object; the others are the robot's
+        correction_prob: Fraction of the samples that are corrections of a faulty mask; the others are first
+            rounds.
+        point_prob: Fraction of the first rounds that are points in the object; the others are the robot's
             strokes.
-        density: lowest and highest number of points per pixel of the object.
-        keep_first: share of the corrections that also hold the strokes of a first round, as on a frame that
-            is annotated again; the others hold corrections alone, as on a frame new to the session.
-        deformation: makes the faulty mask of a correction.
-        robot: draws the strokes of corrections.
+        density: Lowest and highest number of points per pixel of the object.
+        keep_first: Fraction of the corrections that also have the strokes of a first round, as on a frame
+            that is annotated again; the others have corrections only, as on a frame new to the session.
+        deformation: Makes the faulty mask of a correction.
+        robot: Draws the strokes of corrections.
+        boundary_prob: Fraction of the rounds, first ones and corrections, whose strokes are on the boundary
+            of the object or of the errors.
+        skeleton_prob: The same for strokes on the skeleton.
+        curve_prob: The same for Bezier curves.
+        click_prob: The same for clicks, each a point or a ring.
+        box_prob: The same for bounding boxes, of first rounds only.
+
+    Raises:
+        UserError: The probabilities of the kinds of strokes are negative, or their sum is above 1.
     """
 
     correction_prob: float = 0.5
@@ -139,19 +151,33 @@ class SimulatedUser:
     keep_first: float = 0.3
     deformation: Deformation = field(default_factory=Deformation)
     robot: Robot = field(default_factory=Robot)
+    boundary_prob: float = 0.0
+    skeleton_prob: float = 0.0
+    curve_prob: float = 0.0
+    click_prob: float = 0.0
+    box_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        chances = self._chances()
+        if min(chances.values()) < 0 or sum(chances.values()) > 1 + 1e-9:
+            named = ", ".join(f"{name}_prob={chance}" for name, chance in chances.items())
+            raise UserError(f"user: probabilities of at least 0 with a sum of at most 1 are needed: {named}")
+
+    def _chances(self) -> dict[str, float]:
+        return {name: getattr(self, f"{name}_prob") for name in STROKE_KINDS}
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Channels of a first or of a later round, by chance; see :meth:`first_round`."""
+        """Return the channels of a first round or of a correction, by chance; see :meth:`first_round`."""
         if rng.random() >= self.correction_prob:
             return self.first_round(mask, rng)
         return self.later_round(mask, rng)
 
     def first_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The channels of a first round: previous mask 0.5 everywhere, positive strokes, no negative ones.
+        """Return the channels of a first round: previous mask 0.5, positive strokes, no negative ones.
 
         Args:
             mask: uint8 [h, w], 1 on the object, 0 elsewhere, 255 void; without a 1 there is no stroke.
-            rng: the randomness.
+            rng: The generator of the random choices.
 
         Returns:
             float32 [3, h, w].
@@ -159,14 +185,19 @@ class SimulatedUser:
         return self.channels(self.first_strokes(mask, rng), None, mask.shape)
 
     def later_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The channels of a correction of the deformed mask: that mask, strokes on what it misses and on
-        what it adds. Arguments and result as in :meth:`first_round`."""
+        """Return the channels of a correction: the deformed mask, and strokes on its errors.
+
+        The arguments and the result are those of :meth:`first_round`.
+        """
         faulty = self.deformation(mask, rng)
         strokes = self.first_strokes(mask, rng) if rng.random() < self.keep_first else []
         return self.channels(strokes + self.correct(faulty, mask, rng), faulty, mask.shape)
 
     def first_strokes(self, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
-        """Strokes for the object alone, from points or from the robot."""
+        """Draw strokes on the object: points, the robot's strokes, or another kind by chance."""
+        kind = self._kind(rng)
+        if kind and (drawn := self._strokes(kind, (mask == 1).astype(np.uint8), 1, rng)):
+            return drawn
         if rng.random() < self.point_prob:
             return sample_points(mask, rng, self.density)
         drawn = self.correct(np.zeros_like(mask), mask, rng)
@@ -174,7 +205,14 @@ class SimulatedUser:
         return strokes or sample_points(mask, rng, self.density)  # an object too thin for the robot
 
     def correct(self, predicted: Mask, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
-        """The robot's strokes for a prediction: object 1 on what it misses, 0 on what it adds."""
+        """Draw strokes on the errors of a prediction: object 1 on what it misses, 0 on what it adds."""
+        kind = self._kind(rng)
+        if kind and kind != "box":
+            missed = ((mask == 1) & (predicted == 0)).astype(np.uint8)
+            added = ((mask == 0) & (predicted != 0)).astype(np.uint8)
+            drawn = self._strokes(kind, missed, 1, rng) + self._strokes(kind, added, 0, rng)
+            if drawn:
+                return drawn
         return self.robot.strokes(predicted, mask, 1, (int(rng.integers(2**32)),))
 
     def correction(
@@ -186,9 +224,31 @@ class SimulatedUser:
         """
         return self.channels(self.correct(predicted, mask, rng), predicted, mask.shape), rng
 
+    def _kind(self, rng: np.random.Generator) -> str | None:
+        """Draw the kind of the strokes of a round; None for points or the robot's strokes."""
+        chances = self._chances()
+        if not any(chances.values()):
+            return None  # nothing is drawn from the generator
+        value = rng.random()
+        for name, chance in chances.items():
+            value -= chance
+            if value < 0:
+                return name
+        return None
+
+    @staticmethod
+    def _strokes(kind: str, region: Mask, object_id: int, rng: np.random.Generator) -> list[Stroke]:
+        """Draw strokes of a kind in the largest piece of a region; none in a tiny one."""
+        piece = largest_piece(region)
+        if np.count_nonzero(piece) < _MIN_PIXELS:
+            return []
+        paths = STROKE_KINDS[kind](piece, rng)
+        size = piece.shape[0], piece.shape[1]
+        return [{"path": fractions(path, size), "object_id": object_id} for path in paths]
+
     @staticmethod
     def channels(
         strokes: Sequence[Stroke], previous: Mask | None, size: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Interaction channels [3, h, w] of one object; see :func:`ivos.interaction.interaction_channels`."""
+        """Return the channels [3, h, w] of one object; see :func:`ivos.interaction.interaction_channels`."""
         return interaction_channels(strokes, previous, 1, size[0], size[1])[0]

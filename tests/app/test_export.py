@@ -11,6 +11,7 @@ import pytest
 from ivos.app.export import Export, export
 from ivos.app.workspace import Workspace
 from ivos.data.datasets.davis import DavisFolder
+from ivos.data.rle import decode_runs, encode_runs
 from ivos.interaction import read_scribbles
 from ivos.video.reader import open_source
 from ivos.video.run_lengths import decode_runs, encode_runs
@@ -91,7 +92,7 @@ def test_coco_json(job):
     assert len(content["annotations"]) == 22
     for one in content["annotations"]:
         expected = truth(one["image_id"]) == one["category_id"]
-        mask = decode_runs(one["segmentation"]["counts"], one["segmentation"]["size"])
+        mask = decode_runs(one["segmentation"])
         assert (mask == expected).all()
         assert one["area"] == expected.sum()
         x, y, width, height = one["bbox"]
@@ -108,7 +109,7 @@ def test_coco_json(job):
 )
 def test_run_lengths_are_cocos(mask, text):
     assert encode_runs(mask) == text
-    assert (decode_runs(text, mask.shape) == mask).all()
+    assert (decode_runs({"size": mask.shape, "counts": text}) == mask).all()
 
 
 def test_run_lengths_come_back():
@@ -116,7 +117,7 @@ def test_run_lengths_come_back():
     for size in ((1, 1), (7, 3), (64, 96), (480, 854)):
         for share in (0.02, 0.5, 0.98):
             mask = cv2.blur(rng.random(size), (5, 5)) < share
-            assert (decode_runs(encode_runs(mask), size) == mask).all()
+            assert (decode_runs({"size": size, "counts": encode_runs(mask)}) == mask).all()
 
 
 def test_the_overlay_video_has_the_sources_frames_and_rate(job):

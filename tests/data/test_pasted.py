@@ -1,10 +1,16 @@
 """Clips pasted from pictures: functions of their numbers, whatever asks; what is wrong with a folder."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
 
-from ivos.data.copy_paste.samples import CopyPasteConfig, CopyPasteSamples, Pictures, render
+from ivos.data.copy_paste.clip import render
+from ivos.data.copy_paste.config import CopyPasteConfig
+from ivos.data.copy_paste.objects import cutout_object
+from ivos.data.copy_paste.pictures import Pictures
+from ivos.data.copy_paste.samples import CopyPasteSamples
 from ivos.interaction.simulate import SimulatedUser
 from ivos.runtime.errors import UserError
 
@@ -156,3 +162,84 @@ def test_masks_that_do_not_match_are_named(tmp_path):
     assert "1.png: no mask" in str(error.value)
     with pytest.raises(UserError, match=r"another size than 0\.png"):
         Pictures(tmp_path / "smaller")
+
+
+def test_clips_of_pictures_stay_as_they_were(masked):
+    """With the default settings; the digest was computed before the settings grew."""
+    digest = hashlib.sha256()
+    for seed in range(24):
+        spec = CopyPasteConfig(figures=0.1 + 0.3 * (seed % 2), cutouts=0.3)
+        for part in render(masked, spec, (64, 96), range(2), np.random.default_rng(seed)):
+            digest.update(part.tobytes())
+    assert digest.hexdigest()[:16] == "61e6a0fae40304b2"
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """Three grey pictures, each with a masked disc that is lighter."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        mask = np.zeros((120, 160), np.uint8)
+        cv2.circle(mask, (60 + 10 * number, 60), 30, 255, -1)
+        picture = np.full((120, 160, 3), 60, np.uint8)
+        picture[mask > 0] = 60 * number + 100
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
+    return Pictures(tmp_path)
+
+
+@pytest.fixture
+def cutouts(tmp_path):
+    """Striped red discs with soft alpha; what is transparent is green."""
+    folder = tmp_path / "cutouts"
+    folder.mkdir()
+    for number in range(2):
+        y, x = np.mgrid[:240, :320]
+        alpha = np.clip(100.5 - np.hypot(x - 150, y - 120), 0, 1) * 255
+        image = np.zeros((240, 320, 4), np.uint8)
+        image[..., 1] = np.where(alpha > 0, 0, 255)
+        image[..., 2] = np.where(alpha > 0, 255 * (x % 2), 0)
+        image[..., 3] = alpha
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder
+
+
+def test_cutouts_with_alpha_keep_their_resolution_and_colours(folder, cutouts):
+    pictures = Pictures(folder, cutouts=cutouts)
+    assert (len(pictures.objects), len(pictures.cutouts)) == (0, 2)
+    colours, alpha = pictures.cutouts[0]
+    assert colours.shape[:2] == alpha.shape == (201, 201)
+    assert colours[..., 1].max() == 0  # nothing of the transparent green
+    rng = np.random.default_rng(0)
+    fine = CopyPasteConfig(cutout_resolution=256, cutout_tint=0.0)
+    (part,) = cutout_object(pictures, fine, rng)
+    assert part.image.shape == (203, 203, 4)
+    row = part.image[101, 60:140, 0]
+    assert np.ptp(row) > 200  # the stripes of one pixel are still there
+    (coarse,) = cutout_object(pictures, CopyPasteConfig(cutout_tint=0.0), rng)
+    assert coarse.image.shape == (88, 88, 4)
+    for size, one in ((203, part), (88, coarse)):  # both are as large in a clip
+        assert one.scale * size == pytest.approx(88, abs=1)
+    spec = CopyPasteConfig(num_things=(1, 1), cutouts=1.0, cutout_resolution=256, twins=0, occluders=0)
+    frames, labels = render(pictures, spec, (64, 96), range(2), np.random.default_rng(1))
+    assert frames.shape == (2, 64, 96, 3)
+    assert set(np.unique(labels)) <= {0, 1}
+    assert len(Pictures(folder, cutouts=cutouts, split="train").cutouts) == 1
+    (cutouts / "2.png").write_bytes((folder / "0.png").read_bytes())
+    with pytest.raises(UserError, match="unusable cut-outs") as error:
+        Pictures(folder, cutouts=cutouts)
+    assert "2.png: not an 8-bit PNG with an alpha channel" in str(error.value)
+    with pytest.raises(UserError, match="no cut-outs"):
+        Pictures(folder, cutouts=folder / "none")
+
+
+def test_several_objects_of_one_kind(masked):
+    alone = {"num_things": (1, 1), "twins": 0.0, "occluders": 0.0}
+    kind = CopyPasteConfig(**alone, same_kind=1.0, max_same_kind=2)
+    most = [render(masked, kind, (64, 96), range(1), np.random.default_rng(s))[1].max() for s in range(12)]
+    assert {1, 2, 3} >= set(map(int, most)) >= {2, 3}
+    one = CopyPasteConfig(**alone)
+    assert all(
+        render(masked, one, (64, 96), range(1), np.random.default_rng(s))[1].max() <= 1 for s in range(6)
+    )

@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from ivos.data.datasets.sav import SAV
+from ivos.data.rle import decode_runs
 from ivos.data.tools.check import main as check
-from ivos.data.tools.extract_sav_train import decode_rle, main, unpack
+from ivos.data.tools.extract_sav_train import main, unpack
 from ivos.data.training.mini_sequences import MiniSequences
 from ivos.session.objects import split_objects
 from ivos.video.files import DataError
@@ -147,14 +148,14 @@ def test_run_lengths():
     mask.T.ravel()[:] = 0
     columns = np.zeros(16, np.uint8)
     columns[[7, 8, 12]] = 1
-    assert (decode_rle({"size": [4, 4], "counts": "723O0"}) == columns.reshape(4, 4).T).all()
+    assert (decode_runs({"size": [4, 4], "counts": "723O0"}) == columns.reshape(4, 4).T).all()
     rng = np.random.default_rng(0)
     for share in (0, 0.01, 0.3, 0.9, 1):
         mask = (rng.random((37, 53)) < share).astype(np.uint8)
-        np.testing.assert_array_equal(decode_rle(encode(mask)), mask)
+        np.testing.assert_array_equal(decode_runs(encode(mask)), mask)
     for wrong in ({"size": [4, 4], "counts": "7"}, {"size": [2, 2], "counts": "~"}):
         with pytest.raises(ValueError, match=r"run lengths"):
-            decode_rle(wrong)
+            decode_runs(wrong)
 
 
 @pytest.fixture

@@ -88,3 +88,25 @@ def test_all_that_is_wrong_is_named(stills, truncate):
         Stills(stills, folders=["ecssd"])
     with pytest.raises(DataError, match=r"data/static.*data\.stills_root=FOLDER"):
         Stills()
+
+
+def test_thin_plate_splines_bend_what_affine_maps_keep_straight():
+    frame = np.zeros((64, 96, 3), np.uint8)
+    labels = np.zeros((64, 96), np.uint8)
+    frame[:, 40:56], labels[:, 40:56] = 255, 1
+    still = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
+    frames, masks = StillMotion(**still, thin_plate=0.05)(frame, labels, 4, np.random.default_rng(0))
+    np.testing.assert_array_equal(frames[0], frame)
+    left = [(mask[8:56] == 1).argmax(1) for mask in masks]
+    spread = [int(np.ptp(each)) for each in left]
+    assert spread[0] == 0
+    assert spread[3] >= 2
+    for t in range(4):  # frame and mask move together
+        agree = (frames[t, ..., 0] > 127) == (masks[t] == 1)
+        assert agree[masks[t] != 255].mean() > 0.97
+    plain = StillMotion()(frame, labels, 3, np.random.default_rng(5))
+    again = StillMotion(thin_plate=0.0)(frame, labels, 3, np.random.default_rng(5))
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    tiny = StillMotion(thin_plate=1e-9)(frame, labels, 3, np.random.default_rng(5))
+    assert np.abs(tiny[0].astype(int) - plain[0]).mean() < 1  # the affine map is the same

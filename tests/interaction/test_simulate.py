@@ -1,10 +1,13 @@
 """Simulated users for training, and what is told from labels."""
 
+import cv2
 import numpy as np
 import pytest
 
 from ivos.interaction import check_strokes
 from ivos.interaction.simulate import Deformation, SimulatedUser, sample_points
+from ivos.interaction.stroke_kinds import STROKE_KINDS
+from ivos.runtime.errors import UserError
 from ivos.video.clip import Clip
 from ivos.video.labels import areas, most_telling_frames
 
@@ -198,3 +201,69 @@ def test_most_telling_frames(frames, order):
     labels = np.stack([frame(**counts) for counts in frames])
     assert most_telling_frames(labels, 3) == order
     assert Clip("clip", np.zeros((*labels.shape, 3), np.uint8), labels, 3).first_frame == order[0]
+
+
+def blob():
+    region = np.zeros((96, 128), np.uint8)
+    cv2.ellipse(region, (60, 50), (35, 20), 20, 0, 360, 1, -1)
+    return region
+
+
+@pytest.mark.parametrize("kind", STROKE_KINDS)
+def test_every_kind_of_stroke_lies_where_it_should(kind):
+    """Strokes of a first round are on the object, those of corrections on the two kinds of errors."""
+    region, near = blob(), 1 + (8 if kind in ("click", "box") else 0)
+    around = cv2.dilate(region, np.ones((2 * near + 1, 2 * near + 1)))
+    if kind == "box":
+        left, top, width, height = cv2.boundingRect(around)
+        around[top : top + height, left : left + width] = 1
+    user = SimulatedUser(**{f"{kind}_prob": 1.0})
+    for seed in range(20):
+        strokes = user.first_strokes(region, np.random.default_rng(seed))
+        assert strokes
+        check_strokes(strokes, 1)
+        assert {stroke["object_id"] for stroke in strokes} == {1}
+        pixels = np.concatenate([np.round(np.multiply(s["path"], (128, 96))) - 1 for s in strokes]).astype(
+            int
+        )
+        assert around[pixels[:, 1], pixels[:, 0]].all()
+        again = user.first_strokes(region, np.random.default_rng(seed))
+        assert again == strokes
+    if kind == "box":
+        return
+    faulty = np.roll(region, 30, 1)
+    for stroke in user.correct(faulty, region, np.random.default_rng(0)):
+        wrong = (region > faulty) if stroke["object_id"] else (region < faulty)
+        x, y = (np.round(np.multiply(stroke["path"], (128, 96))) - 1).astype(int).T
+        assert cv2.dilate(wrong.astype(np.uint8), np.ones((9, 9)))[y, x].all()
+
+
+def test_shapes_of_the_kinds_of_strokes():
+    region = blob()
+    distance = cv2.distanceTransform(region, cv2.DIST_L2, 5)
+
+    def depth(kind):
+        paths = [p for seed in range(30) for p in STROKE_KINDS[kind](region, np.random.default_rng(seed))]
+        at = np.round(np.concatenate(paths)).astype(int)
+        return float(distance[at[:, 1], at[:, 0]].mean())
+
+    assert depth("boundary") < 6 < 10 < depth("skeleton")
+    lengths = {len(STROKE_KINDS["click"](region, np.random.default_rng(seed))[0]) for seed in range(20)}
+    assert lengths == {1, 17}  # points and rings
+
+
+def test_kinds_of_strokes_leave_other_users_unchanged():
+    """Without them nothing more is drawn from the generator, and tiny objects fall back to the others."""
+    rng = np.random.default_rng(3)
+    before = rng.bit_generator.state
+    assert SimulatedUser()._kind(rng) is None
+    assert rng.bit_generator.state == before
+    speck = np.zeros((96, 128), np.uint8)
+    speck[10, 10:13] = 1
+    assert SimulatedUser(curve_prob=1.0).first_strokes(speck, rng)
+    share = [SimulatedUser(click_prob=0.3, box_prob=0.2)._kind(rng) for _ in range(2000)]
+    assert 0.25 < share.count("click") / 2000 < 0.35
+    assert 0.45 < share.count(None) / 2000 < 0.55
+    for wrong in ({"click_prob": -0.1}, {"click_prob": 0.6, "box_prob": 0.6}):
+        with pytest.raises(UserError, match="sum of at most 1"):
+            SimulatedUser(**wrong)

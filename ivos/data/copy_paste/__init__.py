@@ -1,1 +1,1 @@
-"""Training clips made by pasting objects onto photographs."""
+"""Copy-paste clips: video made of pieces of still pictures while training asks for it."""

@@ -1,4 +1,4 @@
-"""What stands between a scene and its file: light, blur, sensor and compression."""
+"""Effects of a camera on a scene: light, defocus, noise of the sensor and compression."""
 
 from typing import Any
 
@@ -11,8 +11,20 @@ from ivos.data.synthetic.motion import Wander
 from ivos.data.synthetic.textures import Float
 
 
-class Lens:
-    """Light, blur, sensor and compression of a clip."""
+def compress(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Compress an image as JPEG and decode it again.
+
+    Args:
+        image: uint8 [h, w, 3], BGR.
+        quality: The quality of the JPEG, 1 to 100.
+    """
+    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: Any = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return np.asarray(decoded, np.uint8)
+
+
+class CameraEffects:
+    """Light, defocus, noise and compression of a clip."""
 
     def __init__(self, spec: SyntheticSpec, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -28,7 +40,7 @@ class Lens:
         self._plane = np.stack([x, y], -1).astype(np.float32)
 
     def record(self, colour: Float, t: float) -> NDArray[np.uint8]:
-        """A picture in [0, 1] as the camera's file shows it: uint8 [h, w, 3]."""
+        """Turn an image in [0, 1] into what the camera's file shows: uint8 [h, w, 3]."""
         light = self._lighting * self._light(t)
         tint = np.exp(0.08 * light[0] + 0.03 * light[1:4]).astype(np.float32)
         colour = colour * tint * np.exp(self._plane @ (0.06 * light[4:]).astype(np.float32))[..., None]
@@ -40,6 +52,4 @@ class Lens:
         frame = np.round(colour * 255).clip(0, 255).astype(np.uint8)
         if self._lossless:
             return frame
-        _, code = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self._quality])
-        decoded: Any = cv2.imdecode(code, cv2.IMREAD_COLOR)
-        return np.ascontiguousarray(decoded[..., ::-1])
+        return np.ascontiguousarray(compress(frame[..., ::-1], self._quality)[..., ::-1])

@@ -1,4 +1,4 @@
-"""Who plays in a scene, what they wear and where they stand."""
+"""The random choice of the figures of a scene, of their surfaces and places."""
 
 import math
 
@@ -17,8 +17,8 @@ _ATTEMPTS = 40
 _MIN_PIXELS = 16  # of an object in frame 0
 
 
-def stage(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
-    """A scene whose objects all show in frame 0: cast once, then placed again and again until they do."""
+def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
+    """Build a scene whose objects are all visible in frame 0; they are placed again until they are."""
     scene = Scene(spec, rng)
     objects = int(rng.integers(spec.min_objects, spec.max_objects + 1))
     scene.num_labels = objects + 1

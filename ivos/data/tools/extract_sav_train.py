@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.datasets.sav import FRAMES, MASKS
+from ivos.data.rle import decode_runs
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, write_text
 from ivos.runtime.machine import cores
@@ -32,39 +33,6 @@ from ivos.video.reader import Limits, open_source
 EVERY = 4  # frames of 24 a second, of which masks are 6
 _QUALITY = 95  # of the JPEGs
 _LISTS = {"manual": "_manual.json", "auto": "_auto.json"}
-
-
-def decode_rle(code: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """A mask uint8 [h, w] of 0 and 1 from COCO's compressed run lengths.
-
-    Runs go down the columns and begin with background. Each is a number in base 32, its lowest digit first,
-    in characters from ``0`` up; a digit with the bit 32 is not the last, and 16 in the last is the sign.
-    From the third on, runs are differences from the second last.
-
-    Args:
-        code: ``size`` (height, width) and ``counts``, as they are in COCO's and SA-V's JSON.
-
-    Raises:
-        ValueError: they are not of that form, or do not fill the mask.
-    """
-    height, width = (int(side) for side in code["size"])
-    runs: list[int] = []
-    value = shift = 0
-    for character in code["counts"]:
-        digit = ord(character) - 48
-        if not 0 <= digit < 64:
-            raise ValueError(f"a character {character!r} in run lengths")
-        value |= (digit & 31) << shift
-        shift += 5
-        if digit & 32:
-            continue
-        value -= (digit & 16 and 1) << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    if shift or min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(f"run lengths of {sum(runs)} pixels for a mask of {width}x{height}")
-    values = np.arange(len(runs), dtype=np.uint8) % 2
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
 def unpack(video: Path, output: Path, kinds: Sequence[str] = ("manual",)) -> str:
@@ -136,7 +104,7 @@ def _read(path: Path) -> list[list[Mapping[str, Any]]]:
 
 def _decode(code: Mapping[str, Any], what: str) -> NDArray[np.uint8]:
     try:
-        return decode_rle(code)
+        return decode_runs(code)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{what}: {error}") from error
 
