@@ -4,7 +4,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -45,6 +44,9 @@ class Access:
     A token in the address becomes a cookie, and the address is visited again without it. The name of the
     cookie holds the server's port, because browsers share cookies between ports.
 
+    The cookie is sent with links from other sites (SameSite=Lax), so that the printed address works in a
+    notebook or a chat; whatever changes something also needs an Origin that is this server.
+
     Args:
         app: the application that is protected.
         token: the secret that a request has to know.
@@ -83,7 +85,7 @@ class Access:
             )
         origin = headers.get("origin")
         unsafe = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
-        if unsafe and (origin is None or urlsplit(origin).netloc.lower() != host.lower()):
+        if unsafe and (origin is None or _host_of(origin) != host.lower()):
             return _say(f"a request from another page ({(origin or 'none')[:80]}) is not answered")
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         given = query.pop("token", [""])[-1]
@@ -92,13 +94,9 @@ class Access:
                 return _say("wrong token; open the address that the server has printed")
             target = scope["path"] + (f"?{urlencode(query, doseq=True)}" if query else "")
             answer = RedirectResponse(target if not target.startswith("//") else "/", 303)
-            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", max_age=90 * 86400)
+            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="lax", max_age=90 * 86400)
             return answer
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            morsel = None
-        if morsel is None or not self._knows(morsel.value):
+        if not self._knows(_cookie(headers.get("cookie", ""), self.cookie)):
             return _say("no token; open the address that the server has printed, with ?token= in it")
         return None
 
@@ -112,6 +110,23 @@ class Access:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "no-referrer"
         await response(scope, receive, send)
+
+
+def _cookie(header: str, name: str) -> str:
+    """Return the value of a cookie; cookies of other programs on this host may have any form."""
+    for part in header.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name:
+            return value.strip('"')
+    return ""
+
+
+def _host_of(origin: str) -> str:
+    """Return the host and port of an Origin header, or nothing where it is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _say(text: str) -> Response:

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.app.session import Object, Round, Session
+from ivos.app import export_formats as formats
+from ivos.app.masks import draw_chain
+from ivos.app.session import Edit, Object, Round, Session, Shown
 from ivos.app.workspace import Workspace
 from ivos.data.rle import encode_runs
 from ivos.runtime.files import replacing, write_text
@@ -34,24 +36,42 @@ class Export:
     """A snapshot of a session for an export; mask files never change, so that the snapshot stays valid."""
 
     workspace: Workspace
-    shown: tuple[int, ...]
+    shown: tuple[Shown, ...]
+    edits: dict[int, list[Edit]]  # by frames, those that a frame shows
+    display: NDArray[np.uint8]  # [256], the label that counts for each label
     objects: tuple[Object, ...]  # without those that were removed
     rounds: tuple[Round, ...]
     strokes: dict[str, dict[str, Any]]
+    chosen: int = 0  # the object of exports of a single one; 0: the first
 
     @classmethod
-    def of(cls, workspace: Workspace, session: Session) -> "Export":
+    def of(cls, workspace: Workspace, session: Session, chosen: int = 0) -> "Export":
         """Take a snapshot of a session."""
         kept = tuple(one for one in session.objects.values() if not one.removed)
-        return cls(workspace, tuple(session.shown()), kept, tuple(session.active), dict(session.strokes))
+        edits = {frame: session.chain(frame) for frame in session.edited_frames}
+        table = np.array([session.display_label(number) for number in range(256)], np.uint8)
+        table[[number for number in range(1, 256) if number not in session.objects]] = 0
+        rounds = tuple(one for one in session.active if one.kind == "propagation")
+        shown = tuple(session.shown())
+        return cls(workspace, shown, edits, table, kept, rounds, dict(session.strokes), chosen)
 
     def labels(self) -> Iterator[Labels]:
         """Yield the labels uint8 [h, w] of every frame, with removed objects as background."""
-        numbers = np.zeros(256, np.uint8)
-        for one in self.objects:
-            numbers[one.number] = one.number
-        for frame, number in enumerate(self.shown):
-            yield numbers[self.workspace.read_mask(number, frame)]
+        for frame, shown in enumerate(self.shown):
+            if isinstance(shown, int):
+                yield self.display[self.workspace.read_mask(shown, frame)]
+            else:
+                yield self.display[draw_chain(self.workspace, self.edits[frame])]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the frames without suffixes: those of the source's files, where it has files.
+
+        Names that other tools would sort into another order are replaced by numbers.
+        """
+        numbers = [f"{frame:05d}" for frame in range(len(self.shown))]
+        found = self.workspace.frame_names
+        return found if found == sorted(set(found)) and len(found) == len(numbers) else numbers
 
     def drawn(self, one: Round) -> list[dict[str, Any]]:
         """Return the strokes of a round in the DAVIS format, without those of removed objects."""
@@ -77,9 +97,10 @@ def davis(job: Export, progress: Progress) -> tuple[Path, str]:
         for folder in (frames, masks, aside / "ImageSets" / YEAR, aside / "Scribbles" / name):
             folder.mkdir(parents=True)
         first: set[int] = set()
+        names = job.names
         for t, labels in enumerate(job.labels()):
-            shutil.copyfile(workspace.frame_file(t), frames / f"{t:05d}.jpg")
-            write_labels(masks / f"{t:05d}.png", numbers[labels])
+            shutil.copyfile(workspace.frame_file(t), frames / f"{names[t]}.jpg")
+            write_labels(masks / f"{names[t]}.png", numbers[labels])
             if t == 0:
                 first = set(np.unique(numbers[labels]).tolist()) - {0}
             progress(t + 1, len(job.shown))
@@ -120,8 +141,9 @@ def coco(job: Export, progress: Progress) -> tuple[Path, str]:
     width, height = workspace.size
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    names = job.names
     for t, labels in enumerate(job.labels()):
-        images.append({"id": t, "file_name": f"{t:05d}.jpg", "width": width, "height": height})
+        images.append({"id": t, "file_name": f"{names[t]}.jpg", "width": width, "height": height})
         for one in job.objects:
             mask = labels == one.number
             if not mask.any():
@@ -198,7 +220,18 @@ def strokes(job: Export, progress: Progress) -> tuple[Path, str]:
     return path, ""
 
 
-FORMATS = {"davis": davis, "coco": coco, "video": video, "scribbles": strokes}
+FORMATS = {
+    "davis": davis,
+    "masks": formats.masks,
+    "coco": coco,
+    "youtube_vis": formats.youtube_vis,
+    "yolo": formats.yolo,
+    "cvat": formats.cvat,
+    "label_studio": formats.label_studio,
+    "single": formats.single,
+    "video": video,
+    "scribbles": strokes,
+}
 """The exports by name: each writes a file and returns its path and a warning or nothing."""
 
 
@@ -211,3 +244,12 @@ def export(kind: str, job: Export, progress: Progress) -> tuple[Path, str]:
     for leftover in (job.workspace.folder / "exports").glob(".*"):  # of a server that was killed
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     return FORMATS[kind](job, progress)
+
+
+def archive(kind: str, jobs: Sequence[Export], path: Path) -> Path:
+    """Write the exports of several videos into one ZIP file, a folder for each."""
+    with replacing(path) as aside, zipfile.ZipFile(aside, "w") as packed:
+        for job in jobs:
+            file, _ = export(kind, job, lambda done, total: None)
+            packed.write(file, f"{job.workspace.name}/{file.name}")
+    return path

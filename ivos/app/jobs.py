@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ivos.app.mask_cache import MaskCache
-from ivos.app.messages import MASK, PREVIEW, pack_labels, pack_mask
+from ivos.app.masks import SessionMasks
+from ivos.app.messages import MASK, PREVIEW, pack_labels, pack_mask, unpack_labels
 from ivos.app.pages import Page, Pages
 from ivos.app.recorder import Recorder
-from ivos.app.session import Event
+from ivos.app.session import Event, Round, Shown
 from ivos.app.worker import CompletedRound, Job, Worker
 
 log = logging.getLogger(__name__)
@@ -40,7 +44,8 @@ class SessionJobs:
         self.can_preview = True
         self.preview: tuple[int, bytes] | None = None  # frame and packed labels
         self.notice = ""  # what the last restoring has found
-        self.masks = MaskCache()
+        self.masks = SessionMasks(recorder.workspace, lambda: recorder.session)
+        self.packed = MaskCache()
         self._broadcast_state, self._study = broadcast_state, study
         self._total = self._done = 0  # frames of the open round
         self._began = 0.0
@@ -56,7 +61,7 @@ class SessionJobs:
     def ask_preview(self, frame: int) -> None:
         """Ask what the strokes that wait on a frame make of it; an earlier preview no longer counts."""
         session = self.recorder.session
-        keys = session.pending_on(frame)
+        keys = session.new_strokes(frame)
         if not keys or not self.can_preview:
             self.drop_preview()
             return
@@ -65,6 +70,7 @@ class SessionJobs:
         job = self._job("preview")
         job.frame = frame
         job.strokes = tuple(session.strokes[key] for key in keys)  # type: ignore[misc]
+        job.current, job.locked = self.masks.current(frame), tuple(session.locks.objects_on(frame))
         self._latest_preview += 1
         job.number = self._latest_preview
         session.apply({"type": "preview", "busy": True})
@@ -93,11 +99,32 @@ class SessionJobs:
         one = session.rounds[number - 1]
         job = self._job("propagate", before=number)
         job.frame, job.number, job.num_objects = one.frame, number, one.num_objects
-        job.strokes = tuple(session.strokes[key] for key in one.strokes)  # type: ignore[misc]
+        job.limits, job.adopt, job.merged = one.limits, one.adopted, one.merged
+        self._annotation(job, one)
+        job.guards = {
+            frame: (shown, tuple(locked))
+            for frame in session.locks.frames_with_objects()
+            if (locked := session.locks.objects_on(frame)) and (shown := session.layer(frame)) != number
+        }
         self._total = self._done = 0
         self._began = time.time()
         self.worker.submit(job)
         self.pages.broadcast(self.begin_message(number))
+
+    def _annotation(self, job: Job, one: Round) -> None:
+        """Give a job what its round starts from; a round that is continued has its mask on disk."""
+        session = self.recorder.session
+        keys = one.strokes
+        if one.reach is not None and one.adopted:
+            job.current, job.adopt, keys = self.workspace.read_mask(one.number, one.frame), True, []
+        elif one.reach is None:
+            job.current = self.masks.current(one.frame)
+            job.locked = tuple(session.locks.objects_on(one.frame))
+            chain = session.chain(one.frame)
+            if chain:  # strokes that were drawn before the last edit are part of the edited mask
+                keys = [key for key in keys if session.order(key) > chain[-1].order]
+                job.adopt = True
+        job.strokes = tuple(session.strokes[key] for key in keys)  # type: ignore[misc]
 
     def stop(self) -> None:
         """Stop the open round after the frame that is being computed."""
@@ -112,10 +139,13 @@ class SessionJobs:
                 one.frame,
                 tuple(session.strokes[key] for key in one.strokes),  # type: ignore[misc]
                 one.num_objects,
-                one.reach if one.status == "stopped" else None,
+                one.reach if one.status == "stopped" or one.limits else None,
+                one.adopted,
+                frozenset(one.guarded),
+                one.merged,
             )
             for one in rounds
-            if one.status != "open"
+            if one.status != "open" and one.kind == "propagation"
         )
         return Job(kind, self.workspace, history, session.num_objects)
 
@@ -129,15 +159,22 @@ class SessionJobs:
         """Return the binary message of the preview, which has to be there."""
         assert self.preview is not None
         frame, data = self.preview
-        return pack_mask(PREVIEW, 0, frame, self.workspace.size, data)
+        return pack_mask(PREVIEW, self._latest_preview, frame, self.workspace.size, data)
 
-    def mask(self, number: int, frame: int) -> bytes:
-        """Return the packed labels of a frame in a round.
+    def preview_labels(self, frame: int, base: str) -> NDArray[np.uint8] | None:
+        """Return the labels [h, w] of the preview ``preview:NUMBER``, or None if it is not the latest."""
+        if self.preview is None or self.preview[0] != frame or base != f"preview:{self._latest_preview}":
+            return None
+        return unpack_labels(self.preview[1], self.workspace.size).copy()
+
+    def mask(self, shown: Shown, frame: int) -> bytes:
+        """Return the packed labels of a frame in a round, or up to an edit.
 
         Raises:
             DataError: the round has no mask of the frame.
+            KeyError: there is no such edit.
         """
-        return self.masks.get((number, frame), lambda: pack_labels(self.workspace.read_mask(number, frame)))
+        return self.packed.get((shown, frame), lambda: pack_labels(self.masks.read(shown, frame)))
 
     def _mask_message(self, number: int, frame: int) -> bytes:
         data = self.mask(number, frame)
@@ -148,6 +185,10 @@ class SessionJobs:
     def report(self, report: dict[str, Any]) -> None:
         """Handle a report of the worker; its `type` says what has been done."""
         getattr(self, f"_report_{report['type']}")(report)
+
+    def _report_restoring(self, report: dict[str, Any]) -> None:
+        content = {"type": "restoring", "done": report["done"], "total": report["total"]}
+        self.pages.broadcast(content, "restoring")
 
     def _report_restored(self, report: dict[str, Any]) -> None:
         self.recorder.session.apply({"type": "restore", "busy": False})
@@ -176,6 +217,10 @@ class SessionJobs:
     def _report_planned(self, report: dict[str, Any]) -> None:
         low, high = report["planned"]
         self._total = high - low + 1
+        known = self.recorder.session.rounds[report["round"] - 1]
+        if (report["adopted"], report["merged"]) != (known.adopted, known.merged):
+            kind = {"adopted": report["adopted"], "merged": report["merged"]}
+            self.recorder.record_fact({"type": "annotated", "round": report["round"], **kind})
         event = {"type": "planned", "round": report["round"], "planned": (low, high)}
         self.recorder.session.apply(event)
         self._broadcast_state()
@@ -184,7 +229,7 @@ class SessionJobs:
         number, frame = report["round"], report["frame"]
         self.recorder.session.apply({"type": "reached", "round": number, "frame": frame})
         self._done += 1
-        self.masks.put((number, frame), report["data"])
+        self.packed.put((number, frame), report["data"])
         for page in self.pages:
             page.send(lambda: self._mask_message(number, frame), ("mask", frame))
 
@@ -206,6 +251,8 @@ class SessionJobs:
             "complete": complete,
             "planned": session.rounds[number - 1].planned,
             "confidence": report.get("confidence"),
+            "adopted": report.get("adopted", session.rounds[number - 1].adopted),
+            "merged": report.get("merged", session.rounds[number - 1].merged),
             "seconds": round(report.get("seconds", 0.0), 3),
             "network_seconds": round(report.get("network_seconds", 0.0), 3),
             "server_seconds": round(time.time() - self._began, 3),

@@ -17,10 +17,11 @@ from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
 from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
+from ivos.runtime.files import replacing
 from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
 from ivos.runtime.renamed_options import rename_options
-from ivos.video.files import DataError
+from ivos.video.files import DataError, pictures_in
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ RULES = {
     "host": TEXT,
     "allowed_hosts": _NAMES,
     "open_browser": NULL | SWITCH,
+    "classes": _NAMES,
+    "uploads": SWITCH,
     "device": NULL | TEXT,
     "undo_gib": number(0),
     "limits": Rule(lambda v: isinstance(v, dict), "pixels and frames"),
@@ -75,12 +78,16 @@ def run(cfg: DictConfig) -> None:
             port=cfg.port,
             allowed_hosts=list(cfg.allowed_hosts),
             open_browser=has_screen() if cfg.open_browser is None else cfg.open_browser,
+            classes=[str(name) for name in cfg.classes],
         )
         if cfg.study.folder is not None:
             workspaces = open_study(cfg, root, limits, settings)
         else:
             sources = find_videos(cfg, limits)
             workspaces = [Workspace(root / name, one) for name, one in named(sources).items()]
+            project = Project(cfg, root, limits)
+            settings.find_new = project.find_new if project.folders else None
+            settings.upload = project.upload if cfg.uploads else None
         for one in workspaces:
             settings.num_objects.setdefault(one.name, cfg.num_objects or count_objects(one.source))
         Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.max_open_videos).run()
@@ -108,6 +115,9 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
     sequences = [wanted] if isinstance(wanted, str) else list(wanted or [])
     found = []
     for path in map(str, paths):
+        if is_project(Path(path)):
+            found += [open_source(each, None, limits, cfg.fps) for each in videos_in(Path(path))]
+            continue
         if sequences and not is_davis(path):
             raise UserError(f"data.sequences: {path} is not a folder in DAVIS layout (no JPEGImages)")
         for sequence in sequences or [None]:
@@ -115,11 +125,87 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
     return found
 
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+def is_project(path: Path) -> bool:
+    """Return whether a folder holds videos (files, or folders of pictures), and is none itself."""
+    return path.is_dir() and not is_davis(path) and not pictures_in(path) and bool(videos_in(path))
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Return the video files and the folders of pictures in a folder, in natural order."""
+    found = [
+        one
+        for one in folder.iterdir()
+        if not one.name.startswith(".")
+        and ((one.is_file() and one.suffix.lower() in VIDEO_SUFFIXES) or (one.is_dir() and pictures_in(one)))
+    ]
+    parts = {one: re.split(r"(\d+)", one.name.lower()) for one in found}
+    return sorted(found, key=lambda one: [(int(p), "") if p.isdigit() else (-1, p) for p in parts[one]])
+
+
+class Project:
+    """Folders of videos that are looked through again while the server runs, and uploads into them.
+
+    Args:
+        cfg: the program's configuration.
+        root: the folder of the workspaces.
+        limits: the largest video that is accepted.
+    """
+
+    def __init__(self, cfg: DictConfig, root: Path, limits: Limits) -> None:
+        paths = list(cfg.video) if isinstance(cfg.video, ListConfig) else [cfg.video]
+        self.folders = [Path(str(path)) for path in paths if is_project(Path(str(path)))]
+        self.root, self.limits, self.fps = root, limits, float(cfg.fps)
+        self._refused: set[Path] = set()  # videos that cannot be read; each is reported once
+
+    def find_new(self, known: set[str]) -> list[Workspace]:
+        """Return workspaces of the videos that have been added to the folders."""
+        found = []
+        for path in [one for folder in self.folders for one in videos_in(folder)]:
+            name = workspace_name(path.stem if path.is_file() else path.name)
+            if name in known or path in self._refused:
+                continue
+            try:
+                found.append(Workspace(self.root / name, open_source(path, None, self.limits, self.fps)))
+                known.add(name)
+            except UserError as error:
+                self._refused.add(path)
+                log.warning("%s is not added: %s", path, error)
+        return found
+
+    def upload(self, name: str, content: bytes, known: set[str]) -> Workspace:
+        """Keep an uploaded video file beside the workspaces, and return its workspace.
+
+        Raises:
+            UserError: the name is taken, or the file is no video.
+        """
+        folder = self.root / "uploads"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        if workspace_name(path.stem) in known or path.exists():
+            raise UserError(f"{name}: there is a video of that name; rename the file")
+        with replacing(path) as aside:
+            aside.write_bytes(content)
+        try:
+            source = open_source(path, None, self.limits, self.fps)
+            return Workspace(self.root / workspace_name(path.stem), source)
+        except UserError:
+            path.unlink()
+            raise
+
+
+def workspace_name(name: str) -> str:
+    """Return a video's name as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "video"
+
+
 def named(sources: list[Source]) -> dict[str, Source]:
     """Return the videos by the names of their workspaces."""
     names: dict[str, Source] = {}
     for one in sources:
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", one.name).strip(".-") or "video"
+        name = workspace_name(one.name)
         if name in names:
             raise UserError(f"{one.path} and {names[name].path} are both called {name}; rename one of them")
         names[name] = one

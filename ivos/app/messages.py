@@ -16,6 +16,7 @@ from ivos.runtime.errors import UserError
 
 MAX_MESSAGE = 1 << 20  # bytes
 MAX_POINTS = 20_000  # of a stroke
+MAX_RUNS = 120_000  # numbers of an edit
 MAX_NAME = 80  # letters of an object's name
 
 MASK, PREVIEW = 0, 1  # kinds of binary messages
@@ -23,6 +24,7 @@ _HEADER = struct.Struct("<BBHIIIIHH")
 _VERSION = 1
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
+_BASE = re.compile(r"[A-Za-z0-9_-]{1,64}|preview:[0-9]{1,12}")
 
 
 Checks = Mapping[str, Callable[[Any], Any]]
@@ -35,7 +37,7 @@ class MessageError(UserError):
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
     def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
             raise MessageError(f"a number is needed, got {_short(value)}")
         if not low <= value <= high:
             raise MessageError(f"from {low:g} to {high:g} is possible, got {value:g}")
@@ -44,12 +46,19 @@ def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
     return check
 
 
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise MessageError(f"a whole number is needed, got {_short(value)}")
         if not low <= value <= high:
-            raise MessageError(f"from {low} to {high} is possible, got {value}")
+            raise MessageError(f"from {low} to {high} is possible, got {_short(value)}")
         return value
 
     return check
@@ -94,6 +103,19 @@ def _path(value: Any) -> list[list[float]]:
         except MessageError as error:
             raise MessageError(f"point {index} is not inside the frame: {error}") from error
     return points
+
+
+def _runs(value: Any) -> list[int]:
+    if not isinstance(value, list) or not value or len(value) % 2:
+        raise MessageError("a list of skipped and drawn pixels is needed")
+    if len(value) > MAX_RUNS:
+        raise MessageError(f"{len(value)} numbers are more than the {MAX_RUNS} an edit can have")
+    check = _whole(0, 2**31)
+    return [check(each) for each in value]
+
+
+def _base(value: Any) -> int | str:
+    return _text(_BASE)(value) if isinstance(value, str) else _whole(0, 10**7)(value)
 
 
 def _one_of(*names: str) -> Callable[[Any], str]:
@@ -166,7 +188,84 @@ class Propagate(Message):
     """A request to begin a round with the annotations that wait on a frame."""
 
     frame: int
-    CHECKS: ClassVar[Checks] = {"frame": _FRAME}
+    lo: int | None = None
+    hi: int | None = None
+    CHECKS: ClassVar[Checks] = {"frame": _FRAME, "lo": _FRAME, "hi": _FRAME}
+
+
+@dataclass(frozen=True)
+class DrawEdit(Message):
+    """Pixels of a frame that get a label.
+
+    Attributes:
+        id: chosen by the page.
+        frame: where they are.
+        label: an object, or 0 for the background.
+        runs: alternating numbers of skipped and of drawn pixels, row by row.
+        base: what the page showed before: a round, an edit, or ``preview:NUMBER``.
+    """
+
+    id: str
+    frame: int
+    label: int
+    runs: list[int]
+    base: int | str
+    CHECKS: ClassVar[Checks] = {
+        "id": _text(_ID),
+        "frame": _FRAME,
+        "label": _whole(0, 254),
+        "runs": _runs,
+        "base": _base,
+    }
+
+
+@dataclass(frozen=True)
+class Lock(Message):
+    """A request to lock or unlock frames, or an object on them; object 0 stands for the whole frame."""
+
+    lo: int
+    hi: int
+    locked: bool
+    object: int = 0
+    CHECKS: ClassVar[Checks] = {"lo": _FRAME, "hi": _FRAME, "locked": _flag, "object": _whole(0, 254)}
+
+
+@dataclass(frozen=True)
+class Operation(Message):
+    """A change of the masks of a range of frames.
+
+    Attributes:
+        kind: ``copy`` the mask of `frame` to the frames `lo` to `hi`, ``delete`` an object or ``swap`` two
+            objects there.
+        frame: the frame that is shown.
+        lo: the first frame that changes.
+        hi: the last frame that changes.
+        object: the object that is deleted or swapped; of ``copy`` the only one that is copied, 0 for all.
+        other: the object that it is swapped with.
+    """
+
+    kind: str
+    frame: int
+    lo: int
+    hi: int
+    object: int = 0
+    other: int = 0
+    CHECKS: ClassVar[Checks] = {
+        "kind": _one_of("copy", "delete", "swap"),
+        "frame": _FRAME,
+        "lo": _FRAME,
+        "hi": _FRAME,
+        "object": _whole(0, 254),
+        "other": _whole(0, 254),
+    }
+
+
+@dataclass(frozen=True)
+class Done(Message):
+    """The user's statement that a video is done, or not."""
+
+    done: bool
+    CHECKS: ClassVar[Checks] = {"done": _flag}
 
 
 @dataclass(frozen=True)
@@ -200,10 +299,11 @@ class ChangeObject(Message):
 
 @dataclass(frozen=True)
 class RemoveObject(Message):
-    """A request to remove an object."""
+    """A request to remove an object, or to merge it into another one."""
 
     number: int
-    CHECKS: ClassVar[Checks] = {"number": _OBJECT}
+    into: int = 0
+    CHECKS: ClassVar[Checks] = {"number": _OBJECT, "into": _whole(0, 254)}
 
 
 @dataclass(frozen=True)
@@ -228,6 +328,10 @@ class Retry(Message):
 TYPES: dict[str, type[Message]] = {
     "hello": Hello,
     "stroke": DrawStroke,
+    "edit": DrawEdit,
+    "lock": Lock,
+    "operation": Operation,
+    "done": Done,
     "undo": Undo,
     "redo": Redo,
     "undo_round": UndoRound,

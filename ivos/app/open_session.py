@@ -4,15 +4,22 @@ All of it runs on the event loop's thread. An event is on disk before it counts 
 """
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ivos.app import messages
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.app import messages, operations
+from ivos.app.importing import assign_objects, read_masks
 from ivos.app.jobs import SessionJobs
+from ivos.app.locks import ranges
 from ivos.app.messages import Message
 from ivos.app.pages import SUCCESSION_SECONDS, Page, Pages
+from ivos.app.pixels import draw_runs, find_runs
 from ivos.app.recorder import Recorder
-from ivos.app.session import Refused, Session
+from ivos.app.session import Event, Refused, Round, Session, Shown
 from ivos.app.worker import Worker, one_line
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
@@ -26,13 +33,20 @@ class OpenSession:
         worker: runs its jobs.
         num_objects: objects that a new session begins with.
         study: options of a user study that concern the page; None where there is none.
+        classes: names that the page offers for objects.
     """
 
     def __init__(
-        self, workspace: Workspace, worker: Worker, num_objects: int = 1, study: dict[str, Any] | None = None
+        self,
+        workspace: Workspace,
+        worker: Worker,
+        num_objects: int = 1,
+        study: dict[str, Any] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.workspace, self.name = workspace, workspace.name
         self.num_objects, self.study = num_objects, study
+        self.classes = list(classes)
         self.pages = Pages()
         self.recorder = Recorder(workspace, Session(0), self._complain)
         self.jobs = SessionJobs(
@@ -41,6 +55,8 @@ class OpenSession:
         in_place = workspace.source.num_frames if workspace.source.in_place else 0
         self.num_ready = workspace.metadata.num_frames or in_place or 0  # frames that can be shown
         self.exporting = ""
+        self._opening: asyncio.Future[None] | None = None
+        self.writing = ""  # the operation whose masks are being written
 
     @property
     def session(self) -> Session:
@@ -48,6 +64,11 @@ class OpenSession:
         return self.recorder.session
 
     # Opening
+
+    def start_opening(self) -> None:
+        """Open the session when its first page comes; fifty videos take as long to start as one."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self.open())
 
     async def open(self) -> None:
         """Decode the video where that was not done before, and restore the session from its journal."""
@@ -58,15 +79,12 @@ class OpenSession:
 
         try:
             await asyncio.to_thread(self.workspace.prepare, count)
-            self.recorder.session = await asyncio.to_thread(self.workspace.recover)
-            if not self.session.objects:
-                for number in range(1, self.num_objects + 1):
-                    self.recorder.record({"type": "add_object", "number": number})
-            begun = [event for event in self.session.study if event["event"] != "resume"]
-            if begun and begun[-1]["event"] != "satisfied":
-                self.recorder.record({"type": "study", "event": "resume", "at": 0})
+            if not self.session.num_frames:
+                self.recorder.session = await asyncio.to_thread(self.workspace.recover)
+            self._begin()
         except (UserError, OSError) as error:
             self.jobs.set_failure(one_line(error))
+            self._opening = None
             return
         self.num_ready = self.session.num_frames
         self.session.apply({"type": "loaded"})
@@ -75,6 +93,46 @@ class OpenSession:
             self.jobs.refresh_preview()
         for page in self.pages:
             self._welcome(page)
+
+    def peek(self) -> None:
+        """Read the journal of a video that was decoded before, so that its progress can be listed."""
+        if self.workspace.metadata.num_frames and not self.session.num_frames:
+            try:
+                self.recorder.session = self.workspace.recover()
+            except (UserError, OSError) as error:
+                self.jobs.set_failure(one_line(error))
+
+    def _begin(self) -> None:
+        """Record the first events of a new session, and that a study goes on after a restart."""
+        if not self.session.objects:
+            for number in range(1, self.num_objects + 1):
+                self.recorder.record({"type": "add_object", "number": number})
+        begun = [event for event in self.session.study if event["event"] != "resume"]
+        if begun and begun[-1]["event"] != "satisfied":
+            self.recorder.record({"type": "study", "event": "resume", "at": 0})
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the page of all videos shows of this one."""
+        session = self.session
+        frames = session.num_frames
+        reviewed = len(session.locks.frames(0))
+        masked = sum(value != 0 for value in session.shown()) if frames else 0
+        worked = bool(session.strokes or session.edits or session.rounds)
+        satisfied = any(event["event"] == "satisfied" for event in session.study)
+        return {
+            "name": self.name,
+            "frames_id": self.workspace.metadata.source["fingerprint"][:16],
+            "num_frames": frames or self.workspace.source.num_frames,
+            "rounds": len(session.active),
+            "objects": sum(not one.removed for one in session.objects.values()),
+            "masked": masked,
+            "reviewed": reviewed,
+            "seconds": round(self.recorder.seconds),
+            "status": "done" if session.done or satisfied else "in work" if worked else "new",
+            "done": session.done or satisfied,
+            "failure": session.failure,
+            "study": self.study,
+        }
 
     def _count(self, done: int) -> None:
         self.num_ready = done
@@ -93,6 +151,7 @@ class OpenSession:
         """Add a page that has connected, or connected again."""
         self.pages.add(page, hello.page)
         self._welcome(page)
+        self.start_opening()
 
     def leave(self, page: Page) -> None:
         """Remove a page whose connection has ended; if it wrote and stays away, another page writes."""
@@ -122,58 +181,75 @@ class OpenSession:
                 "ready": self.num_ready,
                 "study": self.study,
                 "max_points": messages.MAX_POINTS,
+                "max_runs": messages.MAX_RUNS,
+                "classes": self.classes,
             }
         )
+        page.sent.clear()
+        page.changed_rounds.clear()
+        page.note_changes((one.number for one in self.session.rounds), (0, self.session.num_frames - 1))
         if self.session.strokes:
             page.send({"type": "strokes", "strokes": list(self.session.strokes.values())})
         page.send(lambda: self._state(page), "state")
         self.jobs.welcome(page)
 
     def _state(self, page: Page) -> dict[str, Any]:
-        """Return a snapshot of everything but the points of strokes and the masks."""
+        """Return the state, with only those rounds, frames and objects that the page does not know yet."""
         session, jobs = self.session, self.jobs
-        rounds = [
-            {
-                "number": one.number,
-                "frame": one.frame,
-                "strokes": one.strokes,
-                "reach": one.reach,
-                "planned": one.planned,
-                "status": one.status,
-                "confidence": [[frame, value] for frame, value in sorted(one.confidence.items())],
-            }
-            for one in session.active
-        ]
-        return {
+        state: dict[str, Any] = {
             "type": "state",
             "phase": session.phase,
             "role": page.role,
             "failure": session.failure,
-            "notice": jobs.notice,
+            "notice": jobs.notice or self.workspace.notice,
             "can_preview": jobs.can_preview,
-            "can_redo": bool(session.redoable),
-            "objects": [asdict(one) for one in session.objects.values()],
+            "undoable": _describe(session.undoable(), session),
+            "redoable": _describe(session.redoable[-1] if session.redoable else None, session),
             "pending": session.pending,
-            "rounds": rounds,
-            "shown": _run_lengths(session.shown()),
             "previewed": jobs.preview[0] if jobs.preview else None,
             "exporting": self.exporting,
+            "writing": self.writing,
             "satisfied": any(event["event"] == "satisfied" for event in session.study),
+            "done": session.done,
             "saved": self.recorder.saved,
         }
+        parts = {
+            "objects": [asdict(one) for one in session.objects.values()],
+            "locks": session.locks.ranges(),
+            "annotated": ranges(session.kept_frames(-1)),
+        }
+        for name, value in parts.items():
+            if page.sent.get(name) != value:
+                state[name] = page.sent[name] = value
+        if page.changed_rounds:
+            numbers = sorted(page.changed_rounds)
+            state["rounds"] = [_describe_round(session.rounds[number - 1]) for number in numbers]
+            page.changed_rounds.clear()
+        if page.changed_frames:
+            low, high = page.changed_frames
+            state["shown"] = [low, _run_lengths(session.shown_between(low, high))]
+            page.changed_frames = None
+        return state
 
     def broadcast_state(self) -> None:
-        """Send all pages a new snapshot."""
+        """Send all pages the changes of the state."""
+        session = self.session
         for page in self.pages:
+            page.note_changes(session.changed_rounds, session.changed_frames)
             page.send(lambda page=page: self._state(page), "state")  # type: ignore[misc]
+        session.changed_rounds.clear()
+        session.changed_frames = None
 
     def _complain(self, message: str) -> None:
         self.pages.broadcast({"type": "error", "seq": -1, "message": message})
 
     # Messages
 
-    def handle(self, page: Page, message: Message) -> None:
+    def handle(self, page: Page, message: Message) -> Awaitable[None] | None:
         """Do what a page asks for.
+
+        Returns:
+            What has to be awaited before the message counts as handled, or None.
 
         Raises:
             UserError: it cannot be done, and why; nothing has changed.
@@ -181,13 +257,16 @@ class OpenSession:
         if isinstance(message, messages.TakeOver):
             self.pages.make_writer(page)
             self.broadcast_state()
-            return
+            return None
         if page.role != "writer":
             raise Refused("another page writes; take over first")
         if not self.session.loaded:
             raise Refused("the video is still being read")
-        getattr(self, f"_handle_{type(message).__name__.lower()}")(message)
+        if self.writing and not isinstance(message, messages.Study | messages.ChangeObject):
+            raise Refused(f"the masks of {self.writing} are being written; wait a moment")
+        work: Awaitable[None] | None = getattr(self, f"_handle_{type(message).__name__.lower()}")(message)
         self.broadcast_state()
+        return work
 
     def _handle_drawstroke(self, message: messages.DrawStroke) -> None:
         if message.id in self.session.strokes:  # sent again, because its acknowledgement was lost
@@ -197,18 +276,129 @@ class OpenSession:
         self.pages.broadcast({"type": "strokes", "strokes": [self.session.strokes[message.id]]})
         self.jobs.ask_preview(message.frame)
 
-    def _handle_undo(self, message: messages.Undo) -> None:
-        if self.session.pending:
-            frame = self.session.strokes[self.session.pending[-1]]["frame"]
-            self.recorder.record({"type": "undo_stroke"})
-            self.jobs.ask_preview(frame)
+    def _handle_drawedit(self, message: messages.DrawEdit) -> None:
+        session, frame = self.session, message.frame
+        if message.id in session.edits:  # sent again, because its acknowledgement was lost
+            return
+        event: Event = {
+            "type": "edit",
+            "id": message.id,
+            "frame": frame,
+            "label": message.label,
+            "runs": message.runs,
+            "over": session.layer(frame) if frame < session.num_frames else 0,
+        }
+        session.check(event)
+        base = self._edited_base(message)
+        try:
+            draw_runs(base.copy(), message.runs, message.label)
+        except ValueError as error:
+            raise Refused(f"edit: {error}") from error
+        locked = session.locks.objects_on(frame)
+        if locked:
+            event["runs"] = self._unlocked_runs(base, message, locked)
+        if isinstance(message.base, str) and message.base.startswith("preview:"):
+            event["preview"] = True
+            self.workspace.write_base(message.id, base)
+        self.recorder.record(event)
+        self.jobs.masks.drawn(session.edits[message.id], base)
+        if session.pending_on(frame):
+            self.jobs.drop_preview()
+
+    def _edited_base(self, message: messages.DrawEdit) -> NDArray[np.uint8]:
+        """Return the labels that an edit is drawn over, which have to be those that the page showed."""
+        if isinstance(message.base, str) and message.base.startswith("preview:"):
+            labels = self.jobs.preview_labels(message.frame, message.base)
+        elif message.base == self.session.shown_on(message.frame):
+            labels = self.jobs.masks.current(message.frame)
         else:
-            self._undo_round()
+            labels = None
+        if labels is None:
+            raise Refused("the mask has changed meanwhile; draw again")
+        return labels
+
+    def _unlocked_runs(
+        self, base: NDArray[np.uint8], message: messages.DrawEdit, locked: list[int]
+    ) -> list[int]:
+        """Return the pixels of an edit without those of locked objects."""
+        drawn = base.copy()
+        draw_runs(drawn, message.runs, message.label, locked)
+        runs = find_runs(drawn != base)
+        if not runs:
+            raise Refused("these objects are locked on this frame; unlock them first")
+        return runs
+
+    def _handle_lock(self, message: messages.Lock) -> None:
+        low, high = sorted((message.lo, message.hi))
+        event = {"type": "lock", "lo": low, "hi": high, "object": message.object, "locked": message.locked}
+        self.recorder.record(event)
+
+    def _handle_operation(self, message: messages.Operation) -> Awaitable[None]:
+        frames, event = operations.plan(self.session, message)
+        self.jobs.drop_preview()
+        return self._write_operation(message, frames, event)
+
+    async def _write_operation(self, message: messages.Operation, frames: list[int], event: Event) -> None:
+        """Write the masks of an operation in a thread, then let it count."""
+        self.writing = message.kind
+        self.broadcast_state()
+        try:
+            masks = operations.run(self.session, self.jobs.masks, message, frames)
+            await asyncio.to_thread(self.workspace.write_masks, event["round"], masks)
+            self.recorder.record(event)
+        except OSError as error:
+            raise UserError(one_line(error)) from error
+        finally:
+            self.writing = ""
+            self.broadcast_state()
+
+    async def import_masks(self, content: bytes, name: str, shown: int, annotated: bool) -> int:
+        """Import the masks of a file, as annotations of the user or as proposals; return their number.
+
+        Raises:
+            UserError: they cannot be read, or the session is busy.
+        """
+        session = self.session
+        if not session.loaded or self.writing or session.open_round:
+            raise Refused("the session is busy; wait a moment, or stop the propagation")
+        self.writing = "import"
+        self.broadcast_state()
+        try:
+            names = self.workspace.frame_names
+            size = self.workspace.size
+            imported = await asyncio.to_thread(read_masks, content, name, names, size, shown)
+            table, events = assign_objects(session, imported)
+            numbers = np.zeros(256, np.uint8)
+            for label, number in table.items():
+                numbers[label] = number
+            frames = [frame for frame in sorted(imported.masks) if not session.locks.is_locked(frame, 0)]
+            event: Event = {
+                "type": "operation",
+                "round": len(session.rounds) + 1,
+                "kind": "import",
+                "frame": frames[0] if frames else shown,
+                "frames": ranges(frames),
+                "annotated": annotated,
+                "file": name,
+            }
+            session.check(event)
+            masks = ((frame, numbers[imported.masks[frame]]) for frame in frames)
+            await asyncio.to_thread(self.workspace.write_masks, event["round"], masks)
+            self.recorder.record(*events)
+            self.recorder.record(event)
+            return len(frames)
+        except OSError as error:
+            raise UserError(one_line(error)) from error
+        finally:
+            self.writing = ""
+            self.broadcast_state()
+
+    def _handle_undo(self, message: messages.Undo) -> None:
+        event = self.session.undo_event()
+        self.recorder.record(event)
+        self._after_undo(event)
 
     def _handle_undoround(self, message: messages.UndoRound) -> None:
-        self._undo_round()
-
-    def _undo_round(self) -> None:
         self.recorder.record({"type": "undo_round"})
         self.jobs.refresh_preview()
 
@@ -216,22 +406,43 @@ class OpenSession:
         self.session.check({"type": "redo"})
         what, key = self.session.redoable[-1]
         self.recorder.record({"type": "redo"})
-        if what == "stroke":
-            self.jobs.ask_preview(self.session.strokes[str(key)]["frame"])
+        self._after_undo({"what": what, "key": key, "id": key})
+
+    def _after_undo(self, event: Event) -> None:
+        """Show the preview of the frame that an undone or repeated action belongs to."""
+        session = self.session
+        if event.get("type") == "undo_stroke" or event.get("what") == "stroke":
+            self.jobs.ask_preview(session.strokes[event["id"]]["frame"])
+        elif event.get("what") == "edit":
+            self.jobs.ask_preview(session.edits[event["key"]].frame)
         else:
             self.jobs.refresh_preview()
 
     def _handle_propagate(self, message: messages.Propagate) -> None:
-        session = self.session
+        session, frame = self.session, message.frame
         if session.failure:
             raise Refused(f"the network is not at work: {session.failure}")
+        if frame >= session.num_frames:
+            raise Refused(f"frame {frame}: the video has 0 to {session.num_frames - 1}")
         number = len(session.rounds) + 1
-        event = {
+        event: Event = {
             "type": "round_begin",
             "round": number,
-            "frame": message.frame,
-            "strokes": session.pending_on(message.frame),
+            "frame": frame,
+            "strokes": session.pending_on(frame),
         }
+        if session.is_annotated(frame) or session.locks.is_locked(frame, 0):
+            event["adopted"] = True
+        if message.lo is not None or message.hi is not None:
+            last = session.num_frames - 1
+            low, high = message.lo or 0, last if message.hi is None else min(message.hi, last)
+            if not low <= frame <= high:
+                raise Refused(f"frames {low} to {high} do not contain frame {frame}")
+            event["limits"] = [low, high]
+        if kept := session.kept_frames(frame):
+            event["kept"] = ranges(kept)
+        if guarded := session.locks.frames_with_objects():
+            event["guarded"] = ranges(guarded)
         self.recorder.record(event)
         self.jobs.run_round(number)
 
@@ -254,7 +465,10 @@ class OpenSession:
         self.recorder.record({"type": "object", **{k: v for k, v in vars(message).items() if k != "seq"}})
 
     def _handle_removeobject(self, message: messages.RemoveObject) -> None:
-        self.recorder.record({"type": "remove_object", "number": message.number})
+        event: Event = {"type": "remove_object", "number": message.number}
+        if message.into:
+            event["into"] = message.into
+        self.recorder.record(event)
         self.jobs.refresh_preview()
 
     def _handle_study(self, message: messages.Study) -> None:
@@ -264,6 +478,9 @@ class OpenSession:
         self.recorder.record({**event, "round": len(self.session.active)})
         if message.event == "satisfied":
             self.pages.broadcast({"type": "satisfied"})
+
+    def _handle_done(self, message: messages.Done) -> None:
+        self.recorder.record({"type": "done", "done": message.done})
 
     def _handle_retry(self, message: messages.Retry) -> None:
         if not self.session.failure:
@@ -275,9 +492,38 @@ class OpenSession:
         raise Refused("hello comes once, first of a connection")
 
 
-def _run_lengths(values: list[int]) -> list[list[int]]:
+def _describe(action: tuple[str, Any] | None, session: Session) -> dict[str, Any] | None:
+    """Return what an action to undo or redo is, and its frame, for the page."""
+    if action is None:
+        return None
+    what, key = action
+    if what == "stroke":
+        return {"what": what, "frame": session.strokes[key]["frame"]}
+    if what == "edit":
+        return {"what": what, "frame": session.edits[key].frame}
+    if what in ("round", "operation"):
+        one = session.rounds[key - 1]
+        return {"what": what if what == "round" else one.kind, "frame": one.frame}
+    return {"what": what}
+
+
+def _describe_round(one: Round) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "kind": one.kind,
+        "frame": one.frame,
+        "strokes": one.strokes,
+        "reach": one.reach,
+        "planned": one.planned,
+        "status": one.status,
+        "undone": one.undone,
+        "confidence": [[frame, value] for frame, value in sorted(one.confidence.items())],
+    }
+
+
+def _run_lengths(values: list[Shown]) -> list[list[Shown]]:
     """Return values as run lengths [[value, count], ...]."""
-    runs: list[list[int]] = []
+    runs: list[list[Any]] = []
     for value in values:
         if runs and runs[-1][0] == value:
             runs[-1][1] += 1

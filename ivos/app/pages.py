@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ class Page:
         role: one page writes, all others only read.
         waiting: messages that have not been sent, by their keys.
         wake: set when there is something to send.
+        changed_rounds: numbers of the rounds whose present description the page does not have.
+        changed_frames: the first and the last frame of which the page may not know what they show.
+        sent: the parts of the state that were sent last and are only sent again when they have changed.
         lost: whether the page is too far behind or was replaced, and has to be disconnected.
     """
 
@@ -31,8 +34,18 @@ class Page:
     role: Literal["writer", "reader"] = "reader"
     waiting: "OrderedDict[Any, Content]" = field(default_factory=OrderedDict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    changed_rounds: set[int] = field(default_factory=set)
+    changed_frames: tuple[int, int] | None = None
+    sent: dict[str, Any] = field(default_factory=dict)
     lost: bool = False
     _number: int = 0
+
+    def note_changes(self, rounds: Iterable[int], frames: tuple[int, int] | None) -> None:
+        """Note rounds and frames that the next state has to describe."""
+        self.changed_rounds.update(rounds)
+        if frames and self.changed_frames:
+            frames = min(frames[0], self.changed_frames[0]), max(frames[1], self.changed_frames[1])
+        self.changed_frames = frames or self.changed_frames
 
     def send(self, content: Content, key: Any = None) -> None:
         """Queue a message.

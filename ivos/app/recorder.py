@@ -1,14 +1,21 @@
 """Events of a session, which are in the journal on disk before they count."""
 
+import itertools
+import time
 from collections.abc import Callable
 
 from ivos.app.journal import JournalError
 from ivos.app.session import Event, Session
 from ivos.app.workspace import Workspace
 
+LONGEST_PAUSE = 60.0  # seconds between two events that count as work
+
 
 class Recorder:
     """A session together with the journal that it is kept in.
+
+    Attributes:
+        seconds: spent on the session so far; longer pauses between events count as a minute each.
 
     Args:
         workspace: has the journal.
@@ -20,6 +27,9 @@ class Recorder:
         self.workspace, self.session = workspace, session
         self._complain = complain
         self._unsaved: list[Event] = []
+        times = [line["time"] for line in workspace.journal.lines if "time" in line]
+        self._latest = 0.0
+        self.seconds = sum(min(b - a, LONGEST_PAUSE) for a, b in itertools.pairwise(times) if b > a)
 
     @property
     def saved(self) -> bool:
@@ -36,6 +46,9 @@ class Recorder:
         for event in events:
             self.session.check(event)
         self.workspace.journal.append(*self._unsaved, *events)
+        now = time.time()
+        self.seconds += min(now - self._latest, LONGEST_PAUSE) if self._latest else 0
+        self._latest = now
         self._unsaved.clear()
         for event in events:
             self.session.apply(event)

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ivos.app import messages
 from ivos.app.access import Access
-from ivos.app.export import FORMATS, Export, export
+from ivos.app.export import FORMATS, Export, archive, export
+from ivos.app.importing import MAX_BYTES
 from ivos.app.open_session import OpenSession
 from ivos.app.pages import Page, Payload
 from ivos.app.worker import Worker, one_line
@@ -54,6 +56,12 @@ class Settings:
         num_objects: that a new session begins with, by the workspace's name; 1 where it is not named.
         study: what a page has to know of a user study, by the workspace's name.
         after_study: called when a participant is satisfied with a video, in a thread.
+        classes: names that the page offers for objects.
+        find_new: returns workspaces of videos that have been added since; it is given the names of the
+            others.
+        upload: makes a workspace of an uploaded file, given its name, its content and the names of the
+            others; None where nothing can be uploaded.
+        max_upload: the largest upload in bytes.
     """
 
     token: str
@@ -64,6 +72,10 @@ class Settings:
     num_objects: dict[str, int] = field(default_factory=dict)
     study: dict[str, dict[str, Any]] = field(default_factory=dict)
     after_study: Callable[[Workspace], None] | None = None
+    classes: Sequence[str] = ()
+    find_new: Callable[[set[str]], list[Workspace]] | None = None
+    upload: Callable[[str, bytes, set[str]], Workspace] | None = None
+    max_upload: int = 2 << 30
 
 
 class Server:
@@ -87,12 +99,21 @@ class Server:
         self.worker = Worker(make_segmenter, self._post, live)
         self.sessions: dict[str, OpenSession] = {}
         for one in workspaces:
-            count = settings.num_objects.get(one.name, 1)
-            self.sessions[one.name] = OpenSession(one, self.worker, count, settings.study.get(one.name))
+            self.add(one)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._first_page = asyncio.Event()
         self._static = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in _TYPES}
+
+    def add(self, workspace: Workspace) -> OpenSession:
+        """Add a video, also while the server runs."""
+        settings, name = self.settings, workspace.name
+        count = settings.num_objects.get(name, 1)
+        study = settings.study.get(name)
+        opened = OpenSession(workspace, self.worker, count, study, settings.classes)
+        self.sessions[name] = opened
+        opened.peek()
+        return opened
 
     # Running
 
@@ -130,11 +151,15 @@ class Server:
             Route("/", self._home),
             Route("/static/{file}", self._file),
             Route("/sessions", self._list_sessions),
+            Route("/upload", self._upload, methods=["POST"]),
+            Route("/archive/{kind}", self._archive, methods=["POST"]),
             Route(where + "/", self._page),
             Route(where + "/frames/{id}/{frame:int}.jpg", self._frame),
-            Route(where + "/masks/{id}/{round:int}/{frame:int}", self._mask),
+            Route(where + "/masks/{id}/{shown}/{frame:int}", self._mask),
             Route(where + "/truth", self._truth),
             Route(where + "/export", self._export, methods=["POST"]),
+            Route(where + "/thumbnail.jpg", self._thumbnail),
+            Route(where + "/import", self._import, methods=["POST"]),
             Route(where + "/exports/{file}", self._exported),
             WebSocketRoute(where + "/ws", self._connect),
         ]
@@ -150,7 +175,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
-        self._start(self._open_sessions())
+        self._open_sessions()
         self._start(self._begin_work())
         self._announce()
         yield
@@ -168,9 +193,10 @@ class Server:
         if self.settings.open_browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    async def _open_sessions(self) -> None:
-        for opened in self.sessions.values():
-            await opened.open()
+    def _open_sessions(self) -> None:
+        """Open a single video at once; of several, each when its first page comes."""
+        if len(self.sessions) == 1:
+            next(iter(self.sessions.values())).start_opening()
 
     async def _begin_work(self) -> None:
         """Start the worker after the first page was served: importing PyTorch takes seconds."""
@@ -208,18 +234,37 @@ class Server:
         return self._static_file("home.html")
 
     async def _list_sessions(self, request: Request) -> Response:
-        listed = [
-            {
-                "name": opened.name,
-                "frames_id": opened.workspace.metadata.source["fingerprint"][:16],
-                "num_frames": opened.session.num_frames or opened.workspace.source.num_frames,
-                "rounds": len(opened.session.active),
-                "done": any(event["event"] == "satisfied" for event in opened.session.study),
-                "study": opened.study,
-            }
-            for opened in self.sessions.values()
-        ]
-        return JSONResponse(listed, headers={"Cache-Control": "no-store"})
+        if self.settings.find_new is not None:
+            for workspace in await asyncio.to_thread(self.settings.find_new, set(self.sessions)):
+                if workspace.name not in self.sessions:
+                    self.add(workspace)
+        listed = [opened.summary() for opened in self.sessions.values()]
+        headers = {"Cache-Control": "no-store", "X-Uploads": "yes" if self.settings.upload else "no"}
+        return JSONResponse(listed, headers=headers)
+
+    async def _thumbnail(self, request: Request) -> Response:
+        """Send a small picture of the first frame, also of a video that was not decoded yet."""
+        opened = self._session(request)
+        try:
+            path = await asyncio.to_thread(opened.workspace.thumbnail)
+        except (UserError, OSError) as error:
+            raise HTTPException(404, one_line(error)) from error
+        return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    async def _upload(self, request: Request) -> Response:
+        """Add a video that the browser sends, where uploads are allowed."""
+        upload = self.settings.upload
+        if upload is None:
+            raise HTTPException(403, "uploads are off; start the server with uploads=true")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", request.query_params.get("name", "")).strip(".-")
+        if not name:
+            raise HTTPException(400, "name: the file's name is needed")
+        content = await _read_body(request, self.settings.max_upload)
+        try:
+            workspace = await asyncio.to_thread(upload, name, content, set(self.sessions))
+        except (UserError, OSError) as error:
+            raise HTTPException(400, one_line(error)) from error
+        return JSONResponse({"name": self.add(workspace).name}, 201)
 
     async def _page(self, request: Request) -> Response:
         self._session(request)
@@ -248,12 +293,20 @@ class Server:
 
     async def _mask(self, request: Request) -> Response:
         opened, params = self._session(request), request.path_params
-        rounds = opened.session.rounds
-        if params["id"] != opened.workspace.metadata.id or not 1 <= params["round"] <= len(rounds):
+        session, shown = opened.session, params["shown"]
+        is_edit = shown in session.edits
+        if not is_edit and (not shown.isascii() or not shown.isdigit() or len(shown) > 9):
+            raise HTTPException(404, "there is no such mask")
+        if params["id"] != opened.workspace.metadata.id or not (
+            is_edit or 1 <= int(shown) <= len(session.rounds)
+        ):
             raise HTTPException(404, "there is no such round")
         try:
-            data = opened.jobs.mask(params["round"], params["frame"])
-        except DataError as error:
+            key = shown if is_edit else int(shown)
+            data = opened.jobs.packed.find((key, params["frame"]))
+            if data is None:  # decoding takes milliseconds, which the connections would wait for
+                data = await asyncio.to_thread(opened.jobs.mask, key, params["frame"])
+        except (DataError, KeyError) as error:
             raise HTTPException(404, "there is no such mask") from error
         headers = {"Cache-Control": "private, max-age=31536000, immutable"}
         return Response(data, media_type="application/octet-stream", headers=headers)
@@ -262,7 +315,7 @@ class Server:
         """Send the true mask of the first frame, where a study shows it."""
         opened = self._session(request)
         shown = opened.study and opened.study["show_truth"]
-        mask = opened.workspace.source.read_mask(0) if shown else None
+        mask = await asyncio.to_thread(opened.workspace.source.read_mask, 0) if shown else None
         if mask is None:
             raise HTTPException(404, "the true masks are not shown")
         data = messages.pack_labels(mask)
@@ -272,16 +325,13 @@ class Server:
 
     async def _export(self, request: Request) -> Response:
         opened = self._session(request)
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > 4096:
-                raise HTTPException(413, "the request is too long")
+        body = await _read_body(request, 4096)
         try:
-            kind = json.loads(body)["format"]
+            content = json.loads(body)
+            kind, chosen = content["format"], content.get("object", 0)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise HTTPException(400, 'a request is {"format": NAME}') from error
-        if kind not in FORMATS:
+        if not isinstance(kind, str) or kind not in FORMATS:
             raise HTTPException(400, f"format: none of {', '.join(FORMATS)}")
         if opened.exporting:
             raise HTTPException(409, "an export is being written already")
@@ -289,10 +339,25 @@ class Server:
             raise HTTPException(409, "the video is still being read")
         opened.exporting = kind
         opened.broadcast_state()
-        self._start(self._write_export(opened, kind))
+        self._start(self._write_export(opened, kind, chosen if isinstance(chosen, int) else 0))
         return JSONResponse({"format": kind}, 202)
 
-    async def _write_export(self, opened: OpenSession, kind: str) -> None:
+    async def _import(self, request: Request) -> Response:
+        """Import the masks of a file that the page sends."""
+        opened, query = self._session(request), request.query_params
+        content = await _read_body(request, MAX_BYTES)
+        shown = query.get("frame", "0")
+        if not shown.isascii() or not shown.isdigit() or len(shown) > 7:
+            raise HTTPException(400, "frame: a whole number is needed")
+        try:
+            count = await opened.import_masks(
+                content, query.get("name", "file")[:200], int(shown), query.get("as") != "proposals"
+            )
+        except UserError as error:
+            raise HTTPException(400, str(error)) from error
+        return JSONResponse({"frames": count})
+
+    async def _write_export(self, opened: OpenSession, kind: str, chosen: int) -> None:
         loop = asyncio.get_running_loop()
 
         def progress(done: int, total: int) -> None:
@@ -300,7 +365,7 @@ class Server:
             loop.call_soon_threadsafe(opened.pages.broadcast, content, "exporting")
 
         try:
-            job = Export.of(opened.workspace, opened.session)
+            job = Export.of(opened.workspace, opened.session, chosen)
             path, warning = await asyncio.to_thread(export, kind, job, progress)
             where = {"file": path.name, "folder": str(path.parent), "warning": warning}
             opened.pages.broadcast({"type": "exported", "format": kind, **where})
@@ -319,6 +384,25 @@ class Server:
             raise HTTPException(404, "there is no such export")
         return FileResponse(there[name], filename=name, headers={"Cache-Control": "no-store"})
 
+    async def _archive(self, request: Request) -> Response:
+        """Write the exports of all videos that were worked on into one ZIP file, and send it."""
+        kind = request.path_params["kind"]
+        if kind not in FORMATS:
+            raise HTTPException(404, "there is no such format")
+        jobs = [
+            Export.of(one.workspace, one.session)
+            for one in self.sessions.values()
+            if one.session.num_frames and one.session.active
+        ]
+        if not jobs:
+            raise HTTPException(409, "no video has a mask yet")
+        folder = jobs[0].workspace.folder.parent
+        try:
+            path = await asyncio.to_thread(archive, kind, jobs, folder / f"all-{kind}.zip")
+        except (UserError, OSError) as error:
+            raise HTTPException(500, one_line(error)) from error
+        return FileResponse(path, filename=path.name, headers={"Cache-Control": "no-store"})
+
     # Connections
 
     async def _connect(self, socket: WebSocket) -> None:
@@ -329,6 +413,7 @@ class Server:
         await socket.accept()
         page = Page()
         pump = asyncio.ensure_future(self._send_waiting(socket, page))
+        pump.add_done_callback(_log_failure)
         try:
             while True:
                 received = await socket.receive()
@@ -351,13 +436,24 @@ class Server:
             elif page not in opened.pages:
                 raise messages.MessageError("hello comes first")
             else:
-                opened.handle(page, message)
+                work = opened.handle(page, message)
                 if isinstance(message, messages.Study) and message.event == "satisfied":
                     self._start(self._score(opened))
+                if work is not None:
+                    self._start(self._acknowledge(page, message.seq, work))
+                    return
             page.send({"type": "ack", "seq": message.seq})
-        except UserError as error:
+        except Exception as error:  # the page shows any error, and its connection stays
             seq = messages.sequence_number(text) if len(text) <= messages.MAX_MESSAGE else -1
-            page.send({"type": "error", "seq": seq, "message": str(error)})
+            _send_error(page, seq, error)
+
+    async def _acknowledge(self, page: Page, seq: int, work: Awaitable[None]) -> None:
+        """Acknowledge a message once its work is done."""
+        try:
+            await work
+            page.send({"type": "ack", "seq": seq})
+        except Exception as error:
+            _send_error(page, seq, error)
 
     async def _score(self, opened: OpenSession) -> None:
         if self.settings.after_study is not None:
@@ -374,6 +470,22 @@ class Server:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await page.send_waiting(send)
             await socket.close(1013)
+
+
+async def _read_body(request: Request, most: int) -> bytes:
+    """Return the body of a request, or answer with status 413 where it is too long."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise HTTPException(413, "the request is too long")
+    return bytes(body)
+
+
+def _send_error(page: Page, seq: int, error: Exception) -> None:
+    if not isinstance(error, (UserError, OSError)):
+        log.error("a message could not be handled", exc_info=error)
+    page.send({"type": "error", "seq": seq, "message": one_line(error)})
 
 
 def listen(host: str, port: int) -> socket.socket:

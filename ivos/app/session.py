@@ -2,23 +2,30 @@
 
 Every change is an event, a dictionary with a ``type``. :meth:`Session.apply` handles events both when they
 happen and when they are read from the journal, so that a restarted session equals the one that was killed.
+
+Masks come from two sources. A **round** is a numbered layer of masks on disk: what the network made of the
+annotations of a frame, or what an operation (copy, swap, deletion, import) made of masks that were there. An
+**edit** is a set of pixels that the user has drawn with a label on a frame; edits rest on the round that the
+frame showed. A frame shows the edits that rest on its newest round, else that round.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ivos.app.locks import Locks
 from ivos.runtime.errors import UserError
 
 Event = dict[str, Any]
 Phase = Literal["loading", "restoring", "failed", "propagating", "previewing", "drawing", "stopped", "idle"]
+Shown = int | str  # the number of a round, 0 for none, or the id of an edit
 
 MAX_OBJECTS = 254
 COLOURS = (
     *("#e6483d", "#2f9e44", "#f2b705", "#2f6fed", "#c2409a"),
     *("#12a5b0", "#f2801d", "#8257e6", "#8aa51a", "#a4694b"),
 )
-"""The colours that objects begin with, one after the other: distinct on most pictures and for most users."""
+"""The colours of new objects, one after the other; distinct on most pictures and for most users."""
 
 
 class Refused(UserError):
@@ -34,11 +41,13 @@ class Object:
     colour: str
     hidden: bool = False
     removed: bool = False
+    label: int = 0  # in the masks that were imported; 0: its number
+    merged_into: int = 0  # the object that its pixels count for; 0: for the background where it is removed
 
 
 @dataclass
 class Round:
-    """The strokes of a round on one frame, and the frames that their propagation has reached."""
+    """A layer of masks: of a propagation from one frame, or of an operation on a range of frames."""
 
     number: int
     frame: int
@@ -49,11 +58,48 @@ class Round:
     status: Literal["open", "stopped", "complete"] = "open"
     undone: bool = False
     confidence: dict[int, float] = field(default_factory=dict)  # the network's own, by frame
+    kind: str = "propagation"  # or the name of an operation
+    adopted: bool = False  # the mask of its frame was given to the network as it was
+    merged: bool = False  # that mask is not the network's own, though the network was not given it
+    limits: tuple[int, int] | None = None  # frames that the user has limited the propagation to
+    kept: set[int] = field(default_factory=set)  # frames within its reach that do not show it
+    guarded: set[int] = field(default_factory=set)  # frames with locked objects, which kept their pixels
+    annotated: bool = False  # whether all its frames count as annotated by the user
+    frames: frozenset[int] | None = None  # of an operation on separate frames
 
     def extend(self, frame: int) -> None:
         """Add a frame that has its mask now."""
         low, high = self.reach or (frame, frame)
         self.reach = min(low, frame), max(high, frame)
+
+    def covers(self, frame: int) -> bool:
+        """Return whether the round has a mask for a frame, and the frame is to show it."""
+        if self.reach is None or not self.reach[0] <= frame <= self.reach[1]:
+            return False
+        return frame not in self.kept and (self.frames is None or frame in self.frames)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Pixels of a frame that the user has given a label.
+
+    Attributes:
+        id: chosen by the page.
+        frame: where it was drawn.
+        label: what the pixels are from then on, 0 for the background.
+        runs: pixels as alternating numbers of skipped and of drawn ones, row by row.
+        over: the round that the frame showed.
+        preview: whether it was drawn over a preview, which was saved with it.
+        order: position among all strokes and edits.
+    """
+
+    id: str
+    frame: int
+    label: int
+    runs: tuple[int, ...]
+    over: int
+    preview: bool
+    order: int
 
 
 @dataclass
@@ -65,13 +111,27 @@ class Session:
     strokes: dict[str, Event] = field(default_factory=dict)  # all ever drawn, by their ids
     pending: list[str] = field(default_factory=list)  # drawn and in no round yet
     rounds: list[Round] = field(default_factory=list)
-    redoable: list[tuple[str, str | int]] = field(default_factory=list)  # ("stroke", id) or ("round", number)
+    edits: dict[str, Edit] = field(default_factory=dict)  # all ever drawn, by their ids
+    undone_edits: set[str] = field(default_factory=set)
+    locks: Locks = field(default_factory=Locks)
+    history: list[tuple[str, Any]] = field(default_factory=list)  # what can be undone, the latest last
+    redoable: list[tuple[str, Any]] = field(default_factory=list)
     study: list[Event] = field(default_factory=list)
+    done: bool = False  # the user has said so
     # What a restart forgets:
     loaded: bool = False
     previewing: bool = False
     restoring: bool = False
     failure: str = ""
+    _layers: list[int] = field(default_factory=list)  # the newest round of each frame
+    _chains: dict[int, list[str]] = field(default_factory=dict)  # active edits of each frame, in order
+    _drawn: dict[int, list[Edit]] = field(default_factory=dict)  # all edits of each frame, in order
+    _orders: dict[str, int] = field(default_factory=dict)
+    changed_rounds: set[int] = field(default_factory=set, compare=False)
+    changed_frames: tuple[int, int] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        self._layers = [0] * self.num_frames
 
     @property
     def phase(self) -> Phase:
@@ -82,20 +142,23 @@ class Session:
             (self.open_round is not None, "propagating"),
             (self.restoring, "restoring"),
             (self.previewing, "previewing"),
-            (bool(self.pending), "drawing"),
+            (bool(self.pending) or bool(self.edited_frames), "drawing"),
             (bool(self.active) and self.active[-1].status == "stopped", "stopped"),
         ]
         return next((phase for holds, phase in checks if holds), "idle")
 
     @property
     def active(self) -> list[Round]:
-        """The rounds that count, in order."""
+        """The rounds that are not undone, in order."""
         return [one for one in self.rounds if not one.undone]
 
     @property
     def open_round(self) -> Round | None:
         """The round that is being propagated."""
-        return next((one for one in self.rounds if one.status == "open"), None)
+        last = self.rounds[-1] if self.rounds else None
+        if last is not None and last.status == "open":
+            return last
+        return next((one for one in reversed(self.rounds) if one.status == "open"), None)
 
     @property
     def num_objects(self) -> int:
@@ -105,20 +168,115 @@ class Session:
     @property
     def removed(self) -> list[int]:
         """Objects whose labels count as background."""
-        return [one.number for one in self.objects.values() if one.removed]
+        return [one.number for one in self.objects.values() if one.removed and not one.merged_into]
 
-    def shown(self) -> list[int]:
-        """Return the round whose mask each frame shows, the newest that is not undone; 0 for none."""
-        shown = [0] * self.num_frames
+    def display_label(self, number: int) -> int:
+        """Return the label that an object's pixels count for, also where it was merged or removed."""
+        seen: set[int] = set()
+        while number and number not in seen:
+            seen.add(number)
+            one = self.objects.get(number)
+            if one is None or not one.removed:
+                return number
+            number = one.merged_into
+        return 0
+
+    # What frames show
+
+    def layer(self, frame: int) -> int:
+        """Return the newest round that a frame shows; 0 for none."""
+        return self._layers[frame]
+
+    def chain(self, frame: int) -> list[Edit]:
+        """Return the edits that a frame shows, in the order in which they were drawn."""
+        layer = self._layers[frame]
+        return [one for key in self._chains.get(frame, ()) if (one := self.edits[key]).over == layer]
+
+    def drawn_on(self, frame: int) -> list[Edit]:
+        """Return all edits of a frame, undone ones too, in the order in which they were drawn."""
+        return list(self._drawn.get(frame, ()))
+
+    def shown_on(self, frame: int) -> Shown:
+        """Return the round or the latest edit that a frame shows."""
+        for key in reversed(self._chains.get(frame, ())):
+            if self.edits[key].over == self._layers[frame]:
+                return key
+        return self._layers[frame]
+
+    def shown(self) -> list[Shown]:
+        """Return for every frame the round or the latest edit that it shows; 0 for none."""
+        return self.shown_between(0, self.num_frames - 1)
+
+    def shown_between(self, low: int, high: int) -> list[Shown]:
+        """Return what the frames from `low` to `high` show."""
+        found: list[Shown] = list(self._layers[low : high + 1])
+        for frame in self._chains:
+            if low <= frame <= high:
+                found[frame - low] = self.shown_on(frame)
+        return found
+
+    @property
+    def edited_frames(self) -> list[int]:
+        """The frames with edits that were not propagated yet."""
+        return sorted(frame for frame in self._chains if isinstance(self.shown_on(frame), str))
+
+    def is_annotated(self, frame: int) -> bool:
+        """Return whether the mask of a frame is the user's own: edited, copied, swapped or imported."""
+        layer = self._layers[frame]
+        if isinstance(self.shown_on(frame), str):
+            return True
+        if not layer:
+            return False
+        one = self.rounds[layer - 1]
+        return one.annotated or (one.adopted and one.frame == frame)
+
+    def kept_frames(self, source: int) -> list[int]:
+        """Return the frames that a round from `source` does not change: locked ones and the user's own."""
+        kept = set(self.locks.frames(0))
+        kept |= {frame for frame in self._chains if self.is_annotated(frame)}
         for one in self.active:
-            if one.reach:
-                for frame in range(one.reach[0], one.reach[1] + 1):
-                    shown[frame] = one.number
-        return shown
+            if one.adopted and self._layers[one.frame] == one.number:
+                kept.add(one.frame)
+            if one.annotated and one.reach:
+                covered = one.frames or range(one.reach[0], one.reach[1] + 1)
+                kept |= {frame for frame in covered if self._layers[frame] == one.number}
+        kept.discard(source)
+        return sorted(kept)
 
     def pending_on(self, frame: int) -> list[str]:
         """Return the ids of the strokes on a frame that are in no round yet."""
         return [key for key in self.pending if self.strokes[key]["frame"] == frame]
+
+    def order(self, key: str) -> int:
+        """Return the position of a stroke or an edit among all of them."""
+        return self._orders.get(key, 0)
+
+    def new_strokes(self, frame: int) -> list[str]:
+        """Return the strokes that wait on a frame and were drawn after its latest edit."""
+        chain = self.chain(frame)
+        last = chain[-1].order if chain else -1
+        return [key for key in self.pending_on(frame) if self._orders.get(key, 0) > last]
+
+    def _relayer(self, low: int, high: int) -> None:
+        """Find the newest rounds of frames again, after one was undone or has come back."""
+        active = [one for one in reversed(self.rounds) if not one.undone]
+        for frame in range(low, high + 1):
+            self._layers[frame] = next((one.number for one in active if one.covers(frame)), 0)
+        self._touch(low, high)
+
+    def _touch(self, low: int, high: int) -> None:
+        if self.changed_frames:
+            low, high = min(low, self.changed_frames[0]), max(high, self.changed_frames[1])
+        self.changed_frames = low, high
+
+    def _cover(self, one: Round, low: int, high: int) -> None:
+        """Let frames show a round where it covers them and no newer one does."""
+        for frame in range(low, high + 1):
+            if one.covers(frame) and self._layers[frame] < one.number:
+                self._layers[frame] = one.number
+        self._touch(low, high)
+
+    # Events
 
     def check(self, event: Event) -> None:
         """Raise :class:`Refused` if an event does not fit the present state."""
@@ -129,32 +287,124 @@ class Session:
         self.check(event)
         getattr(self, f"_on_{event['type']}")(event)
 
+    def _drew(self, what: str, key: str) -> None:
+        self._orders[key] = len(self._orders)
+        self.history.append((what, key))
+        self.redoable.clear()
+
     # Strokes
 
     def _check_stroke(self, event: Event) -> None:
         if event["id"] in self.strokes:
             raise Refused(f"stroke {event['id']} is known already")
-        if not 0 <= event["frame"] < self.num_frames:
-            raise Refused(f"a stroke on frame {event['frame']}: the video has 0 to {self.num_frames - 1}")
+        self._check_frame(event["frame"], "stroke")
         if event["object_id"]:
             self._known(event["object_id"])
+
+    def _check_frame(self, frame: int, what: str) -> None:
+        if not 0 <= frame < self.num_frames:
+            article = "an" if what[0] in "aeiou" else "a"
+            raise Refused(f"{article} {what} on frame {frame}: the video has 0 to {self.num_frames - 1}")
 
     def _on_stroke(self, event: Event) -> None:
         self.strokes[event["id"]] = event
         self.pending.append(event["id"])
-        self.redoable.clear()
+        self._drew("stroke", event["id"])
 
     def _check_undo_stroke(self, event: Event) -> None:
-        if not self.pending:
+        if not self.pending or event.get("id", self.pending[-1]) not in self.pending:
             raise Refused("there is no stroke to take back")
 
     def _on_undo_stroke(self, event: Event) -> None:
-        self.redoable.append(("stroke", self.pending.pop()))
+        key = event.get("id", self.pending[-1])
+        self.pending.remove(key)
+        self._forget("stroke", key)
+        self.redoable.append(("stroke", key))
+
+    def _forget(self, what: str, key: Any) -> None:
+        """Take an action out of what can be undone; journals of version 0.1 undo in another order."""
+        if (what, key) in self.history:
+            index = len(self.history) - 1 - self.history[::-1].index((what, key))
+            del self.history[index]
+
+    # Edits
+
+    def _check_edit(self, event: Event) -> None:
+        if event["id"] in self.edits:
+            raise Refused(f"edit {event['id']} is known already")
+        self._check_frame(event["frame"], "edit")
+        if event["label"]:
+            self._known(event["label"])
+        if self.locks.is_locked(event["frame"], 0):
+            raise Refused(f"frame {event['frame']} is locked; unlock it first")
+        if event["over"] != self._layers[event["frame"]]:
+            raise Refused("the mask has changed meanwhile; draw again")
+
+    def _on_edit(self, event: Event) -> None:
+        frame, key = event["frame"], event["id"]
+        one = self.open_round
+        if one is not None and event["over"] != one.number:
+            one.kept.add(frame)
+        self._drew("edit", key)
+        order = self._orders[key]
+        runs, preview = tuple(event["runs"]), bool(event.get("preview"))
+        self.edits[key] = Edit(key, frame, event["label"], runs, event["over"], preview, order)
+        self._drawn.setdefault(frame, []).append(self.edits[key])
+        self._chains.setdefault(frame, []).append(key)
+        self._touch(frame, frame)
+
+    def _undo_edit(self, key: str) -> None:
+        frame = self.edits[key].frame
+        self.undone_edits.add(key)
+        self._chains[frame].remove(key)
+        if not self._chains[frame]:
+            del self._chains[frame]
+        self._touch(frame, frame)
+
+    def _redo_edit(self, key: str) -> None:
+        frame = self.edits[key].frame
+        self.undone_edits.discard(key)
+        self._chains.setdefault(frame, []).append(key)
+        self._touch(frame, frame)
+
+    # Undo and redo
+
+    def undoable(self) -> tuple[str, Any] | None:
+        """Return what :meth:`undo_event` would undo, or None."""
+        return self.history[-1] if self.history else None
+
+    def undo_event(self) -> Event:
+        """Return the event that undoes the latest action.
+
+        Raises:
+            Refused: there is nothing to undo, or a round is being propagated.
+        """
+        latest = self.undoable()
+        if latest is None:
+            raise Refused("there is nothing to undo")
+        what, key = latest
+        if what == "stroke":
+            return {"type": "undo_stroke", "id": key}
+        if what == "round":
+            return {"type": "undo_round", "round": key}
+        return {"type": "undo", "what": what, **({"key": key} if what in ("edit", "operation") else {})}
+
+    def _check_undo(self, event: Event) -> None:
+        what, key = self.history[-1] if self.history else ("", None)
+        if what != event["what"] or event.get("key", key) != key:
+            raise Refused("there is nothing to undo")
+        if event["what"] == "operation" and self.open_round:
+            raise Refused("a round is being propagated; stop it first")
+
+    def _on_undo(self, event: Event) -> None:
+        what, key = self.history.pop()
+        getattr(self, f"_undo_{what}")(key)
+        self.redoable.append((what, key))
 
     def _check_redo(self, event: Event) -> None:
         if not self.redoable:
             raise Refused("there is nothing to bring back")
-        if self.redoable[-1][0] == "round" and self.open_round:
+        if self.redoable[-1][0] in ("round", "operation") and self.open_round:
             raise Refused("a round is being propagated; stop it first")
 
     def _on_redo(self, event: Event) -> None:
@@ -162,7 +412,8 @@ class Session:
         if what == "stroke":
             self.pending.append(str(key))
         else:
-            self.rounds[int(key) - 1].undone = False
+            getattr(self, f"_redo_{what}")(key)
+        self.history.append((what, key))
 
     # Rounds
 
@@ -171,7 +422,7 @@ class Session:
             raise Refused("a round is being propagated already")
         if event["round"] != len(self.rounds) + 1:
             raise Refused(f"round {event['round']} does not follow round {len(self.rounds)}")
-        if not event["strokes"]:
+        if not event["strokes"] and not event.get("adopted"):
             raise Refused(f"no new strokes on frame {event['frame']}")
         if any(key not in self.pending for key in event["strokes"]):
             raise Refused(f"round {event['round']} names strokes that are not waiting")
@@ -179,17 +430,36 @@ class Session:
     def _on_round_begin(self, event: Event) -> None:
         chosen = list(event["strokes"])
         self.pending = [key for key in self.pending if key not in chosen]
-        self.rounds.append(Round(event["round"], event["frame"], chosen, self.num_objects))
+        for key in chosen:
+            self._forget("stroke", key)
+        limits = event.get("limits")
+        one = Round(event["round"], event["frame"], chosen, self.num_objects)
+        one.adopted, one.limits = bool(event.get("adopted")), (limits[0], limits[1]) if limits else None
+        for low, high in event.get("kept", ()):
+            one.kept.update(range(low, high + 1))
+        for low, high in event.get("guarded", ()):
+            one.guarded.update(range(low, high + 1))
+        self.rounds.append(one)
+        self.history.append(("round", one.number))
         self.redoable.clear()
+        self.changed_rounds.add(one.number)
 
     def _check_reached(self, event: Event) -> None:
         self._open(event["round"])
 
     def _on_reached(self, event: Event) -> None:
-        self._open(event["round"]).extend(event["frame"])
+        one = self._open(event["round"])
+        one.extend(event["frame"])
+        self._cover(one, event["frame"], event["frame"])
+
+    def _on_annotated(self, event: Event) -> None:
+        """Note how a round began: whether the network was given its frame's mask, or has made it alone."""
+        one = self.rounds[event["round"] - 1]
+        one.adopted, one.merged = event["adopted"], event["merged"]
 
     def _on_planned(self, event: Event) -> None:
         self.rounds[event["round"] - 1].planned = tuple(event["planned"])
+        self.changed_rounds.add(event["round"])
 
     def _check_round_end(self, event: Event) -> None:
         self._open(event["round"])
@@ -200,8 +470,12 @@ class Session:
         one.status = "complete" if event["complete"] else "stopped"
         if event.get("planned"):
             one.planned = tuple(event["planned"])
+        one.adopted = event.get("adopted", one.adopted)
+        one.merged = event.get("merged", one.merged)
         sure = event.get("confidence") or []
         one.confidence = {event["lo"] + index: value for index, value in enumerate(sure)}
+        self._cover(one, *one.reach)
+        self.changed_rounds.add(one.number)
 
     def _check_round_abort(self, event: Event) -> None:
         self._open(event["round"])
@@ -210,7 +484,10 @@ class Session:
         """Return the strokes of a round without any mask to the waiting ones."""
         one = self._open(event["round"])
         self.pending = one.strokes + self.pending
+        self._forget("round", one.number)
+        self.history = [("stroke", key) for key in one.strokes] + self.history
         one.strokes, one.status, one.undone, one.reach = [], "stopped", True, None
+        self.changed_rounds.add(one.number)
 
     def _check_continue(self, event: Event) -> None:
         if self.open_round or not self.active or self.active[-1].status != "stopped":
@@ -219,17 +496,84 @@ class Session:
     def _on_continue(self, event: Event) -> None:
         self.active[-1].status = "open"
         self.redoable.clear()
+        self.changed_rounds.add(self.active[-1].number)
 
     def _check_undo_round(self, event: Event) -> None:
         if self.open_round:
             raise Refused("a round is being propagated; stop it first")
-        if not self.active:
+        if not self._undoable_round(event):
             raise Refused("there is no round to undo")
 
+    def _undoable_round(self, event: Event) -> Round | None:
+        """Return the round that an event undoes: the latest, as long as it is a propagation."""
+        last = self.active[-1] if self.active else None
+        if last is None or event.get("round", last.number) != last.number or last.kind != "propagation":
+            return None
+        return last
+
     def _on_undo_round(self, event: Event) -> None:
-        one = self.active[-1]
-        one.undone = True
+        one = self._undoable_round(event)
+        assert one is not None
+        self._set_undone(one, True)
+        self._forget("round", one.number)
         self.redoable.append(("round", one.number))
+
+    def _redo_round(self, number: int) -> None:
+        self._set_undone(self.rounds[number - 1], False)
+
+    def _set_undone(self, one: Round, undone: bool) -> None:
+        one.undone = undone
+        if one.reach:
+            self._relayer(*one.reach)
+        self.changed_rounds.add(one.number)
+
+    # Operations on masks that are there
+
+    def _check_operation(self, event: Event) -> None:
+        if self.open_round:
+            raise Refused("a round is being propagated; stop it first")
+        if event["round"] != len(self.rounds) + 1:
+            raise Refused(f"round {event['round']} does not follow round {len(self.rounds)}")
+        if not event["frames"]:
+            raise Refused("there is no frame to change")
+
+    def _on_operation(self, event: Event) -> None:
+        frames = frozenset(frame for low, high in event["frames"] for frame in range(low, high + 1))
+        one = Round(event["round"], event.get("frame", min(frames)), [], self.num_objects)
+        one.kind, one.status, one.annotated = event["kind"], "complete", bool(event.get("annotated"))
+        one.reach, one.frames = (min(frames), max(frames)), frames
+        self.rounds.append(one)
+        self._cover(one, *one.reach)
+        self.history.append(("operation", one.number))
+        self.redoable.clear()
+        self.changed_rounds.add(one.number)
+
+    def _undo_operation(self, number: int) -> None:
+        self._set_undone(self.rounds[number - 1], True)
+
+    def _redo_operation(self, number: int) -> None:
+        self._set_undone(self.rounds[number - 1], False)
+
+    # Locks
+
+    def _check_lock(self, event: Event) -> None:
+        self._check_frame(event["lo"], "lock")
+        self._check_frame(event["hi"], "lock")
+        if event["object"]:
+            self._known(event["object"])
+
+    def _on_lock(self, event: Event) -> None:
+        before = self.locks.change(event["lo"], event["hi"], event["object"], event["locked"])
+        self.history.append(("lock", (event["object"], before, event["lo"], event["hi"], event["locked"])))
+        self.redoable.clear()
+
+    def _undo_lock(self, key: Any) -> None:
+        number, before, _, _, _ = key
+        self.locks.restore(number, before)
+
+    def _redo_lock(self, key: Any) -> None:
+        number, _, low, high, locked = key
+        self.locks.change(low, high, number, locked)
 
     # Objects
 
@@ -251,24 +595,51 @@ class Session:
 
     def _on_object(self, event: Event) -> None:
         one = self._known(event["number"])
-        for name in ("name", "colour", "hidden"):
+        for name in ("name", "colour", "hidden", "label"):
             if event.get(name) is not None:
                 setattr(one, name, event[name])
 
     def _check_remove_object(self, event: Event) -> None:
         self._known(event["number"])
+        if event.get("into"):
+            self._known(event["into"])
+            if event["into"] == event["number"]:
+                raise Refused("an object cannot be merged into itself")
         if sum(not one.removed for one in self.objects.values()) < 2:
             raise Refused("the last object stays; rename it instead")
 
     def _on_remove_object(self, event: Event) -> None:
         number = event["number"]
-        self._known(number).removed = True
-        self.pending = [key for key in self.pending if self.strokes[key]["object_id"] != number]
+        one = self._known(number)
+        one.removed, one.merged_into = True, event.get("into", 0)
+        dropped = [key for key in self.pending if self.strokes[key]["object_id"] == number]
+        self.pending = [key for key in self.pending if key not in dropped]
+        for key in dropped:
+            self._forget("stroke", key)
+        self.history.append(("object", (number, one.merged_into, tuple(dropped))))
+        self.redoable.clear()
+        self._touch(0, self.num_frames - 1)
 
-    # The rest
+    def _undo_object(self, key: Any) -> None:
+        number, _, dropped = key
+        self.objects[number].removed, self.objects[number].merged_into = False, 0
+        self.pending.extend(dropped)
+        self.history.extend(("stroke", each) for each in dropped)
+
+    def _redo_object(self, key: Any) -> None:
+        number, into, dropped = key
+        self.objects[number].removed, self.objects[number].merged_into = True, into
+        self.pending = [each for each in self.pending if each not in dropped]
+        for each in dropped:
+            self._forget("stroke", each)
+
+    # Everything else
 
     def _on_study(self, event: Event) -> None:
         self.study.append(event)
+
+    def _on_done(self, event: Event) -> None:
+        self.done = event["done"]
 
     def _on_loaded(self, event: Event) -> None:
         self.loaded = True
@@ -313,5 +684,6 @@ def interrupted(session: Session, on_disk: Callable[[int], Collection[int]]) -> 
         low -= 1
     while high + 1 in there:
         high += 1
-    complete = (low, high) == (0, session.num_frames - 1)
+    first, last = one.limits or (0, session.num_frames - 1)
+    complete = low <= first and high >= last
     return [{"type": "round_end", "round": one.number, "lo": low, "hi": high, "complete": complete}]

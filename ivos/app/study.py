@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ivos.app.journal import read_lines
-from ivos.app.session import Event, Session
+from ivos.app.masks import display
+from ivos.app.session import Event, Round, Session
 from ivos.app.workspace import Workspace
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import replacing, write_text
@@ -184,14 +185,19 @@ def _measure(workspace: Workspace, session: Session) -> list[tuple[Any, Any]]:
     masks = [mask for t in frames if (mask := workspace.source.read_mask(t)) is not None]
     truth = GroundTruth(np.stack(masks), max(1, len(workspace.source.mask_labels)))
     measured = []
-    kept = session.rounds
-    for one in session.active:
-        session.rounds = [each for each in kept if each.number <= one.number]
-        shown = session.shown()
-        labels = np.stack([workspace.labels(session, t, shown) for t in frames])
+    active = session.active
+    for one in active:
+        labels = np.stack([_labels_after(workspace, session, active, one.number, t) for t in frames])
         measured.append((truth.jaccard(labels).mean(axis=0), truth.f_measure(labels).mean(axis=0)))
-    session.rounds = kept
     return measured
+
+
+def _labels_after(
+    workspace: Workspace, session: Session, active: Sequence[Round], number: int, frame: int
+) -> Any:
+    """Return the labels [h, w] that a frame showed when round `number` had ended."""
+    newest = max((one.number for one in active if one.number <= number and one.covers(frame)), default=0)
+    return display(workspace.read_mask(newest, frame), session)
 
 
 def _rounded(values: Iterable[float], digits: int = 3) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.app.messages import pack_labels
+from ivos.app.pixels import merge_annotation, protect
 from ivos.app.workspace import Workspace
 from ivos.interaction import Stroke
 from ivos.runtime.errors import UserError, is_out_of_memory
@@ -37,6 +38,9 @@ class CompletedRound:
     strokes: tuple[Stroke, ...]
     num_objects: int
     reach: tuple[int, int] | None = None
+    adopted: bool = False  # the network was given the mask of its frame, which is on disk
+    guarded: frozenset[int] = frozenset()  # frames whose masks on disk are not only the network's
+    merged: bool = False  # nor is that of its own frame, though the network has not been given it
 
 
 @dataclass(eq=False)
@@ -45,6 +49,7 @@ class Job:
 
     ``restore`` runs the rounds of `history` in the segmenter. ``preview`` does so and then computes the mask
     of the strokes' frame. ``propagate`` does so and then runs the strokes as the round `number`.
+    `guards` has, by frames, the round that a frame shows and the objects that are locked on it.
     """
 
     kind: Literal["restore", "preview", "propagate"]
@@ -54,6 +59,14 @@ class Job:
     frame: int = 0
     strokes: tuple[Stroke, ...] = ()
     number: int = 0
+    current: Labels | None = None  # the labels that the strokes' frame shows
+    locked: tuple[int, ...] = ()  # objects that are locked on it
+    adopt: bool = False  # start from `current`, which the user has drawn or imported
+    limits: tuple[int, int] | None = None  # propagate no further
+    differing: int = 0  # pixels that a restore has found to differ so far
+    adopted: bool = False  # whether the network was given the mask of the frame
+    merged: bool = False  # whether the frame's mask on disk is not the network's own
+    guards: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -101,6 +114,9 @@ class Worker:
         with self._wake:
             if job.kind == "preview":
                 self._drop(job.workspace.name, "preview")
+            running = self._running
+            if running is not None and running.kind == "restore" and running.workspace is not job.workspace:
+                running.stop.set()  # it goes on when the others are done
             self._jobs.append(job)
             self._wake.notify()
 
@@ -155,6 +171,12 @@ class Worker:
     def _restore(self, job: Job) -> None:
         begin = time.perf_counter()
         differing = self._bring_up(job)
+        job.differing += differing
+        if job.stop.is_set():
+            job.stop.clear()
+            self.submit(job)
+            return
+        differing = job.differing
         seconds = time.perf_counter() - begin
         can_preview = hasattr(self._live[job.workspace.name].segmenter, "preview")
         self._report(job, "restored", differing=differing, seconds=seconds, can_preview=can_preview)
@@ -165,7 +187,8 @@ class Worker:
         data, seconds = b"", 0.0
         if hasattr(segmenter, "preview") and job.strokes:
             begin = time.perf_counter()
-            data = pack_labels(np.asarray(segmenter.preview(job.frame, list(job.strokes))))
+            network = np.asarray(segmenter.preview(job.frame, list(job.strokes)), np.uint8)
+            data = pack_labels(_merge(job, network))
             seconds = time.perf_counter() - begin
         self._report(job, "preview", frame=job.frame, data=data, seconds=seconds)
 
@@ -176,8 +199,10 @@ class Worker:
         planned = 0, job.workspace.metadata.num_frames - 1
         if hasattr(live.segmenter, "planned"):
             planned = live.segmenter.planned(job.frame)
-        steps = _steps(live.segmenter, job.frame, job.strokes)
-        self._report(job, "planned", planned=planned)
+        if job.limits is not None:
+            planned = max(planned[0], job.limits[0]), min(planned[1], job.limits[1])
+        steps, annotation = self._annotate(job, live.segmenter, None if job.limits is None else planned)
+        self._report(job, "planned", planned=planned, adopted=job.adopted, merged=job.merged)
         writing: deque[Future[None]] = deque()
         reached: set[int] = set()
         complete = True
@@ -190,6 +215,9 @@ class Worker:
                 if labels is None:
                     break
                 reached.add(frame)
+                labels = self._guarded(job, frame, labels, annotation)
+                if frame == job.frame and annotation is None:
+                    annotation = labels
                 before = writing[-1] if writing else None
                 writing.append(self._writers.submit(self._keep, job, frame, labels.copy(), before))
                 while len(writing) > _UNWRITTEN or (writing and writing[0].done()):
@@ -206,19 +234,83 @@ class Worker:
             future.result()
         reach = min(reached), max(reached)
         past = CompletedRound(
-            job.number, job.frame, job.strokes, job.num_objects, None if complete else reach
+            job.number,
+            job.frame,
+            job.strokes,
+            job.num_objects,
+            None if complete and job.limits is None else reach,
+            job.adopted,
+            frozenset(job.guards),
+            job.merged,
         )
         live.applied.append(past)
         seconds = time.perf_counter() - begin
         sure = _confidence(live.segmenter, reach)
         report = {"lo": reach[0], "hi": reach[1], "complete": complete, "confidence": sure}
+        report |= {"adopted": job.adopted, "merged": job.merged}
         self._report(job, "end", **report, seconds=seconds, network_seconds=network)
+
+    def _annotate(
+        self, job: Job, segmenter: Any, reach: tuple[int, int] | None
+    ) -> tuple[Iterator[tuple[int, Labels]], Labels | None]:
+        """Begin a round from its strokes, from the mask that the user has drawn, or from both.
+
+        Returns:
+            The frames with their labels as they are made, and the mask of the annotated frame if it is not
+            the network's own.
+
+        Raises:
+            UserError: there are no strokes, and the segmenter cannot continue from a mask.
+        """
+        wanted = job.current if job.adopt and not job.strokes else None
+        if job.strokes and hasattr(segmenter, "preview"):
+            network = np.asarray(segmenter.preview(job.frame, list(job.strokes)), np.uint8)
+            merged = _merge(job, network)
+            job.merged = bool((merged != network).any())
+            if (_merge(job, network, cover=False) == network).all():  # only pixels under strokes differ
+                return _steps(segmenter, job.frame, job.strokes, reach), merged if job.merged else None
+            wanted = merged
+        if wanted is None:
+            return _steps(segmenter, job.frame, job.strokes, reach), None
+        job.adopted = True
+        return self._from_mask(segmenter, job.frame, job.strokes, wanted, reach), wanted
+
+    def _from_mask(
+        self,
+        segmenter: Any,
+        frame: int,
+        strokes: Sequence[Stroke],
+        labels: Labels,
+        reach: tuple[int, int] | None,
+    ) -> Iterator[tuple[int, Labels]]:
+        """Propagate a frame's labels; without ``adopt`` the strokes are propagated in their place."""
+        if hasattr(segmenter, "adopt"):
+            segmenter.adopt(frame, labels)
+            return _steps(segmenter, frame, (), reach)
+        if not strokes:
+            raise UserError("this segmenter cannot continue from a mask; draw a stroke on the frame, too")
+        return _steps(segmenter, frame, strokes, reach)
+
+    def _guarded(self, job: Job, frame: int, labels: Labels, annotation: Labels | None) -> Labels:
+        """Return the labels of a frame with locked objects and with the user's own mask."""
+        if frame == job.frame:
+            if annotation is not None:
+                return annotation
+            merged = _merge(job, labels) if job.strokes else labels
+            job.merged = job.merged or bool((merged != labels).any())
+            return merged
+        if frame in job.guards:
+            shown, locked = job.guards[frame]
+            return protect(job.workspace.read_mask(shown, frame), labels, locked)
+        return labels
 
     def _keep(self, job: Job, frame: int, labels: Labels, before: "Future[None] | None") -> None:
         """Write a mask to disk, then report it, in the order in which the network made the masks."""
         path = job.workspace.mask_file(job.number, frame)
         if not path.exists():  # some masks of a continued round are there already
             job.workspace.write_mask(job.number, frame, labels)
+        else:
+            labels = job.workspace.read_mask(job.number, frame)
         data = pack_labels(labels)
         if before is not None:
             before.result()
@@ -241,12 +333,19 @@ class Worker:
         extra = len(live.applied) - common
         if extra and hasattr(live.segmenter, "undo"):
             for _ in range(extra):
-                live.segmenter.undo()
-                live.applied.pop()
+                undone = live.applied.pop()
+                for _ in range(2 if undone.adopted and hasattr(live.segmenter, "adopt") else 1):
+                    live.segmenter.undo()  # adopting a mask counts as a round of its own
         elif extra:
             live = self._begin(job, live.segmenter)
             common = 0
-        differing = sum(self._replay(job, live, past) for past in job.history[common:])
+        differing = 0
+        for done, past in enumerate(job.history[common:], start=common):
+            if job.kind == "restore":
+                if job.stop.is_set():
+                    return differing
+                self._report(job, "restoring", done=done, total=len(job.history))
+            differing += self._replay(job, live, past)
         self._grow(job, live, job.num_objects)
         return differing
 
@@ -286,10 +385,24 @@ class Worker:
         """Run a round again as far as it went, and count the pixels that differ from its masks on disk."""
         self._grow(job, live, past.num_objects)
         differing = 0
-        for frame, labels in _steps(live.segmenter, past.frame, past.strokes, past.reach):
-            differing += job.workspace.differing(labels, past.number, frame)
+        if past.adopted:
+            labels = job.workspace.read_mask(past.number, past.frame)
+            steps = self._from_mask(live.segmenter, past.frame, past.strokes, labels, past.reach)
+        else:
+            steps = _steps(live.segmenter, past.frame, past.strokes, past.reach)
+        for frame, labels in steps:
+            own = (past.adopted or past.merged) and frame == past.frame
+            if frame not in past.guarded and not own:
+                differing += job.workspace.differing(labels, past.number, frame)
         live.applied.append(past)
         return differing
+
+
+def _merge(job: Job, network: Labels, cover: bool = True) -> Labels:
+    """Return what a frame's mask becomes by new strokes; see :func:`ivos.app.pixels.merge_annotation`."""
+    if job.current is None:
+        return network
+    return merge_annotation(job.current, network, job.strokes, job.locked, cover)
 
 
 def _steps(

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,14 @@ from numpy.typing import NDArray
 from ivos.app.journal import Journal
 from ivos.app.session import Event, Session, interrupted
 from ivos.runtime.errors import UserError
-from ivos.runtime.files import read_json, replacing, write_text
+from ivos.runtime.files import read_json, replacing, write_picture, write_text
 from ivos.runtime.machine import lock
 from ivos.video.files import DataError, read_frame, read_mask
 from ivos.video.palette import write_labels
 from ivos.video.reader import Source, extract
 
 VERSION = 1
+IN_MEMORY = 512 << 20  # bytes of frames; more of them are kept in a file that is mapped
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -42,6 +46,7 @@ class WorkspaceMetadata:
     num_frames: int = 0  # 0 until all frames are there
     times: tuple[float, ...] = ()  # of the frames in seconds; empty where they are evenly spaced
     files: tuple[str, ...] = ()  # of frames used in place; empty: frames/00000.jpg, ...
+    notice: str = ""  # what the user has to know about the video
     network: dict[str, Any] | None = None  # the checkpoint's sha256 and the segmenter's options
 
 
@@ -62,10 +67,11 @@ class Workspace:
         if not NAME.fullmatch(self.name) or set(self.name) == {"."}:
             raise WorkspaceError(f"{folder}: a workspace's name has letters, digits and ._- only")
         try:
-            for name in ("frames", "rounds", "exports"):
+            for name in ("frames", "rounds", "exports", "bases"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._lock = self._lock_folder()
             self.metadata = self._open(fingerprint(source))
+            self.notice = self.metadata.notice
             self.journal = Journal(folder / "journal.jsonl")
         except OSError as error:
             raise WorkspaceError(
@@ -128,6 +134,14 @@ class Workspace:
             metadata = {"num_frames": len(files), "files": files}
         else:
             written, times = extract(source, self.folder / "frames", done)
+            sync_all()
+            if len(written) < source.num_frames:
+                self.metadata.notice = (
+                    f"{source.path.name}: its header says {source.num_frames} frames, and {len(written)} "
+                    "could be read. You can annotate these; if the others matter, re-encode the file "
+                    "(ffmpeg -i IN OUT) and open the result"
+                )
+                self.notice = self.metadata.notice
             gaps = np.diff(times)
             even = not len(gaps) or float(np.ptp(gaps)) < 0.002
             metadata = {
@@ -185,16 +199,58 @@ class Workspace:
             return self.source.files[frame]
         return self.folder / "frames" / f"{frame:05d}.jpg"
 
+    def thumbnail(self) -> Path:
+        """Return a small picture of the first frame, which is made where it does not exist.
+
+        Raises:
+            DataError: the video cannot be decoded.
+        """
+        path = self.folder / "thumbnail.jpg"
+        if not path.exists():
+            first, _ = next(iter(self.source.decode()))
+            height = max(1, round(first.shape[0] * 320 / first.shape[1]))
+            small = cv2.resize(first[..., ::-1], (320, height), interpolation=cv2.INTER_AREA)
+            write_picture(path, small.astype(np.uint8))
+        return path
+
+    @property
+    def frame_names(self) -> list[str]:
+        """The names of the frames without suffixes: those of the source's files, or numbers."""
+        numbers = [f"{frame:05d}" for frame in range(self.metadata.num_frames)]
+        found = [path.stem for path in self.source.files]
+        return found if len(found) == len(numbers) else numbers
+
     def read_frames(self) -> NDArray[np.uint8]:
-        """Return all frames, uint8 RGB [T, h, w, 3]."""
+        """Return all frames, uint8 RGB [T, h, w, 3]; those of a long video stay on disk.
+
+        Raises:
+            WorkspaceError: a frame has changed its size, or the disk has no room for the frames.
+        """
         width, height = self.size
-        stack = np.empty((self.metadata.num_frames, height, width, 3), np.uint8)
+        shape = (self.metadata.num_frames, height, width, 3)
+        stack: NDArray[np.uint8]
+        if math.prod(shape) <= IN_MEMORY:
+            stack = np.empty(shape, np.uint8)
+        else:
+            stack = self._frames_on_disk(shape)
         for frame, target in enumerate(stack):
             picture = read_frame(self.frame_file(frame))
             if picture.shape != target.shape:
                 raise WorkspaceError(f"{self.frame_file(frame)}: has changed its size")
             target[:] = picture
         return stack
+
+    def _frames_on_disk(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array in a file without a name, which the system frees with the array."""
+        needed, free = math.prod(shape), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise WorkspaceError(
+                f"{self.folder}: {shape[0]} frames of {shape[2]}x{shape[1]} need {needed / 1e9:.1f} GB while "
+                f"the network works on them, and {free / 1e9:.1f} GB are free; make room, or cut the video"
+            )
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            file.truncate(needed)
+            return np.memmap(file, np.uint8, "r+", shape=shape)  # type: ignore[call-overload,no-any-return]
 
     def mask_file(self, round: int, frame: int) -> Path:
         """Return the path of a frame's palette PNG in a round."""
@@ -213,17 +269,29 @@ class Workspace:
             return np.zeros(self.size[::-1], np.uint8)
         return read_mask(self.mask_file(round, frame))
 
+    def write_masks(self, round: int, masks: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
+        """Write the masks of many frames, which are on disk together when this returns."""
+        for frame, labels in masks:
+            path = self.mask_file(round, frame)
+            path.parent.mkdir(exist_ok=True)
+            write_labels(path, labels)
+        sync_all()
+
+    def write_base(self, edit: str, labels: NDArray[np.uint8]) -> None:
+        """Write the labels [h, w] of a preview that an edit was drawn over."""
+        with replacing(self.folder / "bases" / f"{edit}.png") as aside:
+            write_labels(aside, labels)
+
+    def read_base(self, edit: str) -> NDArray[np.uint8]:
+        """Return the labels [h, w] of :meth:`write_base`."""
+        return read_mask(self.folder / "bases" / f"{edit}.png")
+
     def masks_of(self, round: int) -> set[int]:
         """Return the frames whose masks of a round are on disk."""
         folder = self.folder / "rounds" / f"{round:04d}"
         if not folder.is_dir():
             return set()
         return {int(path.stem) for path in folder.glob("[0-9]*.png")}
-
-    def labels(self, session: Session, frame: int, shown: list[int] | None = None) -> NDArray[np.uint8]:
-        """Return the labels [h, w] that a frame shows, without the objects that were removed."""
-        labels = self.read_mask((shown or session.shown())[frame], frame)
-        return without(labels, session.removed)
 
     def differing(self, labels: NDArray[np.uint8], round: int, frame: int) -> int:
         """Count the pixels in which a mask differs from the file; a missing file is written."""
@@ -234,13 +302,10 @@ class Workspace:
             return 0
 
 
-def without(labels: NDArray[np.uint8], removed: list[int]) -> NDArray[np.uint8]:
-    """Return labels with removed objects as background."""
-    if not removed:
-        return labels
-    kept = np.arange(256, dtype=np.uint8)
-    kept[removed] = 0
-    return np.asarray(cv2.LUT(labels, kept), np.uint8)
+def sync_all() -> None:
+    """Have everything that was written on disk, where the system can do that."""
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 def fingerprint(source: Source) -> str:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ivos.runtime.files import replacing
 from ivos.video.files import (
     PICTURE_SUFFIXES,
     DataError,
@@ -247,8 +246,9 @@ def extract(
         fine, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not fine:
             raise DataError(f"{source.path}: frame {index} cannot be written as a JPEG")
-        with replacing(path) as aside:
-            aside.write_bytes(data.tobytes())
+        aside = path.with_suffix(".tmp")
+        aside.write_bytes(data.tobytes())  # the caller has all of them on disk before it relies on them
+        aside.replace(path)
         files.append(path)
         times.append(seconds)
         if done is not None:

@@ -23,7 +23,7 @@ class Fake:
             raise UserError("checkpoint=x.pt: no such file")
         self.shape, self.num_objects = frames.shape[:3], num_objects
         self.masks = np.zeros(self.shape, np.uint8)
-        self.before, self.drawn = [], {}
+        self.before, self.drawn, self.adopted = [], {}, {}
 
     def _frame(self, frame, source, strokes):
         labels = np.zeros(self.shape[1:], np.uint8)
@@ -34,6 +34,17 @@ class Fake:
             labels[inside < self.radius**2] = stroke["object_id"]
         return labels
 
+    def adopt(self, frame, labels):
+        self._remember()
+        self.adopted[frame] = self.masks[frame] = labels.copy()
+
+    def _remember(self):
+        drawn = {key: list(value) for key, value in self.drawn.items()}
+        self.before.append((self.masks.copy(), drawn, dict(self.adopted)))
+
+    def _moved(self, frame, source):
+        return np.roll(self.adopted[source], frame - source, axis=1)
+
     def preview(self, frame, strokes):
         return self._frame(frame, frame, [*self.drawn.get(frame, []), *strokes])
 
@@ -42,7 +53,7 @@ class Fake:
 
     def propagate(self, frame, strokes, reach=None):
         low, high = reach or (0, self.shape[0] - 1)
-        self.before.append((self.masks.copy(), {key: list(value) for key, value in self.drawn.items()}))
+        self._remember()
         self.drawn.setdefault(frame, []).extend(strokes)
         for count, t in enumerate(sorted(range(low, high + 1), key=lambda t: abs(t - frame))):
             while self.hold and count >= self.hold[0] and Path(self.hold[1]).exists():
@@ -51,7 +62,8 @@ class Fake:
                 self.fail_at = None
                 raise MemoryError
             time.sleep(self.delay)
-            self.masks[t] = self._frame(t, frame, self.drawn[frame])
+            adopted = not strokes and frame in self.adopted
+            self.masks[t] = self._moved(t, frame) if adopted else self._frame(t, frame, self.drawn[frame])
             yield t, self.masks[t]
 
     def interact(self, frame, strokes):
@@ -62,7 +74,7 @@ class Fake:
     def undo(self):
         if not self.before:
             raise UserError("undo: there is no round")
-        self.masks, self.drawn = self.before.pop()
+        self.masks, self.drawn, self.adopted = self.before.pop()
         return self.masks
 
     def add_object(self):

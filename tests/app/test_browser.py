@@ -288,6 +288,20 @@ def test_a_narrow_window(server, visit, wait, tmp_path):
     assert page.locator("#objects li").count() == 3
 
 
+def test_the_export_menu_fits_a_phone(server, visit, wait):
+    page = visit(server.address, width=375, height=667)
+    page.click("#export")
+    box = page.locator("#exports").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 375
+    assert box["y"] + box["height"] <= 667
+
+
+def test_zoomed_to_200_percent_the_stage_stays_usable(server, visit, wait):
+    page = visit(server.address, width=620, height=350)  # a window of 1240x700
+    assert page.evaluate("app.stage.box.getBoundingClientRect().height") >= 240
+
+
 def test_exports_are_downloaded(server, visit, wait, tmp_path):
     page = visit(server.address)
     draw(page, [(0.3, 0.5), (0.4, 0.5)])
@@ -311,7 +325,7 @@ def test_objects_styles_help_and_play(server, visit, wait):
     page.keyboard.press("a")
     wait(page, "app.state.objects.length === 2 && app.object === 2")
     name = page.locator("#objects li[data-number='2'] input.label")
-    name.click()
+    name.dblclick()
     name.fill("ball")
     name.press("Enter")
     wait(page, "app.state.objects[1].name === 'ball'")
@@ -358,7 +372,10 @@ def test_doubtful_is_what_is_clearly_below_the_rounds_own_middle(server, visit, 
     for frame in (11, 10, 9, 11):
         page.keyboard.press("n")
         wait(page, f"app.displayedFrame === {frame}")
-    page.evaluate("app.state.rounds[0].confidence.forEach((one) => { one[1] = one[0] === 4 ? 0.9 : 1; })")
+    page.evaluate(
+        "app.state.rounds[0].confidence.forEach((one) => { one[1] = one[0] === 4 ? 0.9 : 1; }),"
+        "app.timeline.changed()"
+    )
     assert (
         page.evaluate("app.timeline.lowConfidence()") == []
     )  # none is clearly below: N goes to the least sure
@@ -492,6 +509,196 @@ def test_a_stroke_that_is_refused_is_said_and_goes(server, visit, wait):
     page.evaluate("app.drawn({ path: [[0.5, 0.5]], background: false, start: 0, end: 0 }, (app.object = 9))")
     wait(page, SAID.format("the stroke was not taken: there is no object 9"))
     assert page.evaluate(COUNTS) == [0, 0, 0]
+
+
+def pixel(page, x, y):
+    """Where a point of the frame, in its pixels, is in the window."""
+    width, height = page.evaluate("app.video.size")
+    return at(page, x / width, y / height)
+
+
+def drag(page, start, end):
+    page.mouse.move(*pixel(page, *start))
+    page.mouse.down()
+    page.mouse.move(*pixel(page, *end), steps=2)
+    page.mouse.up()
+
+
+SAVED = "app.connection.unsaved.size === 0 && app.editor.local.size === 0"
+LABELS = "app.masks.get(app.editor.shownOn({0}), {0}).then((labels) => [...labels])"
+
+
+def test_a_user_finishes_three_objects_pixel_for_pixel(server, visit, wait):
+    """Boxes, polygon, brush and eraser on one frame; propagation, a later round and an undo leave it so."""
+    page = visit(server.address)
+    for _ in range(2):
+        page.keyboard.press("a")
+    wait(page, "app.state.objects.length === 3 && app.object === 3")
+    truth = np.zeros((64, 96), np.uint8)
+    y, x = np.mgrid[:64, :96]
+    truth[(x - 20.5) ** 2 + (y - 20.5) ** 2 < 8**2] = 1
+    truth[40:50, 30:60] = 2
+    truth[10:14, 70:90] = 3
+    truth[11, 72] = 0
+    page.keyboard.press("1")
+    page.keyboard.press("r")
+    for row in np.flatnonzero((truth == 1).any(axis=1)):  # a disc, row by row
+        columns = np.flatnonzero(truth[row] == 1)
+        drag(page, (columns[0] + 0.2, row + 0.2), (columns[-1] + 0.8, row + 0.8))
+    page.keyboard.press("2")
+    page.keyboard.press("g")
+    for corner in ((30, 40), (60, 40), (60, 50), (30, 50)):
+        page.mouse.click(*pixel(page, *corner))
+    page.keyboard.press("Enter")
+    page.keyboard.press("3")
+    page.keyboard.press("r")
+    drag(page, (70.2, 10.2), (89.8, 13.8))
+    page.keyboard.press("e")
+    page.evaluate("app.editor.resize(1)")
+    page.mouse.click(*pixel(page, 72.5, 11.5))
+    wait(page, SAVED)
+    labels = np.array(page.evaluate(LABELS.format(0))).reshape(64, 96)
+    assert (labels == truth).all()
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.shown.every(Boolean) && app.state.rounds.length === 1")
+    page.keyboard.press("s")
+    page.keyboard.press("End")
+    wait(page, "app.displayedFrame === 11")
+    draw(page, [(0.3, 0.5), (0.4, 0.5)])
+    wait(page, "app.state.pending.length === 1")
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.state.rounds.length === 2")
+    page.reload()
+    wait(page, "window.app?.state?.phase === 'idle' && app.displayedFrame === 0")
+    page.evaluate(LISTEN)
+    assert (np.array(page.evaluate(LABELS.format(0))).reshape(64, 96) == truth).all()
+    page.keyboard.press("Control+z")
+    wait(page, "app.state.rounds.length === 1")
+    assert (np.array(page.evaluate(LABELS.format(0))).reshape(64, 96) == truth).all()
+
+
+def test_the_brush_draws_at_once_and_is_undone_stroke_by_stroke(server, visit, wait, tmp_path):
+    page = visit(server.address)
+    page.keyboard.press("d")
+    page.evaluate("app.editor.resize(6)")
+    drag(page, (20, 20), (40, 20))
+    drag(page, (20, 40), (40, 40))
+    assert page.evaluate(LABELS.format(0)).count(1) > 2 * 6 * 20  # shown before the server has answered
+    wait(page, SAVED)
+    assert [line["type"] for line in journal(tmp_path)].count("edit") == 2
+    page.keyboard.press("Control+z")
+    wait(page, "app.state.redoable?.what === 'edit'")
+    labels = np.array(page.evaluate(LABELS.format(0))).reshape(64, 96)
+    assert labels[20, 30] == 1
+    assert labels[40, 30] == 0
+    page.mouse.move(*pixel(page, 60, 30))
+    page.mouse.down()
+    page.mouse.move(*pixel(page, 70, 30))
+    page.keyboard.press("Control+z")  # in the middle of a stroke: this stroke and nothing else
+    page.mouse.up()
+    assert page.evaluate("app.editor.work") is None
+    assert page.evaluate(LABELS.format(0)).count(1) == labels.sum()
+    page.mouse.move(*pixel(page, 60, 30))
+    page.mouse.down()
+    page.mouse.move(*pixel(page, 70, 30))
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    assert page.evaluate("app.connection.unsaved.size") == 0
+    page.keyboard.press("Control+Shift+Z")
+    wait(page, "app.state.undoable?.what === 'edit' && !app.state.redoable")
+
+
+def test_strokes_on_two_frames_are_both_propagated(server, visit, wait):
+    page = visit(server.address)
+    draw(page, [(0.3, 0.5), (0.4, 0.5)])
+    page.keyboard.press("End")
+    wait(page, "app.displayedFrame === 11")
+    draw(page, [(0.5, 0.5), (0.6, 0.5)])
+    page.keyboard.press("Enter")  # at once: what was drawn last is part of it
+    wait(page, "app.state.rounds.length === 2 && app.state.phase === 'idle' && !app.state.pending.length")
+    assert [one["frame"] for one in page.evaluate("app.state.rounds")] == [11, 0]
+    page.keyboard.press("Home")
+    draw(page, [(0.3, 0.2), (0.4, 0.2)])
+    wait(page, "app.state.pending.length === 1")
+    page.keyboard.press("End")
+    wait(page, "app.displayedFrame === 11")
+    page.keyboard.press("Control+z")
+    wait(page, "app.state.pending.length === 0 && app.displayedFrame === 0")  # it shows what it undoes
+    assert any("stroke on frame 0" in text for text in page.evaluate("app.said"))
+
+
+def test_a_stroke_belongs_to_the_frame_that_is_displayed(server, visit, wait, tmp_path):
+    page = visit(server.address)
+    page.evaluate("app.frames.get = () => new Promise(() => {}), app.frames.bitmaps.clear()")  # a slow line
+    page.keyboard.press("End")
+    assert page.evaluate("app.displayedFrame") == 0
+    draw(page, [(0.3, 0.5), (0.4, 0.5)])
+    wait(page, "app.connection.unsaved.size === 0")
+    (stroke,) = [line for line in journal(tmp_path) if line["type"] == "stroke"]
+    assert stroke["frame"] == 0
+
+
+def test_objects_are_renamed_by_double_click_f2_and_pencil(server, visit, wait):
+    page = visit(server.address)
+    name = page.locator("#objects li[data-number='1'] input.label")
+    name.click()
+    page.keyboard.press("a")  # still a key of the page
+    wait(page, "app.state.objects.length === 2")
+    assert page.evaluate("app.state.objects[0].name") == "Object 1"
+    for number, begin in ((1, lambda: name.dblclick()), (2, lambda: page.keyboard.press("F2"))):
+        begin()
+        wait(page, "document.activeElement.matches('input.label') && !document.activeElement.readOnly")
+        page.keyboard.type(f"name {number}")
+        page.keyboard.press("Enter")
+        wait(page, f"app.state.objects.some((one) => one.name === 'name {number}')")
+    page.locator("#objects li[data-number='2']").hover()
+    page.locator("#objects li[data-number='2'] [aria-label^='Rename']").click()
+    wait(page, "document.activeElement.matches('input.label')")
+
+
+def test_by_keyboard_alone(server, visit, wait):
+    """Objects, tools, locks, range and rounds are reached and used without a pointer."""
+    page = visit(server.address)
+    page.keyboard.press("a")
+    wait(page, "app.state.objects.length === 2 && app.object === 2")
+    page.focus("#objects li[data-number='1'] .choice")
+    page.keyboard.press("Enter")
+    wait(page, "app.object === 1")
+    page.keyboard.press("k")
+    wait(page, "app.object === 2")
+    page.focus("#tools [data-tool=stroke]")
+    page.keyboard.press("ArrowDown")
+    wait(page, "app.editor.tool === 'brush'")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("v")
+    wait(page, "app.locks.has(0, 0)")
+    page.keyboard.press("Control+z")
+    wait(page, "!app.locks.has(0, 0)")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("i")
+    page.keyboard.press("End")
+    page.keyboard.press("o")
+    wait(page, "String(app.range.bounds) === '3,11'")
+
+
+def test_no_serious_findings_of_axe(server, visit, wait, browser):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(server.address)
+    draw(page, [(0.3, 0.5), (0.4, 0.5)])
+    wait(page, "app.state.pending.length === 1")
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.shown.every(Boolean)")
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (one["id"], one["help"], [node["target"] for node in one["nodes"]][:3])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], theme
 
 
 def test_without_a_token_the_page_says_what_to_do(server, browser):

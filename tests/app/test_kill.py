@@ -3,13 +3,16 @@
 import contextlib
 import http.client
 import importlib.util
+import io
 import random
 import threading
 import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
 from ivos.app.journal import read_lines
@@ -32,6 +35,7 @@ class User:
         self.server, self.dice, self.number = server, dice, 0
         self.busy, self.early = threading.Event(), False
         self.strokes, self.events, self.masks = {}, [], {}
+        self.edits = {}
 
     def work(self):
         """Until the server is killed."""
@@ -47,7 +51,8 @@ class User:
             self.masks |= {key: data for key, data in one.masks.items() if key[0]}
 
     def act(self, one):
-        action = self.dice.choice(("stroke", "stroke", "propagate", "propagate", "undo", "export", "object"))
+        names = ("stroke", "stroke", "propagate", "propagate", "undo", "export", "object")
+        action = self.dice.choice((*names, "edit", "edit", "edit", "lock", "operation", "import"))
         if action == "stroke":
             self.number += 1
             key, frame = f"s{self.number}", self.dice.randrange(FRAMES)
@@ -65,15 +70,42 @@ class User:
                             one.send("stop")
                         stop = False
         elif action == "undo" and one.state["phase"] not in ("propagating", "restoring"):
-            kind = "undo_stroke" if one.state["pending"] else "undo_round"
+            what = (one.state["undoable"] or {}).get("what")
             if one.ask("undo") == "":
-                self.events.append(kind)
+                self.events.append({"stroke": "undo_stroke", "round": "undo_round"}.get(what, "undo"))
+        elif action == "edit":
+            self.edit(one)
+        elif action == "lock":
+            low = self.dice.randrange(FRAMES)
+            number, locked = self.dice.choice((0, 1)), self.dice.random() < 0.4
+            if one.ask("lock", lo=low, hi=low, object=number, locked=locked) == "":
+                self.events.append("lock")
+        elif action == "operation" and one.state["phase"] not in ("propagating", "restoring"):
+            frame, low = self.dice.randrange(FRAMES), self.dice.randrange(FRAMES)
+            if one.ask("operation", kind="copy", frame=frame, lo=low, hi=min(low + 2, FRAMES - 1)) == "":
+                self.events.append("operation")
+        elif action == "import" and one.state["phase"] not in ("propagating", "restoring"):
+            origin = {"Origin": f"http://127.0.0.1:{self.server.port}"}
+            content = io.BytesIO()
+            Image.fromarray(np.full((64, 96), 1, np.uint8)).save(content, "PNG")
+            path = f"/w/clip/import?name={self.dice.randrange(FRAMES):05d}.png"
+            if wire.request(self.server, path, "POST", content.getvalue(), **origin)[0] == 200:
+                self.events.append("operation")
         elif action == "object" and one.state["phase"] != "propagating" and len(one.state["objects"]) < 5:
             if one.ask("add_object", name="") == "":
                 self.events.append("add_object")
         elif action == "export":
             origin = {"Origin": f"http://127.0.0.1:{self.server.port}"}
             wire.request(self.server, "/w/clip/export", "POST", '{"format": "davis"}', **origin)
+
+    def edit(self, one):
+        """A rectangle by hand, over what the frame shows."""
+        self.number += 1
+        key, frame = f"e{self.number}", self.dice.randrange(FRAMES)
+        runs = [96 * self.dice.randrange(30) + self.dice.randrange(40), self.dice.randrange(1, 300)]
+        base = one.shown[frame]
+        if one.ask("edit", id=key, frame=frame, label=self.dice.randrange(2), runs=runs, base=base) == "":
+            self.edits[key] = runs
 
 
 def recovered(folder):
@@ -112,6 +144,7 @@ def test_killed_at_twenty_moments_nothing_acknowledged_is_lost(serve, tmp_path, 
         kept, lines = recovered(folder)
         phases.add(lines[-1]["type"])
         assert set(user.strokes) <= set(kept.strokes), f"moment {moment}: a stroke is gone"
+        assert set(user.edits) <= set(kept.edits), f"moment {moment}: an edit is gone"
         for kind in set(user.events):
             there = sum(line["type"] == kind for line in lines)
             assert there >= user.events.count(kind), f"moment {moment}: {kind} is gone"
@@ -125,8 +158,26 @@ def test_killed_at_twenty_moments_nothing_acknowledged_is_lost(serve, tmp_path, 
         check(server, kept)
     assert len(user.masks) > MOMENTS
     assert len(user.strokes) > MOMENTS
-    assert {"stroke", "round_begin"} <= {line["type"] for line in lines}
+    kinds = {line["type"] for line in lines}
+    assert {"stroke", "round_begin", "edit", "lock", "operation"} <= kinds
+    assert len(user.edits) > MOMENTS
     assert len(phases) > 1, "all kills fell into the same state"
+
+
+def drawn(kept, server, frame):
+    """The mask of a frame that was drawn by hand, from the journal and the round below it."""
+    chain = kept.chain(frame)
+    folder = Path(server.options["root"]) / "clip"
+    if chain[0].over:
+        labels = read_mask(folder / "rounds" / f"{chain[0].over:04d}" / f"{frame:05d}.png").copy()
+    else:
+        labels = np.zeros((64, 96), np.uint8)
+    for one in chain:
+        flat, at = labels.reshape(-1), 0
+        for skipped, count in zip(one.runs[::2], one.runs[1::2], strict=True):
+            flat[at + skipped : at + skipped + count] = one.label
+            at += skipped + count
+    return labels
 
 
 def check(server, kept):
@@ -139,6 +190,12 @@ def check(server, kept):
     assert state["pending"] == kept.pending
     assert [each["number"] for each in state["rounds"]] == [each.number for each in kept.active]
     assert [each["status"] for each in state["rounds"]] == [each.status for each in kept.active]
+    assert state["locks"] == kept.locks.ranges()
+    edited = [frame for frame, value in enumerate(shown) if isinstance(value, str)]
+    for frame in edited:
+        status, _, body = wire.request(server, f"/w/clip/masks/{one.facts['id']}/{shown[frame]}/{frame}")
+        assert status == 200
+        assert body == pack_labels(drawn(kept, server, frame))
     assert [tuple(each["reach"]) for each in state["rounds"]] == [each.reach for each in kept.active]
     assert [each["number"] for each in state["objects"]] == list(kept.objects)
     assert state["failure"] == ""

@@ -25,6 +25,8 @@ def test_a_stroke():
         ({"path": [[0.5, float("nan")]]}, "a number is needed, got nan"),
         ({"path": [[0.5, float("inf")]]}, "a number is needed"),
         ({"path": [[0.5, True]]}, "a number is needed, got True"),
+        ({"path": [[0.5, 10**400]]}, "a number is needed, got 1000"),
+        ({"frame": 10**400}, "is possible, got 1000"),
         ({"path": [[0.5]]}, r"\[x, y\] is needed"),
         ({"path": []}, "a list of points"),
         ({"path": [[0.5, 0.5]] * 20_001}, "20001 points are more than the 20000"),

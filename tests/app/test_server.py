@@ -2,6 +2,7 @@
 
 import csv
 import http.client
+import itertools
 import json
 import subprocess
 import sys
@@ -35,11 +36,12 @@ class Client:
             max_size=None,
         )
         self.seq, self.state, self.masks, self.heard = 0, None, {}, []
+        self.rounds, self.shown = {}, []
         self.ask("hello", page=page)
 
-    def send(self, kind, **content):
+    def send(self, message, /, **content):
         self.seq += 1
-        self.socket.send(json.dumps({"type": kind, "seq": self.seq, **content}))
+        self.socket.send(json.dumps({"type": message, "seq": self.seq, **content}))
         return self.seq
 
     def hear(self, timeout=120):
@@ -50,19 +52,29 @@ class Client:
             return {"type": "preview" if message[1] else "mask", "key": key}
         content = json.loads(message)
         if content["type"] == "state":
-            self.state = content
+            self.state = self.merged(content)
         if content["type"] == "welcome":
             self.facts = content
         self.heard.append(content["type"])
         return content
 
-    def ask(self, kind, **content):
+    def merged(self, changes):
+        """The whole state: the server sends only the rounds, frames and objects that have changed."""
+        self.rounds |= {one["number"]: one for one in changes.get("rounds", ())}
+        first, runs = changes.get("shown", (0, ()))
+        values = [value for value, count in runs for _ in range(count)]
+        self.shown[first : first + len(values)] = values
+        runs = [[value, len(list(same))] for value, same in itertools.groupby(self.shown)]
+        rounds = [one for _, one in sorted(self.rounds.items()) if not one["undone"]]
+        return {**(self.state or {}), **changes, "rounds": rounds, "shown": runs}
+
+    def ask(self, message, /, **content):
         """Send, and wait for its acknowledgement; the answer's text if it was an error."""
-        seq = self.send(kind, **content)
+        seq = self.send(message, **content)
         while True:
-            message = self.hear()
-            if message.get("seq") == seq:
-                return message.get("message", "")
+            answer = self.hear()
+            if answer.get("seq") == seq:
+                return answer.get("message", "")
 
     def until(self, condition):
         while not condition(self):
@@ -89,13 +101,39 @@ def test_access(server):
     status, headers, _ = request(server, f"/w/clip/?token={server.token}", cookie=False)
     assert (status, headers["location"]) == (303, "/w/clip/")
     assert f"ivos-{server.port}=" in headers["set-cookie"]
-    for word in ("httponly", "samesite=strict"):
+    for word in ("httponly", "samesite=lax"):
         assert word in headers["set-cookie"].lower()
     status, headers, _ = request(server, "/w/clip/")
     assert status == 200
     assert "default-src 'self'" in headers["content-security-policy"]
     foreign = {"Cookie": f"ivos-{server.port + 1}={server.token}"}  # another port's
     assert request(server, "/w/clip/", cookie=False, **foreign)[0] == 403
+
+
+def test_cookies_of_other_programs_lock_nobody_out(server):
+    """Browsers send the cookies of all programs on this host, whatever is in them."""
+    for other in ('json={"a": [1, 2]}', "a b=c d", 'x="unclosed', "=;;", "bad\x01=1"):
+        cookie = {"Cookie": f"{other}; {server.cookie}; {other}"}
+        assert request(server, "/w/clip/", cookie=False, **cookie)[0] == 200, other
+
+
+def test_malformed_requests_are_refused_and_not_answered_with_500(server):
+    origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+    for body in ('{"format": ["coco"]}', '{"format": {}}', "[]", '"coco"', "9" * 4000, '{"format": null}'):
+        assert request(server, "/w/clip/export", "POST", body, **origin)[0] == 400, body
+    for wrong in ("http://[", "http://]:1", "//[x", "http://127.0.0.1:99999999"):
+        assert request(server, "/w/clip/export", "POST", "{}", Origin=wrong)[0] == 403, wrong
+
+
+def test_huge_numbers_are_answered_on_a_connection_that_stays(server):
+    one = Client(server).phase("idle")
+    for text in ("9" * 400, "1e999", "-" + "9" * 5000):
+        one.socket.send('{"type": "study", "seq": 77, "event": "press", "at": ' + text + "}")
+        before = one.heard.count("error")
+        one.until(lambda client, before=before: client.heard.count("error") > before)
+    stroke = {"type": "stroke", "seq": 78, "id": "x", "frame": 0, "object_id": 1, "path": [[10**400, 0.5]]}
+    one.socket.send(json.dumps(stroke))
+    assert one.stroke("a") == ""
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8765", "", "0.0.0.0"])

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from ivos.app.workspace import Workspace, WorkspaceError, without
+from ivos.app.masks import display
+from ivos.app.session import Session
+from ivos.app.workspace import Workspace, WorkspaceError
 from ivos.video.reader import open_source
 
 
@@ -108,5 +110,10 @@ def test_a_folder_that_cannot_be_written(tmp_path, clip):
 
 
 def test_removed_objects_become_background():
-    labels = np.array([[0, 1, 2, 255]], np.uint8)
-    assert without(labels, [1]).tolist() == [[0, 0, 2, 255]]
+    session = Session(1)
+    for number in (1, 2, 3):
+        session.apply({"type": "add_object", "number": number})
+    session.apply({"type": "remove_object", "number": 1})
+    session.apply({"type": "remove_object", "number": 2, "into": 3})
+    labels = np.array([[0, 1, 2, 3, 255]], np.uint8)
+    assert display(labels, session).tolist() == [[0, 0, 3, 3, 255]]

@@ -19,10 +19,11 @@ export class Stage extends EventTarget {
     this.live = null;
     this.pointers = new Map();
     this.brush = { colour: "#fff", background: false, ready: false };
+    this.editor = null; // draws in place of strokes while one of its tools is chosen
     this.cursor = null;
     new ResizeObserver(() => this.resize()).observe(box);
     for (const [type, handler] of Object.entries({
-      pointerdown: this.down, pointermove: this.move, pointerup: this.up, pointercancel: this.up,
+      pointerdown: this.down, pointermove: this.move, pointerup: this.up, pointercancel: this.cancelled,
       pointerleave: this.leave, wheel: this.wheel, contextmenu: (event) => event.preventDefault(),
     })) ink.addEventListener(type, handler.bind(this), { passive: false });
   }
@@ -146,6 +147,10 @@ export class Stage extends EventTarget {
     c.clearRect(0, 0, this.ink.width, this.ink.height);
     c.setTransform(ratio * this.scale, 0, 0, ratio * this.scale, ratio * this.x, ratio * this.y);
     if (this.live) this.line(c, this.live);
+    if (this.editor?.active) {
+      this.paintEdit(c);
+      return;
+    }
     if (this.cursor && this.brush.ready && !this.panning) {
       const [x, y] = this.cursor;
       const radius = Math.max(BRUSH / 2, 3 / this.scale);
@@ -166,6 +171,61 @@ export class Stage extends EventTarget {
     }
   }
 
+  // The pixels that an edit covers so far, and the outline of the tool.
+  paintEdit(c) {
+    const { work, tool, size, canvas } = this.editor;
+    const [x, y] = this.cursor ? [this.cursor[0] * this.width, this.cursor[1] * this.height] : [];
+    c.imageSmoothingEnabled = false;
+    if (work && (tool === "brush" || tool === "eraser")) c.drawImage(canvas, 0, 0);
+    const outline = (path) => {
+      for (const [width, style] of [[3, "rgb(0 0 0 / .65)"], [1.5, this.brush.background || tool === "eraser" ? "#fff" : this.brush.colour]]) {
+        c.lineWidth = width / this.scale;
+        c.strokeStyle = style;
+        c.stroke(path);
+      }
+    };
+    const path = new Path2D();
+    if (tool === "polygon" && work) {
+      work.points.forEach(([px, py], i) => (i ? path.lineTo(px, py) : path.moveTo(px, py)));
+      if (this.cursor) path.lineTo(x, y);
+      outline(path);
+    } else if (tool === "box" && work) {
+      const [[left, top]] = work.points;
+      path.rect(left, top, work.last[0] - left, work.last[1] - top);
+      outline(path);
+    }
+    if (!this.cursor || !this.brush.ready || this.panning) return;
+    const mark = new Path2D();
+    if (tool === "brush" || tool === "eraser") mark.arc(x, y, Math.max(size / 2, 2 / this.scale), 0, 7);
+    else {
+      const arm = 8 / this.scale;
+      mark.moveTo(x - arm, y);
+      mark.lineTo(x + arm, y);
+      mark.moveTo(x, y - arm);
+      mark.lineTo(x, y + arm);
+    }
+    outline(mark);
+  }
+
+  // Give up what is being drawn; returns whether there was anything.
+  cancel() {
+    const drawn = Boolean(this.live) || Boolean(this.editor?.cancel());
+    this.live = null;
+    this.paintInk();
+    return drawn;
+  }
+
+  cancelled(event) {
+    if (this.live?.pointer === event.pointerId || this.editing === event.pointerId) this.cancel();
+    this.editing = null;
+    this.up(event);
+  }
+
+  pixel(event) {
+    const [x, y] = this.share(event);
+    return [x * this.width, y * this.height];
+  }
+
   // Pointers: one draws, two or the middle button move.
 
   down(event) {
@@ -173,7 +233,8 @@ export class Stage extends EventTarget {
     this.ink.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (event.pointerType === "touch" && this.pointers.size === 2) {
-      this.live = null; // it was not meant as a stroke
+      this.cancel(); // it was not meant as a stroke
+      this.editing = null;
       this.panning = "pinch";
       return;
     }
@@ -186,6 +247,11 @@ export class Stage extends EventTarget {
     const [x, y] = this.share(event);
     const outside = Math.max(-x, x - 1, -y, y - 1);
     if (this.live || this.panning || !this.brush.ready || outside > 0.02 || event.button > 2) return;
+    if (this.editor?.active) {
+      this.editing = this.editor.press(this.pixel(event), event.button === 2) ? event.pointerId : null;
+      this.trace(event);
+      return;
+    }
     const background = this.brush.background || event.button === 2;
     this.live = { colour: this.brush.colour, background, path: [clamp(x, y)], pointer: event.pointerId };
     this.live.start = Date.now();
@@ -211,6 +277,12 @@ export class Stage extends EventTarget {
       this.trace(event);
       return;
     }
+    if (this.editor?.active && this.editing === event.pointerId) {
+      const fine = event.getCoalescedEvents?.() ?? [];
+      for (const each of fine.length ? fine : [event]) this.editor.move(this.pixel(each));
+      this.trace(event);
+      return;
+    }
     if (!this.panning) this.paintInk();
   }
 
@@ -233,6 +305,11 @@ export class Stage extends EventTarget {
     if (this.panning && !this.pointers.size) {
       this.panning = null;
       this.look();
+    }
+    if (this.editing === event.pointerId) {
+      this.editing = null;
+      this.editor.release(this.pixel(event));
+      return;
     }
     if (!this.live || this.live.pointer !== event.pointerId) return;
     const stroke = this.live;

@@ -1,16 +1,20 @@
 // The page: what is shown follows the server's snapshots; what is drawn is drawn here first.
 
 import { Stage } from "./canvas.js";
+import { Editor } from "./editor.js";
 import { Frames } from "./frames.js";
 import { listen, table } from "./keys.js";
-import { Masks, Paint, unpack } from "./masks.js";
+import { LockedRanges } from "./locks.js";
+import { Masks, Paint, rgb, unpack } from "./masks.js";
 import { Panel } from "./panel.js";
 import { Playback } from "./playback.js";
+import { Range } from "./range.js";
 import { Connection } from "./socket.js";
 import { load, save } from "./storage.js";
 import { StudyClock } from "./study_clock.js";
 import { LOW_CONFIDENCE, Timeline } from "./timeline.js";
 import { toast } from "./toasts.js";
+import { Tools } from "./tools.js";
 
 const $ = (id) => document.getElementById(id);
 const NAME = location.pathname.split("/")[2];
@@ -20,12 +24,16 @@ const STYLES = ["fill", "outline", "spot", "off"];
 class App {
   constructor() {
     this.video = null;
-    this.state = null;
+    this.state = null; // the server's state, of which it sends what has changed
+    this.rounds = new Map(); // number -> round, undone ones too
+    this.locks = new LockedRanges();
+    this.annotated = []; // ranges of frames whose masks the user has made
+    this.queue = []; // frames that are propagated after the one that is at work
     this.count = 0;
     this.frame = 0;
     this.shown = [];
     this.strokes = new Map();
-    this.mine = new Map(); // strokes drawn here that the server has not exported of yet
+    this.mine = new Map(); // strokes drawn here that the server has not confirmed yet
     this.preview = null;
     this.object = 1;
     this.background = false;
@@ -35,7 +43,10 @@ class App {
     this.number = 0;
     this.stage = new Stage($("stage"), $("view"), $("ink"));
     this.timeline = new Timeline($("timeline"));
+    this.editor = this.stage.editor = new Editor(this);
     this.panel = new Panel(this);
+    this.tools = new Tools(this);
+    this.range = new Range(this);
     this.playback = new Playback(this);
     this.study = new StudyClock(this);
     this.connection = new Connection(`${BASE}/ws`);
@@ -43,6 +54,7 @@ class App {
     listen(this);
     table($("keys"));
     theme(load("theme", ""));
+    this.tools.update();
   }
 
   listen() {
@@ -59,22 +71,28 @@ class App {
     on("binary", this.binary);
     on("loading", ({ ready, total }) => this.loading(ready, total));
     on("begin", () => this.progress(0, 0));
-    on("end", () => {
+    on("end", ({ complete }) => {
       this.study.send("masks");
+      if (!complete) this.queue = [];
+      else if (this.queue.length) this.propagate();
     });
+    on("saved", () => this.editor.settle());
     on("error", ({ message }) => this.toast(message, "bad"));
-    on("refused", ({ id, message }) => {
+    on("refused", ({ id, edit, message }) => {
       this.mine.delete(id);
-      this.toast(`the stroke was not taken: ${message}`, "bad");
+      this.toast(`the ${edit ? "edit" : "stroke"} was not taken: ${message}`, "bad");
+      this.editor.settle();
       this.show();
     });
     on("lost", ({ tries }) => this.lost(tries));
+    on("restoring", ({ done, total }) => this.panel.restoring(done, total));
     on("exporting", ({ done, total }) => this.panel.exporting(done, total));
     on("exported", (exported) => this.panel.exported(exported));
     on("satisfied", () => this.panel.satisfied());
     this.stage.addEventListener("press", () => this.press());
     this.stage.addEventListener("stroke", (event) => this.drawn(event.detail));
     this.stage.addEventListener("zoom", () => { $("zoom-fit").textContent = `${Math.round(this.stage.scale * 100)} %`; });
+    $("stage").addEventListener("dblclick", () => this.editor.closePolygon());
     this.timeline.addEventListener("seek", (event) => { this.pause(); this.go(event.detail); });
     const clicks = {
       undo: this.undo, redo: this.redo, play: () => this.playback.toggle(), run: this.runOrStop, doubt: this.leastSure, help: this.help,
@@ -96,16 +114,20 @@ class App {
       this.masks = new Masks(`${BASE}/masks/${video.id}`, width, height);
       this.paint = new Paint(width, height);
       this.stage.open(width, height);
+      this.editor.open(width, height);
       document.title = `${video.name} · ivos`;
       $("name").textContent = video.name;
     }
     this.video = video;
     this.count = this.timeline.count = Math.max(1, video.num_frames);
     $("frame-count").textContent = Math.max(0, this.count - 1);
+    this.rounds.clear();
+    this.shown = [];
     $("timeline").setAttribute("aria-valuemax", this.count - 1);
     this.panel.banner("lost");
-    for (const stroke of this.connection.unsaved.values()) this.mine.set(stroke.id, stroke);
+    for (const one of this.connection.unsaved.values()) if (one.path) this.mine.set(one.id, one);
     this.loading(video.ready, video.num_frames);
+    $("classes").replaceChildren(...(video.classes ?? []).map((name) => new Option(name)));
     if (video.study) this.panel.study(video.study);
     if (first) this.go(0);
   }
@@ -121,10 +143,8 @@ class App {
 
   snapshot(state) {
     const before = this.state;
-    this.state = state;
-    this.shown = state.shown.flatMap(([round, count]) => Array(count).fill(round));
-    this.timeline.shown = this.shown;
-    this.timeline.rounds = state.rounds;
+    state = this.state = { ...before, ...state };
+    this.merge(state);
     if (state.phase !== "loading") this.frames.ready = this.timeline.ready = this.count;
     if (state.previewed === null) this.preview = null;
     const objects = state.objects.filter((one) => !one.removed);
@@ -132,24 +152,60 @@ class App {
     if (before && state.phase !== "propagating" && before.phase === "propagating") this.progress();
     if (state.phase === "propagating" && before?.phase !== "propagating") this.progress(0, 0);
     this.timeline.pending = new Set(state.pending.map((id) => this.strokes.get(id)?.frame).filter((t) => t !== undefined));
-    this.timeline.draw();
+    this.timeline.changed();
     this.panel.update(state, before);
+    this.range.update();
     this.brush();
     this.show();
+  }
+
+  // Rounds, frames and objects come once, and again only when they have changed.
+  merge(state) {
+    for (const one of Array.isArray(state.rounds) ? state.rounds : []) this.rounds.set(one.number, one);
+    state.rounds = [...this.rounds.values()].filter((one) => !one.undone).sort((a, b) => a.number - b.number);
+    if (state.shown) {
+      const [first, runs] = state.shown;
+      let frame = first;
+      for (const [value, count] of runs) for (let i = 0; i < count; i++) this.shown[frame++] = value;
+    }
+    state.shown = null;
+    this.editor.settle();
+    this.locks.set(state.locks ?? {});
+    this.timeline.shown = this.shown;
+    this.timeline.rounds = state.rounds.filter((one) => one.kind === "propagation");
+    this.timeline.locked = this.locks.of(0);
+    this.timeline.edited = new Set(this.editedFrames());
+  }
+
+  editedFrames() {
+    const found = [...this.editor.local.keys()];
+    this.shown.forEach((value, frame) => { if (typeof value === "string") found.push(frame); });
+    return [...new Set(found)];
   }
 
   binary(buffer) {
     const mask = unpack(buffer);
     if (mask.preview) {
-      this.preview = { frame: mask.frame, packed: mask.packed };
-      this.previewed = performance.now();
+      this.preview = { frame: mask.frame, packed: mask.packed, number: mask.round };
     } else {
       this.masks.put(mask.round, mask.frame, mask.packed);
-      this.shown[mask.frame] = mask.round;
+      if (!this.keeps(mask.frame)) this.shown[mask.frame] = mask.round;
       this.progress(mask.done, mask.total);
-      this.timeline.draw();
+      this.timeline.changed();
     }
     if (mask.frame === this.frame) this.show();
+  }
+
+  // Whether a frame keeps its mask in the round that is being propagated.
+  keeps(frame) {
+    const source = this.rounds.get(this.openRound)?.frame;
+    if (frame === source) return false;
+    return typeof this.shown[frame] === "string" || this.locks.has(frame, 0)
+      || (this.state?.annotated ?? []).some(([first, last]) => first <= frame && frame <= last);
+  }
+
+  get openRound() {
+    return this.state?.rounds.find((one) => one.status === "open")?.number;
   }
 
   lost(tries) {
@@ -186,8 +242,9 @@ class App {
     const wish = (this.wish = (this.wish ?? 0) + 1);
     const frame = this.frame;
     if (frame >= this.frames.ready) return; // it is shown when it is there
-    const previewed = this.preview?.frame === frame ? this.preview : null;
-    const round = this.shown[frame] ?? 0;
+    const edited = this.editor.local.has(frame);
+    const previewed = this.preview?.frame === frame && !edited ? this.preview : null;
+    const round = this.editor.shownOn(frame);
     this.frames.around(frame, this.count, this.direction ?? 1);
     try {
       const labels = () => (previewed ? this.masks.inflate(previewed.packed) : this.masks.at(round, frame) ?? this.masks.get(round, frame));
@@ -198,7 +255,8 @@ class App {
       if (wish !== this.wish && this.frame !== frame && !this.playing) return;
       if (wish < (this.displayed ?? 0)) return;
       this.displayed = wish;
-      this.display(frame, bitmap, mask, `${previewed ? "p" + this.previewed : round}`);
+      this.displayedMask = this.style === "off" ? {} : { labels: mask, base: previewed ? `preview:${previewed.number}` : round };
+      this.display(frame, bitmap, mask, `${previewed ? "p" + previewed.number : round}`);
     } catch (error) {
       if (this.connection.ready && wish === this.wish) this.toast(error.message.replace(/^error: /, ""), "bad");
     }
@@ -206,7 +264,7 @@ class App {
 
   display(frame, bitmap, labels, what) {
     const options = { objects: this.state?.objects ?? [], style: this.style, opacity: this.opacity, thick: this.video.size[1] > 300 };
-    const key = `${frame} ${what} ${this.style} ${this.opacity} ${options.objects.map((one) => one.colour + one.hidden + one.removed)}`;
+    const key = `${frame} ${what} ${this.style} ${this.opacity} ${options.objects.map((one) => one.colour + one.hidden + one.removed + one.merged_into)}`;
     const empty = labels === this.masks.none && this.style !== "spot";
     if (key !== this.painted && !empty) this.paint.draw(labels, options);
     this.painted = empty ? "" : key;
@@ -233,6 +291,12 @@ class App {
     }
     for (const one of this.mine.values()) if (one.frame === frame) list.push(drawn(one, false));
     return list;
+  }
+
+  // An object's colour as a pixel of a canvas, with an opacity from 0 to 1.
+  packedColour(number, opacity) {
+    const [r, g, b] = rgb(this.state.objects.find((one) => one.number === number)?.colour ?? "#ffffff");
+    return ((Math.round(opacity * 255) << 24) | (b << 16) | (g << 8) | r) >>> 0;
   }
 
   progress(done, total) {
@@ -265,7 +329,8 @@ class App {
 
   press() {
     this.pause();
-    this.pressed = this.frame; // a stroke belongs to the frame it was begun on
+    this.pressed = this.displayedFrame; // a stroke belongs to the frame that its user sees
+    if (this.frame !== this.displayedFrame) this.go(this.displayedFrame);
     this.study.send("press");
   }
 
@@ -283,7 +348,7 @@ class App {
     };
     this.mine.set(stroke.id, stroke);
     const from = performance.now();
-    this.connection.stroke(stroke).then(() => { this.roundTrip = performance.now() - from; });
+    this.connection.save("stroke", stroke).then(() => { this.roundTrip = performance.now() - from; });
     this.show();
   }
 
@@ -291,28 +356,73 @@ class App {
     return this.connection.ask(type, content).catch((error) => this.toast(error.message, "bad"));
   }
 
-  undo() {
-    this.ask("undo");
+  // In the middle of a stroke, undo gives up the stroke and nothing else.
+  async undo() {
+    if (this.stage.cancel()) return;
+    await this.connection.settled();
+    await this.visit("undo", this.state?.undoable);
   }
 
   redo() {
-    this.ask("redo");
+    return this.visit("redo", this.state?.redoable);
   }
 
-  pendingFrame() {
-    const pending = (this.state?.pending ?? []).map((id) => this.strokes.get(id)?.frame);
-    return pending.includes(this.frame) ? this.frame : pending.at(-1);
+  // Undo or redo, and show the frame where something changes, if it is another one.
+  async visit(type, action) {
+    try {
+      await this.connection.ask(type);
+    } catch (error) {
+      this.toast(error.message, "warn");
+      return;
+    }
+    if (action?.frame === undefined || action.frame === this.frame || action.what === "round") return;
+    this.pause();
+    this.go(action.frame);
+    this.toast(`${type === "undo" ? "Undone" : "Done again"}: ${action.what} on frame ${action.frame}`);
   }
 
-  run() {
+  // Frames with strokes or edits that were not propagated, the one that is shown first.
+  pendingFrames() {
+    const strokes = (this.state?.pending ?? []).map((id) => this.strokes.get(id)?.frame);
+    const drawn = [...this.mine.values()].map((one) => one.frame);
+    const all = new Set([...strokes, ...drawn, ...this.editedFrames()].filter((frame) => frame !== undefined));
+    return [...all].sort((a, b) => (b === this.frame) - (a === this.frame) || a - b);
+  }
+
+  isAnnotated(frame) {
+    return (this.state?.annotated ?? []).some(([first, last]) => first <= frame && frame <= last);
+  }
+
+  async run(limited = false) {
     if (!this.state || this.state.role !== "writer") return;
-    const frame = this.pendingFrame();
+    if (this.editor.closePolygon()) return;
     if (this.state.phase === "propagating") return;
-    if (frame !== undefined) {
-      this.study.send("run");
-      this.ask("propagate", { frame });
-    } else if (this.state.phase === "stopped") this.goOn();
-    else this.toast("Draw a stroke first: on an object, or on what is wrong", "warn");
+    let frames = this.pendingFrames();
+    if (limited) frames = frames.filter((frame) => frame === this.frame);
+    const here = this.isAnnotated(this.frame) || this.locks.has(this.frame, 0);
+    if (!frames.length && here) frames = [this.frame];
+    if (!frames.length && this.state.phase === "stopped" && !limited) {
+      this.goOn();
+      return;
+    }
+    if (!frames.length) {
+      this.toast("Draw a stroke or edit the mask first: on an object, or on what is wrong", "warn");
+      return;
+    }
+    if (frames.length > 1) this.toast(`Frames ${frames.join(", ")} are propagated one after the other`);
+    this.limited = limited;
+    this.queue = frames;
+    this.study.send("run");
+    await this.connection.settled(); // what was drawn last is part of the round
+    this.propagate();
+  }
+
+  // Propagate the next frame that waits.
+  propagate() {
+    const frame = this.queue.shift();
+    const [lo, hi] = this.range.bounds;
+    const limits = this.limited && this.range.from !== null ? { lo: Math.min(lo, frame), hi: Math.max(hi, frame) } : {};
+    return this.ask("propagate", { frame, ...limits });
   }
 
   runOrStop() {
@@ -324,7 +434,10 @@ class App {
     this.ask("continue");
   }
 
+  // Esc: give up what is being drawn, else stop the propagation.
   stop() {
+    if (this.stage.cancel()) return;
+    this.queue = [];
     if (this.state?.phase === "propagating") this.ask("stop");
     else this.pause();
   }
@@ -341,7 +454,7 @@ class App {
   }
 
   annotated(way) {
-    const frames = [...new Set([...this.state.rounds.map((one) => one.frame), ...this.timeline.pending])].sort((a, b) => a - b);
+    const frames = [...new Set([...this.state.rounds.map((one) => one.frame), ...this.timeline.pending, ...this.timeline.edited])].sort((a, b) => a - b);
     const found = way < 0 ? frames.filter((t) => t < this.frame).at(-1) : frames.find((t) => t > this.frame);
     if (found !== undefined) {
       this.pause();
@@ -368,6 +481,54 @@ class App {
     if (number) this.object = number;
     this.brush();
     this.panel.objects(this.state);
+  }
+
+  // The object before or after the chosen one, for more objects than there are digits.
+  neighbour(step) {
+    const numbers = this.state.objects.filter((one) => !one.removed).map((one) => one.number);
+    const at = numbers.indexOf(this.object);
+    this.choose(numbers[(at + step + numbers.length) % numbers.length]);
+  }
+
+  lockFrame() {
+    return this.ask("lock", { lo: this.frame, hi: this.frame, object: 0, locked: !this.locks.has(this.frame, 0) });
+  }
+
+  lockObject() {
+    const { frame, object } = this;
+    return this.ask("lock", { lo: frame, hi: frame, object, locked: !this.locks.has(frame, object) });
+  }
+
+  // Give the next frame this frame's mask, and go there.
+  async copyToNext() {
+    const next = this.frame + 1;
+    if (next >= this.count) return;
+    await this.connection.settled();
+    await this.ask("operation", { kind: "copy", frame: this.frame, lo: next, hi: next, object: 0 });
+    this.go(next);
+  }
+
+  deleteHere() {
+    return this.range.operate("delete");
+  }
+
+  // Say that the video is done (or not), and go to the next one that is not.
+  async done() {
+    const done = !this.state.done;
+    await this.ask("done", { done });
+    if (done) this.nextVideo();
+  }
+
+  async nextVideo() {
+    const sessions = await (await fetch("/sessions")).json();
+    const here = sessions.findIndex((one) => one.name === this.video.name);
+    const next = [...sessions.slice(here + 1), ...sessions.slice(0, here)].find((one) => !one.done);
+    if (next) location.href = `/w/${next.name}/`;
+    else this.toast(sessions.length > 1 ? "All videos are done" : "This is the only video");
+  }
+
+  rename() {
+    this.panel.rename(this.object);
   }
 
   swap() {
@@ -398,12 +559,14 @@ class App {
   brush() {
     const one = this.state?.objects.find((each) => each.number === this.object);
     const ready = this.state?.role === "writer" && !["loading"].includes(this.state.phase) && !this.state.satisfied;
+    const area = this.editor.tool;
+    $("stage").dataset.tool = area;
     this.stage.brush = { colour: one?.colour ?? "#fff", background: this.background, ready };
     this.stage.look();
     const tool = $("tool");
     tool.hidden = !ready;
     const name = document.createElement("span");
-    name.textContent = this.background ? "Background" : one?.name ?? "";
+    name.textContent = this.editor.tool === "eraser" ? `Erase ${one?.name ?? ""}` : this.background ? "Background" : one?.name ?? "";
     tool.replaceChildren(document.createElement("i"), name);
     tool.firstChild.style.background = this.background ? "#000" : one?.colour ?? "#fff";
   }

@@ -2,13 +2,14 @@
 
 const HEADER = 24;
 const DECODED = 64e6; // bytes of labels kept inflated
+const PACKED = 64e6; // bytes of masks kept deflated
 
 export function unpack(buffer) {
   const view = new DataView(buffer);
   if (view.getUint8(0) !== 1) throw new Error("the page is older than the server; reload it");
   return {
     preview: view.getUint8(1) === 1,
-    round: view.getUint32(4, true),
+    round: view.getUint32(4, true), // of a preview, its number
     frame: view.getUint32(8, true),
     done: view.getUint32(12, true),
     total: view.getUint32(16, true),
@@ -35,7 +36,30 @@ export class Masks {
   }
 
   put(round, frame, packed) {
-    this.packed.set(`${round}/${frame}`, packed);
+    this.keepPacked(`${round}/${frame}`, packed);
+  }
+
+  // Labels that were drawn here.
+  putLabels(shown, frame, labels) {
+    this.labels.set(`${shown}/${frame}`, labels);
+    this.trim();
+  }
+
+  keepPacked(key, packed) {
+    this.size = (this.size ?? 0) + packed.byteLength - (this.packed.get(key)?.byteLength ?? 0);
+    this.packed.delete(key);
+    this.packed.set(key, packed);
+    while (this.size > PACKED && this.packed.size > 1) {
+      const [oldest, old] = this.packed.entries().next().value;
+      this.packed.delete(oldest);
+      this.size -= old.byteLength;
+    }
+  }
+
+  trim() {
+    while (this.labels.size * this.width * this.height > DECODED && this.labels.size > 8) {
+      this.labels.delete(this.labels.keys().next().value);
+    }
   }
 
   at(round, frame) {
@@ -63,13 +87,11 @@ export class Masks {
       const answer = await fetch(`${this.base}/${key}`);
       if (!answer.ok) throw new Error(await answer.text());
       packed = await answer.arrayBuffer();
-      this.packed.set(key, packed);
+      this.keepPacked(key, packed);
     }
     const labels = await inflate(packed, this.width * this.height);
     this.labels.set(key, labels);
-    while (this.labels.size * this.width * this.height > DECODED && this.labels.size > 4) {
-      this.labels.delete(this.labels.keys().next().value);
-    }
+    this.trim();
     return labels;
   }
 
@@ -80,6 +102,17 @@ export class Masks {
 
 export function rgb(colour) {
   return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+}
+
+// Labels with merged objects as the ones that they were merged into.
+function merged(labels, objects) {
+  const into = new Map(objects.filter((one) => one.removed && one.merged_into).map((one) => [one.number, one]));
+  if (!into.size) return labels;
+  const table = Uint8Array.from({ length: 256 }, (_, number) => {
+    for (let i = 0; i < 256 && into.has(number); i++) number = into.get(number).merged_into;
+    return number;
+  });
+  return labels.map((label) => table[label]);
 }
 
 // Colours labels into a canvas of the frame's size.
@@ -96,6 +129,7 @@ export class Paint {
     const fill = new Uint32Array(256);
     const edge = new Uint32Array(256);
     const shown = new Uint8Array(256);
+    labels = merged(labels, objects);
     for (const one of objects) {
       if (one.removed || one.hidden) continue;
       const [r, g, b] = rgb(one.colour);

@@ -40,7 +40,12 @@ export class Panel {
         event.preventDefault();
       }
     }, true);
-    for (const button of $("exports").querySelectorAll("button")) {
+    for (const kind of ["annotated", "proposals"]) {
+      $(`import-${kind}`).addEventListener("click", () => { this.importAs = kind; $("import-file").click(); });
+    }
+    $("import-file").addEventListener("change", () => this.import());
+    $("done").addEventListener("click", () => app.done());
+    for (const button of $("exports").querySelectorAll("button[data-format]")) {
       button.addEventListener("click", () => this.export(button.dataset.format));
     }
     $("panel").addEventListener("click", () => this.side(!$("side").classList.contains("open")));
@@ -53,13 +58,16 @@ export class Panel {
     this.rounds(state);
     this.runButton();
     const writer = state.role === "writer";
-    $("undo").disabled = !writer || !(state.pending.length || state.rounds.length) || state.phase === "propagating";
-    $("redo").disabled = !writer || !state.can_redo;
+    $("undo").disabled = !writer || !state.undoable;
+    $("redo").disabled = !writer || !state.redoable;
+    $("undo").title = state.undoable ? `Undo ${described(state.undoable)} (Ctrl+Z)` : "Undo (Ctrl+Z)";
     $("add-object").disabled = !writer || ["propagating", "loading"].includes(state.phase);
     $("continue").hidden = !(state.phase === "stopped" && writer);
     $("doubt").hidden = !this.app.timeline.sure().length;
     $("export").disabled = state.phase === "loading" || Boolean(state.exporting);
-    $("export").querySelector("span").textContent = state.exporting ? "Exporting…" : "Export";
+    $("export").querySelector("span").textContent = state.exporting ? "Exporting…" : "Export, import";
+    $("done").hidden = Boolean(this.app.video.study) || !writer || !state.rounds.length;
+    $("done").textContent = state.done ? "Not done" : "Done";
     this.banner("reader", writer ? "" : "Another page is annotating this video. This one only looks on.", "warn", ["Take over", () => this.app.ask("take_over")]);
     this.banner("failure", state.failure, "bad", writer && state.phase === "failed" ? ["Try again", () => this.app.ask("retry")] : null);
     this.banner("notice", state.notice, "warn");
@@ -79,12 +87,17 @@ export class Panel {
     $("phase").title = text;
   }
 
+  restoring(done, total) {
+    if (this.app.state?.phase !== "restoring") return;
+    $("phase").querySelector("span").textContent = `the network is getting ready, ${done} of ${total} rounds`;
+  }
+
   runButton() {
     const { state, done } = this.app;
     if (!state) return;
     const button = $("run");
     const running = state.phase === "propagating";
-    const waits = state.pending.length > 0;
+    const waits = this.app.pendingFrames().length > 0 || this.app.isAnnotated(this.app.frame);
     button.classList.toggle("stop", running);
     button.disabled = state.role !== "writer" || state.satisfied || !(running || waits) || state.phase === "loading" || state.phase === "failed";
     const limit = this.app.video?.study?.rounds;
@@ -98,11 +111,18 @@ export class Panel {
 
   objects(state) {
     const list = $("objects");
-    if (list.contains(document.activeElement) && document.activeElement.matches("input")) {
-      this.mark();
-      if (list.children.length === state.objects.filter((one) => !one.removed).length + 1) return;
-    }
     const { app } = this;
+    const shown = JSON.stringify([state.objects, state.role]);
+    if (shown === this.shownObjects) {
+      this.mark();
+      return;
+    }
+    if (list.contains(document.activeElement) && document.activeElement.matches("input[type=text]")) {
+      this.mark(); // a name is being typed; the list is drawn when that is done
+      return;
+    }
+    this.shownObjects = shown;
+    const focused = document.activeElement?.closest?.("#objects li")?.dataset.number;
     const items = state.objects.filter((one) => !one.removed).map((one) => {
       const item = document.createElement("li");
       item.dataset.number = one.number;
@@ -112,20 +132,20 @@ export class Panel {
       const name = input("text", one.name, "Name");
       name.className = "label";
       name.maxLength = 80;
+      name.setAttribute("list", "classes");
       name.readOnly = true;
-      name.addEventListener("dblclick", () => { name.readOnly = false; name.select(); });
-      name.addEventListener("focus", () => { name.readOnly = state.role !== "writer"; });
-      name.addEventListener("change", () => {
-        if (name.value.trim()) app.ask("object", { number: one.number, name: name.value });
-        else name.value = one.name;
-      });
+      name.tabIndex = -1;
+      name.addEventListener("dblclick", () => this.rename(one.number));
+      name.addEventListener("blur", () => this.renamed(one, name));
+      const pencil = button("pencil", `Rename ${one.name}`, () => this.rename(one.number));
       const eye = button(one.hidden ? "hidden" : "eye", one.hidden ? `Show ${one.name}` : `Hide ${one.name}`, () => app.ask("object", { number: one.number, hidden: !one.hidden }));
       eye.classList.toggle("set", one.hidden);
       const bin = button("bin", `Remove ${one.name}`, () => {
         if (confirm(`Remove ${one.name}? Its masks are no longer shown or exported.`)) app.ask("remove_object", { number: one.number });
       });
-      item.append(colour, name, eye, bin, key(one.number < 10 ? one.number : ""));
-      item.addEventListener("click", (event) => { if (!event.target.closest("button")) app.choose(one.number); });
+      const number = key(one.number < 10 ? one.number : "");
+      item.append(choice(one.name, () => app.choose(one.number)), colour, name, pencil, eye, bin, number);
+      item.addEventListener("click", (event) => { if (!event.target.closest("button, input[type=color]")) app.choose(one.number); });
       return item;
     });
     const item = document.createElement("li");
@@ -135,21 +155,48 @@ export class Panel {
     const label = document.createElement("span");
     label.className = "label";
     label.innerHTML = "Background<small>or the right button</small>";
-    item.append(swatch, label, key(0));
+    item.append(choice("Background", () => app.choose(0)), swatch, label, key(0));
     item.addEventListener("click", () => app.choose(0));
     list.replaceChildren(...items, item);
+    if (focused !== undefined) list.querySelector(`li[data-number="${focused}"] .choice`)?.focus();
     this.mark();
+  }
+
+  // Let the user type an object's name: by double click, F2 or the pencil.
+  rename(number) {
+    const name = document.querySelector(`#objects li[data-number="${number}"] input.label`);
+    if (!name || this.app.state.role !== "writer") return;
+    this.side(true);
+    name.readOnly = false;
+    name.focus();
+    name.select();
+  }
+
+  renamed(one, name) {
+    if (name.readOnly) return;
+    name.readOnly = true;
+    const text = name.value.trim();
+    if (text && text !== one.name) this.app.ask("object", { number: one.number, name: text });
+    else name.value = one.name;
+    this.shownObjects = "";
+    queueMicrotask(() => this.objects(this.app.state));
   }
 
   mark() {
     for (const item of $("objects").children) {
       const number = Number(item.dataset.number);
-      item.classList.toggle("on", this.app.background ? number === 0 : number === this.app.object);
+      const on = this.app.background ? number === 0 : number === this.app.object;
+      item.classList.toggle("on", on);
+      item.querySelector(".choice").setAttribute("aria-checked", String(on));
+      item.classList.toggle("locked", number > 0 && this.app.locks.has(this.app.frame, number));
     }
   }
 
   rounds(state) {
     const { app } = this;
+    const shown = JSON.stringify(state.rounds.map((one) => [one.number, one.reach, one.status]));
+    if (shown === this.shownRounds) return;
+    this.shownRounds = shown;
     const items = state.rounds.map((one, index) => {
       const item = document.createElement("li");
       const newest = index === state.rounds.length - 1;
@@ -157,11 +204,13 @@ export class Panel {
       const badge = document.createElement("i");
       badge.textContent = index + 1;
       const text = document.createElement("span");
-      text.textContent = `frame ${one.frame}`;
+      text.textContent = one.kind === "propagation" ? `frame ${one.frame}` : `${one.kind}, frame ${one.frame}`;
       const reach = document.createElement("small");
       reach.textContent = one.reach ? `${one.reach[0]} to ${one.reach[1]}${one.status === "stopped" ? ", stopped" : ""}` : "…";
-      item.append(badge, text, reach);
-      item.addEventListener("click", () => app.go(one.frame));
+      const visit = document.createElement("button");
+      visit.append(badge, text, reach);
+      visit.addEventListener("click", () => app.go(one.frame));
+      item.append(visit);
       return item;
     });
     if (!items.length) {
@@ -219,9 +268,23 @@ export class Panel {
   }
 
   async export(format) {
-    const answer = await fetch(`/w/${this.app.video.name}/export`, { method: "POST", body: JSON.stringify({ format }) });
+    const answer = await fetch(`/w/${this.app.video.name}/export`, { method: "POST", body: JSON.stringify({ format, object: this.app.object }) });
     if (!answer.ok) this.app.toast((await answer.text()).replace(/^error: /, ""), "bad");
     else this.note("Writing…");
+  }
+
+  async import() {
+    const [file] = $("import-file").files;
+    $("import-file").value = "";
+    if (!file) return;
+    this.note(`Importing ${file.name}`);
+    const { name } = this.app.video;
+    const query = new URLSearchParams({ name: file.name, frame: this.app.frame, as: this.importAs });
+    const answer = await fetch(`/w/${name}/import?${query}`, { method: "POST", body: file });
+    this.note("");
+    this.menu(false);
+    if (!answer.ok) this.app.toast((await answer.text()).replace(/^error: /, ""), "bad", 12);
+    else this.app.toast(`Imported the masks of ${(await answer.json()).frames} frames`);
   }
 
   exporting(done, total) {
@@ -331,6 +394,21 @@ function labelled(text, action) {
   const one = document.createElement("button");
   one.textContent = text;
   one.addEventListener("click", action);
+  return one;
+}
+
+// What an action is, for the title of the undo button.
+function described({ what, frame }) {
+  return frame === undefined ? what : `${what} on frame ${frame}`;
+}
+
+// The button by which the keyboard and screen readers choose an object; the whole row can be clicked, too.
+function choice(name, action) {
+  const one = document.createElement("button");
+  one.className = "choice";
+  one.setAttribute("role", "radio");
+  one.setAttribute("aria-label", name);
+  one.addEventListener("click", (event) => { event.stopPropagation(); action(); });
   return one;
 }
 

@@ -50,7 +50,7 @@ export class Connection extends EventTarget {
       this.key = `ivos:${message.id}`;
       this.restore();
     }
-    if (message.type === "state" && message.role === "writer" && message.phase !== "loading") this.resend();
+    if (message.type === "state" && message.role === "writer" && message.phase !== "loading" && !message.writing) this.resend();
     this.emit(message.type, message);
   }
 
@@ -78,33 +78,41 @@ export class Connection extends EventTarget {
     });
   }
 
-  // Strokes are kept here until they are on the server's disk, whatever happens to page or server.
-  stroke(stroke) {
-    this.unsaved.set(stroke.id, stroke);
+  // Strokes and edits are kept here until they are on the server's disk, whatever happens to page or server.
+  save(type, content) {
+    const item = { ...content };
+    Object.defineProperty(item, "type", { value: type });
+    this.unsaved.set(content.id, item);
     this.store();
-    return this.send(stroke);
+    return this.send(item);
   }
 
-  async send(stroke) {
-    this.last = stroke.id;
+  async send(item) {
+    this.last = item.id;
     try {
-      await this.ask("stroke", stroke);
-      this.done(stroke.id);
+      await this.ask(item.type ?? (item.runs ? "edit" : "stroke"), item);
+      this.done(item.id);
+      this.emit("saved", { id: item.id });
     } catch (error) {
       if (!this.ready) return; // it is sent again
-      if (/take over|being read/i.test(error.message)) { // sent again with the snapshot that allows it
+      if (/take over|being read|being written/i.test(error.message)) { // sent again with the state that allows it
         this.resent = false;
         this.emit("error", { message: error.message });
         return;
       }
       if (/journal/i.test(error.message)) { // a disk that is full or read-only
         this.emit("error", { message: error.message });
-        setTimeout(() => { if (this.ready && this.unsaved.has(stroke.id)) this.send(stroke); }, AGAIN);
+        setTimeout(() => { if (this.ready && this.unsaved.has(item.id)) this.send(item); }, AGAIN);
         return;
       }
-      this.done(stroke.id);
-      this.emit("refused", { id: stroke.id, message: error.message });
+      this.done(item.id);
+      this.emit("refused", { id: item.id, edit: Boolean(item.runs), frame: item.frame, message: error.message });
     }
+  }
+
+  // Resolves when nothing waits for its acknowledgement.
+  async settled() {
+    while (this.unsaved.size && this.ready) await new Promise((done) => setTimeout(done, 5));
   }
 
   done(id) {

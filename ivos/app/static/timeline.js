@@ -20,6 +20,9 @@ export class Timeline extends EventTarget {
     this.frame = 0;
     this.shown = [];
     this.rounds = [];
+    this.edited = new Set(); // frames with edits that were not propagated
+    this.locked = []; // ranges of locked frames
+    this.range = null; // [first, last] that the user has chosen
     this.pending = new Set(); // frames with strokes that wait
     this.ready = 0;
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -31,7 +34,8 @@ export class Timeline extends EventTarget {
     canvas.addEventListener("pointermove", (event) => {
       this.hover = this.at(event);
       if (this.scrubbing) this.seek(event);
-      else this.draw();
+      else if (this.hover !== this.hovered) this.draw();
+      this.hovered = this.hover;
     });
     for (const type of ["pointerup", "pointercancel"]) canvas.addEventListener(type, () => { this.scrubbing = false; });
     canvas.addEventListener("pointerleave", () => { this.hover = null; this.draw(); });
@@ -77,9 +81,9 @@ export class Timeline extends EventTarget {
     c.save();
     c.clip();
     const last = this.rounds.at(-1);
-    this.bars(c, (t) => (this.shown[t] ? (last && this.shown[t] === last.number ? 2 : 1) : 0), (kind, from, to) => {
+    this.bars(c, (t) => (this.shown[t] ? (typeof this.shown[t] === "string" ? 3 : last && this.shown[t] === last.number ? 2 : 1) : 0), (kind, from, to) => {
       if (!kind) return;
-      c.fillStyle = colour(kind === 2 ? "--accent" : "--mask");
+      c.fillStyle = colour(["", "--mask", "--accent", "--good"][kind]);
       c.fillRect(x(from), top, x(to) - x(from), bottom - top);
     });
     if (last && last.status === "stopped" && last.planned) this.stale(c, last, x, top, bottom, colour("--warn"));
@@ -92,7 +96,14 @@ export class Timeline extends EventTarget {
       const tall = 4 + (1 - share / LOW_CONFIDENCE) * (bottom - top - 6);
       c.fillRect(x(frame), bottom - tall, Math.max(1.5, step - (step > 5 ? 1 : 0)), tall);
     }
+    c.fillStyle = colour("--good");
+    for (const [from, to] of this.locked) c.fillRect(x(from), bottom - 5, Math.max(2, x(to + 1) - x(from)), 5);
     c.restore();
+    if (this.range) {
+      c.strokeStyle = colour("--text");
+      c.lineWidth = 1.5;
+      c.strokeRect(x(this.range[0]), top - 2, x(this.range[1] + 1) - x(this.range[0]), bottom - top + 4);
+    }
     this.ticks(c, x, step, bottom, colour("--soft"), width);
     this.head(c, x, step, top, bottom, colour);
     this.marks(c, x, step, (top + bottom) / 2, colour);
@@ -128,8 +139,17 @@ export class Timeline extends EventTarget {
 
   // [frame, share of its round's median confidence] of the frames that show a mask, the least sure first.
   sure() {
-    const all = this.rounds.flatMap((one) => relative(one.confidence).filter(([frame]) => this.shown[frame] === one.number));
-    return all.sort((a, b) => a[1] - b[1]);
+    if (!this.sorted) {
+      const all = this.rounds.flatMap((one) => relative(one.confidence).filter(([frame]) => this.shown[frame] === one.number));
+      this.sorted = all.sort((a, b) => a[1] - b[1]);
+    }
+    return this.sorted;
+  }
+
+  // The rounds or the frames that they are shown on have changed.
+  changed() {
+    this.sorted = null;
+    this.draw();
   }
 
   lowConfidence() {
@@ -158,7 +178,7 @@ export class Timeline extends EventTarget {
       c.stroke();
     };
     for (const one of this.rounds) mark(one.frame, "--text", "--face");
-    for (const frame of this.pending) mark(frame, "--face", "--warn");
+    for (const frame of [...this.pending, ...this.edited]) mark(frame, "--face", "--warn");
   }
 
   head(c, x, step, top, bottom, colour) {

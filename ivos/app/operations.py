@@ -1,0 +1,77 @@
+"""Operations on masks that are there: copying to other frames, deleting and swapping objects."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.app.locks import ranges
+from ivos.app.masks import SessionMasks
+from ivos.app.messages import Operation
+from ivos.app.pixels import protect
+from ivos.app.session import Event, Refused, Session
+
+Labels = NDArray[np.uint8]
+
+
+def plan(session: Session, message: Operation) -> tuple[list[int], Event]:
+    """Return the frames that an operation changes, and its event.
+
+    Raises:
+        Refused: it names frames or objects that do not exist, or all its frames are locked.
+    """
+    last = session.num_frames - 1
+    if not 0 <= message.lo <= message.hi <= last or message.frame > last:
+        raise Refused(f"frames {message.lo} to {message.hi}: the video has 0 to {last}")
+    for number in (message.object, message.other):
+        if number and (number not in session.objects or session.objects[number].removed):
+            raise Refused(f"there is no object {number}")
+    if message.kind != "copy" and not message.object:
+        raise Refused(f"{message.kind}: name an object")
+    if message.kind == "swap" and message.object == message.other:
+        raise Refused("swap: name two objects")
+    frames = [
+        frame
+        for frame in range(message.lo, message.hi + 1)
+        if not session.locks.is_locked(frame, 0) and not (message.kind == "copy" and frame == message.frame)
+    ]
+    if not frames:
+        raise Refused("all these frames are locked; unlock them first")
+    event = {
+        "type": "operation",
+        "round": len(session.rounds) + 1,
+        "kind": message.kind,
+        "frame": message.frame,
+        "frames": ranges(frames),
+        "object": message.object,
+        "other": message.other,
+        "annotated": True,
+    }
+    session.check(event)
+    return frames, event
+
+
+def run(
+    session: Session, masks: SessionMasks, message: Operation, frames: list[int]
+) -> Iterator[tuple[int, Labels]]:
+    """Yield the labels [h, w] of the frames that an operation changes."""
+    source = masks.current(message.frame)
+    for frame in frames:
+        current = masks.current(frame)
+        changed = current.copy()
+        if message.kind == "copy":
+            changed = source.copy() if not message.object else _replace(current, source, message.object)
+        elif message.kind == "delete":
+            changed[current == message.object] = 0
+        else:
+            changed[current == message.object] = message.other
+            changed[current == message.other] = message.object
+        yield frame, protect(current, changed, session.locks.objects_on(frame))
+
+
+def _replace(current: Labels, source: Labels, number: int) -> Labels:
+    """Return labels in which one object has its pixels of another mask."""
+    changed = current.copy()
+    changed[current == number] = 0
+    changed[source == number] = number
+    return changed

@@ -1,0 +1,103 @@
+"""Changes of labels by hand: runs of pixels, protected objects, and what strokes cover."""
+
+from collections.abc import Collection, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ivos.interaction import Stroke
+
+Labels = NDArray[np.uint8]
+STROKE_WIDTH = 5  # pixels of the frame, as the page draws strokes and as the network sees them
+
+
+def draw_runs(labels: Labels, runs: Sequence[int], label: int, locked: Collection[int] = ()) -> None:
+    """Give the pixels of runs a label, in place.
+
+    Args:
+        labels: uint8 [h, w].
+        runs: alternating numbers of skipped and of drawn pixels, row by row from the first pixel on.
+        label: the new label.
+        locked: labels that are neither given nor taken away.
+
+    Raises:
+        ValueError: the runs go beyond the last pixel.
+    """
+    flat = labels.reshape(-1)
+    counts = np.asarray(runs, np.int64)
+    ends = np.cumsum(counts)
+    if len(counts) % 2 or (len(counts) and (counts.min() < 0 or ends[-1] > flat.size)):
+        raise ValueError("the runs do not fit the frame")
+    if label in locked:
+        return
+    protected = np.isin(labels, list(locked)).reshape(-1) if locked else None
+    for start, end in zip(ends[0::2].tolist(), ends[1::2].tolist(), strict=True):
+        if protected is None:
+            flat[start:end] = label
+        else:
+            part = flat[start:end]
+            part[~protected[start:end]] = label
+
+
+def find_runs(mask: NDArray[np.bool_]) -> list[int]:
+    """Return a mask [h, w] as the runs that :func:`draw_runs` reads.
+
+    >>> find_runs(np.array([[0, 1, 1], [0, 1, 0]], bool))
+    [1, 2, 1, 1]
+    """
+    flat = np.concatenate([[False], mask.reshape(-1), [False]])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(changes, prepend=0).tolist()
+
+
+def protect(current: Labels, new: Labels, locked: Collection[int]) -> Labels:
+    """Return new labels in which locked objects have the pixels that they have in the current ones."""
+    if not locked:
+        return new
+    names = list(locked)
+    result = np.where(np.isin(new, names), 0, new)
+    kept = np.isin(current, names)
+    return np.where(kept, current, result).astype(np.uint8)
+
+
+def covered(strokes: Sequence[Stroke], size: tuple[int, int]) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Return each stroke's label and the pixels [h, w] that it covers; size is (width, height)."""
+    width, height = size
+    found = []
+    for stroke in strokes:
+        points = np.round(np.asarray(stroke["path"], np.float64) * (width, height) - 0.5).astype(np.int32)
+        canvas = np.zeros((height, width), np.uint8)
+        cv2.polylines(canvas, [points.reshape(-1, 1, 2)], False, 1, STROKE_WIDTH)
+        found.append((int(stroke["object_id"]), canvas.astype(bool)))
+    return found
+
+
+def merge_annotation(
+    current: Labels,
+    network: Labels,
+    strokes: Sequence[Stroke],
+    locked: Collection[int] = (),
+    cover: bool = True,
+) -> Labels:
+    """Return the mask of an annotated frame from its former mask and from what the network makes of strokes.
+
+    Objects without strokes keep their pixels, except that an object that strokes of other labels cross can
+    lose pixels to these labels. Pixels that a stroke covers have its label. Locked objects do not change.
+
+    Args:
+        current: the labels [h, w] that the frame shows.
+        network: the labels [h, w] that the network finds for the strokes.
+        strokes: the new strokes on the frame.
+        locked: objects that are locked on the frame.
+        cover: whether the pixels under strokes get the strokes' labels.
+    """
+    areas = covered(strokes, current.shape[1::-1])
+    drawn = {label for label, _ in areas}
+    crossed = {int(label) for _, area in areas for label in np.unique(current[area])} - {0}
+    kept = [label for label in np.unique(current).tolist() if label and label not in drawn | crossed]
+    gained = (network != current) & (network != 0) & ~np.isin(network, list(drawn))
+    result = np.where(np.isin(current, kept) | gained, current, network).astype(np.uint8)
+    for label, area in areas if cover else ():
+        result[area] = label
+    return protect(current, result, locked)

@@ -1,0 +1,169 @@
+// Editing masks by hand: brush, eraser, polygon and box. The mask changes here at once; what has changed is sent as
+// runs of pixels, which the server writes to its journal before it acknowledges them.
+
+import { box, polygon, runs, segment } from "./raster.js";
+import { load, save } from "./storage.js";
+
+export const TOOLS = ["stroke", "brush", "eraser", "polygon", "box"];
+const LARGEST = 200;
+
+export class Editor {
+  constructor(app) {
+    this.app = app;
+    this.tool = "stroke";
+    this.size = Number(load("size", "12")); // the brush's diameter in pixels of the frame
+    this.number = 0;
+    this.work = null; // what is being drawn
+    this.local = new Map(); // frame -> id of the latest edit that was drawn here and is not in the server's state
+  }
+
+  open(width, height) {
+    this.width = width;
+    this.height = height;
+    this.canvas = new OffscreenCanvas(width, height);
+    this.context = this.canvas.getContext("2d");
+  }
+
+  get active() {
+    return this.tool !== "stroke";
+  }
+
+  choose(tool) {
+    this.cancel();
+    this.tool = tool;
+    this.app.tools.update();
+    this.app.brush();
+  }
+
+  resize(size) {
+    this.size = Math.max(1, Math.min(LARGEST, Math.round(size)));
+    save("size", this.size);
+    this.app.tools.update();
+    this.app.brush();
+  }
+
+  // The label that the tool draws; the eraser takes pixels of the chosen object only.
+  get label() {
+    return this.tool === "eraser" || this.app.background ? 0 : this.app.object;
+  }
+
+  // A press on the stage at [x, y] in pixels of the frame; returns whether something is being drawn now.
+  press(point, other = false) {
+    if (this.tool === "polygon" && this.work) {
+      this.work.points.push(point);
+      this.app.stage.paintInk();
+      return true;
+    }
+    const { app } = this;
+    const frame = app.displayedFrame;
+    if (frame === undefined || app.locks.isLocked(frame, 0)) {
+      app.toast(`Frame ${frame} is locked; unlock it first (V)`, "warn");
+      return false;
+    }
+    const { labels, base } = app.displayedMask;
+    if (!labels) return false;
+    const erase = this.tool === "eraser" || (other && this.tool === "brush");
+    this.work = {
+      frame, base, labels, erase, object: app.object, label: erase ? 0 : this.label, points: [point],
+      locked: app.locks.objectsOn(frame), set: new Uint8Array(this.width * this.height), last: point,
+    };
+    app.pause();
+    if (app.frame !== frame) app.go(frame);
+    if (this.tool === "brush" || this.tool === "eraser") this.stamp(point, point);
+    return true;
+  }
+
+  move(point) {
+    const { work } = this;
+    if (!work) return;
+    if (this.tool === "brush" || this.tool === "eraser") {
+      this.stamp(work.last, point);
+    }
+    work.last = point;
+  }
+
+  release(point) {
+    const { work } = this;
+    if (!work || this.tool === "polygon") return;
+    this.move(point);
+    if (this.tool === "box") box(work.set, this.width, this.height, work.points[0], point);
+    this.commit();
+  }
+
+  closePolygon() {
+    const { work } = this;
+    if (!work || this.tool !== "polygon") return false;
+    if (work.points.length > 2) {
+      polygon(work.set, this.width, this.height, work.points);
+      this.commit();
+    } else this.cancel();
+    return true;
+  }
+
+  cancel() {
+    const drawn = Boolean(this.work);
+    this.work = null;
+    this.context?.clearRect(0, 0, this.width, this.height);
+    if (drawn) this.app.stage.paintInk();
+    return drawn;
+  }
+
+  // Draw a piece of the brush's way, and show the pixels that it covers.
+  stamp(from, to) {
+    const changed = segment(this.work.set, this.width, this.height, from, to, this.size / 2);
+    if (!changed) return;
+    const [left, top, right, bottom] = changed;
+    const wide = right - left + 1;
+    const image = this.context.createImageData(wide, bottom - top + 1);
+    const pixels = new Uint32Array(image.data.buffer);
+    const colour = this.work.label ? this.app.packedColour(this.work.label, 0.75) : 0xb0ffffff;
+    for (let y = top; y <= bottom; y++) {
+      for (let x = left; x <= right; x++) {
+        if (this.work.set[y * this.width + x]) pixels[(y - top) * wide + x - left] = colour;
+      }
+    }
+    this.context.putImageData(image, left, top);
+  }
+
+  commit() {
+    const { work, app } = this;
+    this.cancel();
+    const { frame, base, label, erase, object, set } = work;
+    const labels = work.labels.slice();
+    const locked = new Set(work.locked);
+    const mine = erase && !app.background ? (old) => old === object : () => true;
+    let any = false;
+    for (let i = 0; i < set.length; i++) {
+      const old = labels[i];
+      if (set[i] && old !== label && mine(old) && !locked.has(old) && !locked.has(label)) {
+        labels[i] = label;
+        any = true;
+      } else set[i] = 0;
+    }
+    if (!any) {
+      if (locked.size && set.length) app.show();
+      return;
+    }
+    const pixels = runs(set);
+    if (pixels.length > app.video.max_runs) {
+      app.toast("This is too much for one edit; draw it in parts", "warn");
+      return;
+    }
+    const edit = { id: `${app.connection.page}-e${Date.now().toString(36)}-${++this.number}`, frame, label, runs: pixels, base };
+    app.masks.putLabels(edit.id, frame, labels);
+    this.local.set(frame, edit.id);
+    app.connection.save("edit", edit);
+    app.show();
+  }
+
+  // What a frame shows: an edit that the server does not know yet comes first.
+  shownOn(frame) {
+    return this.local.get(frame) ?? this.app.shown[frame] ?? 0;
+  }
+
+  // Forget local edits that the server has, or has refused.
+  settle() {
+    const waiting = new Set([...this.app.connection.unsaved.values()].filter((one) => one.runs).map((one) => one.frame));
+    for (const frame of [...this.local.keys()]) if (!waiting.has(frame)) this.local.delete(frame);
+  }
+}
