@@ -109,12 +109,11 @@ def test_edits_are_undone_one_by_one(server):
 def test_an_edit_of_a_preview_keeps_the_preview(server):
     one = Painter(server).phase("idle")
     one.stroke("a", 3, 0.5, 1)
-    one.until(lambda each: each.state["previewed"] == 3 and (3 in [key[1] for key in each.masks]))
-    (key,) = [key for key in one.masks if key[1] == 3]
-    preview = unpack_labels(one.masks[key], SIZE)
+    one.until(lambda each: each.state["previewed"] == 3 and (0, 3) in each.masks)
+    preview = unpack_labels(one.masks[0, 3], SIZE)
     runs = find_runs(area(0, 4, 0, 4))
     assert "changed meanwhile" in one.ask("edit", id="x", frame=3, label=1, runs=runs, base="preview:99")
-    assert one.ask("edit", id="y", frame=3, label=1, runs=runs, base=f"preview:{key[0]}") == ""
+    assert one.ask("edit", id="y", frame=3, label=1, runs=runs, base=f"preview:{one.preview_number}") == ""
     expected = preview.copy()
     expected[:4, :4] = 1
     assert (one.mask(server, 3) == expected).all()

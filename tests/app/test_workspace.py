@@ -1,9 +1,12 @@
 """Workspaces: bad ones are refused in one line, good ones come back as they were."""
 
+import dataclasses
 import json
 import os
 import shutil
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -32,6 +35,47 @@ def test_a_folder_of_jpegs_is_used_in_place(workspace, clip):
     assert workspace.frame_file(3) == (clip / "00003.jpg").resolve()
     assert list((workspace.folder / "frames").iterdir()) == []
     assert workspace.read_frames().shape == (12, 64, 96, 3)
+
+
+def test_the_frames_of_a_long_video_stay_on_disk(workspace, monkeypatch):
+    frames = workspace.read_frames()
+    monkeypatch.setattr("ivos.app.workspace.IN_MEMORY", 1000)
+    mapped = workspace.read_frames()
+    assert isinstance(mapped, np.memmap)
+    assert (mapped == frames).all()
+    assert sorted(path.name for path in workspace.folder.iterdir() if path.is_file()) == [
+        *("journal.jsonl", "lock", "workspace.json")
+    ]  # the file has no name: nothing is left, however the server ends
+
+
+def test_frames_for_which_the_disk_has_no_room_are_refused(workspace, monkeypatch):
+    monkeypatch.setattr("ivos.app.workspace.IN_MEMORY", 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 1000))
+    with pytest.raises(WorkspaceError, match=r"12 frames of 96x64 need 0.0 GB .* make room"):
+        workspace.read_frames()
+
+
+def test_a_truncated_video_says_how_many_frames_there_are(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height = 96, 64
+        for index in range(48):
+            picture = np.full((64, 96, 3), 5 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    source = dataclasses.replace(open_source(path), num_frames=60)  # as the header of an MP4 would say
+    for _ in range(2):  # it is said again after a restart
+        one = Workspace(tmp_path / "workspace", source)
+        one.prepare()
+        one.close()
+        assert "its header says 60 frames, and 48 could be read" in one.notice
+    assert one.metadata.num_frames == 48
+
+
+def test_a_thumbnail_needs_no_decoding_of_the_whole_video(workspace):
+    picture = cv2.imread(str(workspace.thumbnail()))
+    assert picture.shape == (213, 320, 3)
 
 
 def test_masks_come_back(workspace):

@@ -51,7 +51,7 @@ export function listen(app) {
     if (event.detail) event.target.closest("button, input:not([type=text])")?.blur();
   });
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input");
+    const typing = event.target.matches("input, select") && !event.target.readOnly;
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]") || !app.state) return;
     if (typing) {
       if (event.key === "Enter" || event.key === "Escape") event.target.blur();

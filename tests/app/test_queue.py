@@ -1,0 +1,91 @@
+"""Several videos on one server: what is listed of them, and when each is opened."""
+
+import importlib.util
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ivos.app.messages import unpack_labels
+
+spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
+wire = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(wire)
+
+
+@pytest.fixture
+def server(serve, tmp_path, write):
+    folders = [write(tmp_path / "videos" / name, frames=4) for name in ("a", "b", "c")]
+    return serve(root=str(tmp_path / "ws"), videos=[str(folder) for folder in folders])
+
+
+def listed(server):
+    return {one["name"]: one for one in json.loads(wire.request(server, "/sessions")[2])}
+
+
+def test_videos_are_opened_when_their_first_page_comes(server, tmp_path):
+    assert {one["status"] for one in listed(server).values()} == {"new"}
+    one = wire.Client(server, "b").phase("idle")
+    one.stroke("s")
+    one.ask("propagate", frame=0)
+    one.until(lambda client: "end" in client.heard).phase("idle")
+    found = listed(server)
+    assert [found[name]["status"] for name in "abc"] == ["new", "in work", "new"]
+    assert (found["b"]["masked"], found["b"]["rounds"], found["b"]["objects"]) == (4, 1, 1)
+    assert one.ask("done", done=True) == ""
+    assert listed(server)["b"]["status"] == "done"
+    server.restart()
+    found = listed(server)  # without any page: known from the journals
+    assert [found[name]["status"] for name in "abc"] == ["new", "done", "new"]
+    assert found["b"]["masked"] == 4
+    again = wire.Client(server, "b").phase("idle")
+    assert again.state["done"]
+    assert again.ask("done", done=False) == ""
+    assert listed(server)["b"]["status"] == "in work"
+
+
+def test_pictures_and_archives_of_all_videos(server):
+    status, _, body = wire.request(server, "/w/c/thumbnail.jpg")
+    assert (status, body[:2]) == (200, b"\xff\xd8")
+    origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+    assert wire.request(server, "/archive/coco", "POST", "", **origin)[0] == 409  # no mask yet
+    assert wire.request(server, "/archive/exe", "POST", "", **origin)[0] == 404
+    assert wire.request(server, "/archive/coco", "POST", "")[0] == 403
+    assert wire.request(server, "/upload?name=x.mp4", "POST", "x", **origin)[0] == 403  # uploads are off
+    for name in ("a", "b"):
+        one = wire.Client(server, name).phase("idle")
+        one.stroke("s")
+        one.ask("propagate", frame=0)
+        one.until(lambda client: "end" in client.heard).phase("idle")
+    status, _, body = wire.request(server, "/archive/coco", "POST", "", **origin)
+    assert status == 200
+    with zipfile.ZipFile(io.BytesIO(body)) as packed:
+        assert packed.namelist() == ["a/a-coco.json", "b/b-coco.json"]
+
+
+def test_masks_are_imported_from_the_page(server):
+    one = wire.Client(server, "a").phase("idle")
+    origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+    status, _, body = wire.request(server, "/w/a/import?name=x.png", "POST", "no picture", **origin)
+    assert status == 400
+    assert b"no masks that can be read" in body
+    assert wire.request(server, "/w/a/import?name=x.png&frame=x", "POST", "", **origin)[0] == 400
+    assert one.state["shown"] == [[0, 4]]
+    labels = np.zeros((64, 96), np.uint8)
+    labels[10:20, 10:20] = 40
+    image, content = Image.fromarray(labels), io.BytesIO()
+    image.putpalette([0] * 768)
+    image.save(content, "PNG")
+    path = "/w/a/import?name=00002.png&as=annotated"
+    assert wire.request(server, path, "POST", content.getvalue(), **origin)[0] == 200
+    one.until(lambda client: client.state["shown"] == [[0, 2], [1, 1], [0, 1]])
+    assert one.state["objects"][0]["label"] == 40
+    _, _, body = wire.request(server, f"/w/a/masks/{one.facts['id']}/1/2")
+    assert (unpack_labels(body, (96, 64)) == (labels == 40)).all()
+    assert one.ask("propagate", frame=2) == ""  # from the mask, without a stroke
+    one.until(lambda client: "end" in client.heard).phase("idle")
+    assert one.state["shown"] == [[2, 4]]
