@@ -531,9 +531,9 @@ LABELS = "app.masks.get(app.editor.shownOn({0}), {0}).then((labels) => [...label
 def test_a_user_finishes_three_objects_pixel_for_pixel(server, visit, wait):
     """Boxes, polygon, brush and eraser on one frame; propagation, a later round and an undo leave it so."""
     page = visit(server.address)
-    for _ in range(2):
+    for number in (2, 3):
         page.keyboard.press("a")
-    wait(page, "app.state.objects.length === 3 && app.object === 3")
+        wait(page, f"app.state.objects.length === {number} && app.object === {number}")
     truth = np.zeros((64, 96), np.uint8)
     y, x = np.mgrid[:64, :96]
     truth[(x - 20.5) ** 2 + (y - 20.5) ** 2 < 8**2] = 1
