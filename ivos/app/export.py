@@ -22,7 +22,6 @@ from ivos.runtime.files import replacing, write_text
 from ivos.video.files import read_frame
 from ivos.video.overlay import overlay
 from ivos.video.palette import write_labels
-from ivos.video.run_lengths import encode_runs
 from ivos.video.writer import write_video
 
 Labels = NDArray[np.uint8]

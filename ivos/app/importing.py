@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.app.session import Session
+from ivos.data.rle import decode_runs
 from ivos.runtime.errors import UserError
 from ivos.video.labels import VOID
-from ivos.video.run_lengths import decode_runs
 
 Labels = NDArray[np.uint8]
 MAX_BYTES = 256 << 20  # of a file that is imported
@@ -152,7 +152,7 @@ def _coco_mask(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
         if tuple(segmentation["size"]) != size[::-1]:
             raise UserError(f"a mask of size {segmentation['size']}, the frames {list(size[::-1])}")
         if isinstance(counts, str):
-            return decode_runs(counts, size[::-1])
+            return decode_runs(segmentation).astype(bool)
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         return flat.reshape(size[::-1], order="F")
     canvas = np.zeros(size[::-1], np.uint8)

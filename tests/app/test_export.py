@@ -14,7 +14,6 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.data.rle import decode_runs, encode_runs
 from ivos.interaction import read_scribbles
 from ivos.video.reader import open_source
-from ivos.video.run_lengths import decode_runs, encode_runs
 
 
 def truth(frame):
