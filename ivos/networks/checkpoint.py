@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _other_content(path: str | Path) -> str | None:
 
 def _plain_types() -> list[Any]:
     """Return types without behaviour that programs save beside weights: NumPy's values and a Namespace."""
-    array: Any = np._core.multiarray
+    array: Any = import_module("numpy._core.multiarray")
     made = [(getattr(array, name), f"numpy.core.multiarray.{name}") for name in ("scalar", "_reconstruct")]
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefdSU"]
     return [np.dtype, np.ndarray, array.scalar, array._reconstruct, *made, *kinds, argparse.Namespace]
