@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,17 @@ def run(
     total = len(rounds) * len(frames)
     masks = np.zeros(frames.shape[:3], np.uint8)
     for number, (frame, drawn) in enumerate(rounds):
-        masks = _round(
-            segmenter, frame, drawn, masks, lambda done, n=number: progress(n * len(frames) + done, total)
-        )
-        progress((number + 1) * len(frames), total)
+        before = number * len(frames)
+        masks = _round(segmenter, frame, drawn, masks, partial(_report, progress, before, total))
+        progress(before + len(frames), total)
     back = np.zeros(256, np.uint8)
     back[1 : prompts.num_objects + 1] = prompts.numbers
     return back[masks]
+
+
+def _report(progress: Progress, before: int, total: int, done: int) -> None:
+    """Report the frames of a round on top of those of the rounds before it."""
+    progress(before + done, total)
 
 
 def _round(
@@ -142,17 +147,17 @@ def segment_source(
     names = frame_names(source, len(frames))
     info = VideoFrames(name, names, (frames.shape[2], frames.shape[1]))
     masks = run(segmenter, frames, prompts(info), progress)
-    folder, partial = output / name, output / f"{name}{PARTIAL}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    folder, unfinished = output / name, output / f"{name}{PARTIAL}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     for frame_name, labels in zip(names, masks, strict=True):
-        write_labels(partial / f"{frame_name}.png", labels)
+        write_labels(unfinished / f"{frame_name}.png", labels)
     if make_overlay:
         pictures = (overlay(frame, labels) for frame, labels in zip(frames, masks, strict=True))
         write_overlay(output / f"{name}-overlay", pictures, source.rate, [time for _, time in decoded])
     if make_coco:
         write_text(output / f"{name}-coco.json", json.dumps(coco(name, names, masks), separators=(",", ":")))
-    os.replace(partial, folder)
+    os.replace(unfinished, folder)
     return folder
 
 

@@ -164,7 +164,7 @@ def _drawn(prompts: Mapping[int, Sequence[Any]], video: VideoFrames, kind: str) 
         raise UserError(f"{kind}: none for an object of {video.name}")
     numbers = tuple(sorted(used))
     new = {number: index for index, number in enumerate((0, *numbers))}
-    renumbered = {
+    renumbered: dict[int, list[Any]] = {
         frame: [{**one, "object_id": new[int(one["object_id"])]} for one in drawn]
         for frame, drawn in sorted(prompts.items())
     }
