@@ -30,6 +30,7 @@ from rich.table import Table
 
 from ivos.data.batches import Batch
 from ivos.runtime.errors import is_out_of_memory
+from ivos.runtime.overrides import prepare_overrides
 from ivos.training.execution import fused
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +96,7 @@ def named_stage(override: str) -> str | None:
 def configured(stage: str, overrides: list[str]) -> tuple[DictConfig, DictConfig]:
     """Return the model and the stage of an experiment."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[f"experiment={stage}", *overrides])
+        cfg = compose("train", overrides=prepare_overrides([f"experiment={stage}", *overrides]))
     return cfg.model, cfg.stages[stage]
 
 

@@ -1,5 +1,6 @@
 """An evaluation from its configuration: check, run, show."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -140,6 +141,9 @@ def provenance(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
     for group in ("segmenter", "model") if ours else ("segmenter",):
         options = resolved(cfg[group])
         found |= {f"{group}.{name}": value for name, value in options.items() if name not in _MEMORY}
-    found |= {f"data.{name}": cfg.data[name] for name in ("split", "year", "resolution") if name in cfg.data}
+    known = inspect.signature(get_object(cfg.data._target_)).parameters
+    for name in ("split", "year", "resolution"):
+        if name in cfg.data or name in known:
+            found[f"data.{name}"] = cfg.data.get(name, known[name].default if name in known else None)
     found["data.root"] = str(Path(root).resolve())
     return found

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.overrides import prepare_overrides
@@ -40,7 +41,7 @@ def configs() -> str:
 
 
 @contextlib.contextmanager
-def composing(positional: str | None = None) -> Iterator[None]:
+def composing(positional: str | None = None, **options: Any) -> Iterator[None]:
     """Run a Hydra program with its arguments prepared, and report a wrong option in one line.
 
     The exit status is then 2. Hydra itself prints several lines, or a traceback, and ends with 1.
@@ -49,9 +50,10 @@ def composing(positional: str | None = None) -> Iterator[None]:
     Args:
         positional: the option that arguments without an option's name are for, see
             :func:`ivos.runtime.overrides.prepare_overrides`.
+        options: further options of that function.
     """
     with reported():
-        sys.argv[1:] = prepare_overrides(sys.argv[1:], positional)
+        sys.argv[1:] = prepare_overrides(sys.argv[1:], positional, **options)
     name, word = "HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR")
     if word == "1":
         yield

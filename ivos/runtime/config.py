@@ -1,7 +1,7 @@
 """What the programs do with a composed configuration alike: check it, make the trainer."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -78,6 +78,21 @@ def check_resume(resume: bool, *folders: str) -> None:
     given = HydraConfig.get().overrides.hydra
     if resume and not any(override.startswith(tuple(f"{name}=" for name in folders)) for override in given):
         raise UserError("resume=true: name the folder of the run to go on with: hydra.run.dir=FOLDER")
+
+
+TRAINER_DEFAULTS = {
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the loader distributes the samples itself
+    "enable_model_summary": False,  # a callback prints the network's parts
+}
+"""Options of the stages' trainer that ``conf/trainer/train.yaml`` does not list."""
+
+
+def training_trainer(options: DictConfig, **more: Any) -> Callable[..., pl.Trainer]:
+    """Return what makes the trainer of a stage, given callbacks, loggers and plugins."""
+    defaults = {key: value for key, value in TRAINER_DEFAULTS.items() if key not in options}
+    make: Callable[..., pl.Trainer] = instantiate(options, **defaults, **more, _partial_=True)
+    return make
 
 
 def make_trainer(options: DictConfig, **more: Any) -> pl.Trainer:

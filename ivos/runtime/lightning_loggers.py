@@ -33,7 +33,26 @@ class CSVLogger(lightning.CSVLogger):
     """Lightning's, but a resumed run goes on with the ``metrics.csv`` it finds, where Lightning deletes it.
 
     Rows of steps that the resumed run does again, because they came after its checkpoint, are replaced.
+
+    Args:
+        save_dir: the folder of ``metrics.csv``.
+        name: a folder in it; none by default.
+        version: a folder in that; none by default.
+        flush_logs_every_n_steps: rows between two writes.
+        options: see :class:`pytorch_lightning.loggers.CSVLogger`.
     """
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        name: str = "",
+        version: str = "",
+        flush_logs_every_n_steps: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps, **options
+        )
 
     _goes_on = False
 

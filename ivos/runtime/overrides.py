@@ -8,6 +8,8 @@ therefore rewritten before Hydra reads them:
 - A value of an option for paths is a text unless it is null, a list, a quoted text or an interpolation.
 - The elements of an option for names (``data.sequences``) are texts, even where they look like numbers.
 - An argument without an option's name is the program's positional argument.
+- An option with a dot in its name may be one that the configuration does not list: what takes it is asked.
+- In train.py, ``data=SET`` is short for the set in training, validation and test.
 - An option by its former name gets its present name, see :mod:`ivos.runtime.renamed_options`.
 """
 
@@ -17,6 +19,10 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Sweep
+from hydra.errors import HydraException
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.renamed_options import present_name, rename_overrides
@@ -38,16 +44,28 @@ _FLAGS_WITH_VALUE = (
     "-i", "--info", "--experimental-rerun",
 )  # fmt: skip
 _OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<option>[A-Za-z_][\w./@$:-]*)=(?P<value>.*)", re.DOTALL)
+_OPEN_GROUPS = (
+    "callbacks", "data", "logger", "model", "protocol", "segmenter", "session", "session_trainer", "stages",
+    "trainer",
+)  # fmt: skip
+_ROLES = ("train", "val", "test")
 _INFINITE = ("inf", "+inf", "-inf", "nan", "+nan", "-nan")
 _ELEMENT = re.compile(r"[^\s,\[\]{}()'\"$]+")
 
 
-def prepare_overrides(arguments: Sequence[str], positional: str | None = None) -> list[str]:
+def prepare_overrides(
+    arguments: Sequence[str],
+    positional: str | None = None,
+    roles: bool = False,
+    open_groups: Sequence[str] = _OPEN_GROUPS,
+) -> list[str]:
     """Return arguments that Hydra reads as the user meant them.
 
     Args:
         arguments: of the command line, without the program's name.
         positional: the option that arguments without an option's name are for; several of them make a list.
+        roles: whether the program has sets for training, validation and test.
+        open_groups: parts of the configuration whose options are checked by what takes them.
 
     Raises:
         UserError: there is an argument without an option's name, and the program takes none.
@@ -63,7 +81,7 @@ def prepare_overrides(arguments: Sequence[str], positional: str | None = None) -
             paths.append(_quoted(_expanded(argument)))
         else:
             (renamed,) = rename_overrides([argument])
-            prepared.append(_prepared(renamed))
+            prepared += [_opened(_prepared(each), open_groups) for each in _for_roles(renamed, roles)]
     if paths:
         value = paths[0] if len(paths) == 1 else f"[{','.join(paths)}]"
         prepared.append(f"{positional}={value}")
@@ -72,6 +90,26 @@ def prepare_overrides(arguments: Sequence[str], positional: str | None = None) -
 
 def _is_positional(argument: str) -> bool:
     return _exists(argument) or ("=" not in argument and not argument.startswith(("+", "~")))
+
+
+def _for_roles(override: str, roles: bool) -> list[str]:
+    """Return the choice of a data set as the choices for training, validation and test."""
+    if not roles or not override.startswith("data=") or override.startswith("data={"):
+        return [override]
+    name = override.removeprefix("data=")
+    mixtures = name in ("anet", "tnet", "pictures") or name.endswith("mixture")  # for training only
+    return [f"data@data.{role}={name}" for role in (_ROLES[:1] if mixtures else _ROLES)]
+
+
+def _opened(override: str, open_groups: Sequence[str]) -> str:
+    """Return an override that may add an option which the configuration does not list."""
+    found = _OVERRIDE.fullmatch(override)
+    if found is None or found["sign"] or {"@", "/", ":"} & set(found["option"]):
+        return override
+    head, dot, _ = found["option"].partition(".")
+    parsed, is_read = _parse(override)
+    is_sweep = isinstance(parsed, Sweep) or not is_read
+    return f"++{override}" if dot and head in open_groups and not is_sweep else override
 
 
 def _prepared(override: str) -> str:
@@ -92,21 +130,22 @@ def _prepared(override: str) -> str:
         return f"{head}[{','.join(_quoted(_expanded(element)) for element in elements)}]"
     if not is_read or _is_accidental_infinity(parsed, value):
         return head + _quoted(value)
-    if _matches(option, _PATHS) and isinstance(parsed, int | float | tuple) and not isinstance(parsed, bool):
+    if (
+        _matches(option, _PATHS)
+        and isinstance(parsed, int | float | ChoiceSweep)
+        and not isinstance(parsed, bool)
+    ):
         return head + _quoted(value)
     return override
 
 
 def _parse(override: str) -> tuple[Any, bool]:
-    """Return the value as Hydra reads it (a sweep as a tuple), and whether it can read it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
+    """Return the value as Hydra reads it (a sweep as an object), and whether it can read it."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return None, False
-    return ((), True) if parsed.is_sweep_override() and parsed.is_choice_sweep() else (parsed.value(), True)
+    return parsed.value(), True  # a sweep as an object of its own
 
 
 def _is_accidental_infinity(parsed: Any, text: str) -> bool:

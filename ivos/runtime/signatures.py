@@ -186,8 +186,9 @@ def _makers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """Whose parameters a target's options are: its own, then of those that it hands the rest on to."""
     if isinstance(target, type):
         made = [base for base in target.__mro__ if "__init__" in vars(base)]
-        ours = [base for base in made if base.__module__.startswith("ivos.")]
-        yield from (vars(base)["__init__"] for base in ours or made[:1] if base is not object)
+        ours = [i for i, base in enumerate(made) if base.__module__.startswith("ivos.")]
+        last = max(ours, default=0)  # beyond our classes their bases are no part of the options
+        yield from (vars(base)["__init__"] for base in made[: last + 1] if base is not object)
         return
     yield target
     if (other := getattr(target, "options_of", None)) is not None:

@@ -43,5 +43,5 @@ def main() -> None:
     children.join_the_program()
     signals.take_over()
     agree_on_start_time()
-    with composing():
+    with composing(roles=True):
         train()

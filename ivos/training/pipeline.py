@@ -23,7 +23,7 @@ from ivos.evaluation.comparison import compare, comparison_table
 from ivos.networks import ATNet
 from ivos.runtime import loggers, signals, sweeps
 from ivos.runtime.command_line import is_first_process, reported, user_error
-from ivos.runtime.config import check_values, resolved
+from ivos.runtime.config import check_values, resolved, training_trainer
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.files import clear, replacing, write_text
 from ivos.runtime.process_watchdog import ProcessWatchdog
@@ -148,7 +148,7 @@ def train_stage(
     # The memory order of the weights comes first, so that their average has it, too.
     chosen = [instantiate(each) for each in (stage.execution, *cfg.callbacks.values()) if each]
     logged = open_loggers(cfg)
-    make_trainer = instantiate(cfg.trainer, **stage.trainer, _partial_=True)
+    make_trainer = training_trainer(cfg.trainer, default_root_dir=str(folder), **stage.trainer)
     callbacks = [*([guard] if guard else []), *chosen, SaveOnSignal(last)]
     trainer = make_trainer(callbacks=callbacks, logger=logged, plugins=[AtomicCheckpointIO()])
     if guard:

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from ivos.networks import ATNet, load
+from ivos.runtime.overrides import prepare_overrides
 from ivos.training.checks import check_data
 from ivos.training.pipeline import train_stage
 
@@ -26,7 +27,7 @@ def roots(davis, youtube_vos, sbd):
 
 def composed(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return compose("train", overrides=prepare_overrides(overrides))
 
 
 def tiny(stage):

@@ -14,15 +14,16 @@ from ivos.data.datasets.mixture import Mixture
 from ivos.data.datasets.sbd import SBD
 from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.data.synthetic import SyntheticSpec
+from ivos.runtime.overrides import prepare_overrides
 from ivos.video.files import DataError
 
 CONF = Path(__file__).parents[2] / "conf"
-OPTIONS = {"_target_", "split", "sequences", "cache_dir", "num_workers", "index"}  # not of the clips
 
 
 def composed(program, *overrides):
+    """As the program composes it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(program, overrides=list(overrides))
+        return compose(program, prepare_overrides(overrides, roles=program == "train"))
 
 
 @pytest.fixture
@@ -80,11 +81,30 @@ def test_names_of_folders_and_lists_are_names(value, davis):
 
 
 def test_every_option_of_the_generator_is_in_its_configuration():
-    config = OmegaConf.to_container(OmegaConf.load(CONF / "data/synthetic.yaml"))
+    """The options of a set and those that sets share, which nothing lists a second time."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF / "data/synthetic.yaml"))
+    shared = OmegaConf.to_container(OmegaConf.load(CONF / "synthetic/default.yaml"))
     spec = dataclasses.asdict(SyntheticSpec())
     del spec["stream"]  # is the split's name
-    assert {name: value for name, value in config.items() if name not in OPTIONS} == spec
-    assert set(config) >= OPTIONS
+    assert not set(own) & set(shared)
+    assert {name: value for name, value in (own | shared).items() if name in spec} == spec
+    assert set(shared) - set(spec) == {"cache_dir", "num_workers"}
+    assert set(own) - set(spec) == {"_target_", "split", "clips"}
+
+
+def test_an_option_of_the_generator_for_all_sets_or_for_one():
+    cfg = composed("train", "synthetic.noise=0.25", "data.val.noise=0.5", "data.test.num_frames=3")
+    assert [cfg.data[role].clips.noise for role in ("train", "val", "test")] == [0.25] * 3
+    assert (cfg.data.val.noise, cfg.data.test.num_frames) == (0.5, 3)
+    assert "noise" not in cfg.data.train
+
+
+def test_a_set_for_training_validation_and_test(davis):
+    data = composed("train", "experiment=joint", "data=davis", f"data.root={davis}").data
+    splits = {role: instantiate(data[role]).split for role in ("train", "val", "test")}
+    assert splits == {"train": "train", "val": "val", "test": "val"}
+    data = composed("train", "experiment=joint", "data=davis", "data@data.val=youtube_vos").data
+    assert data.val._target_.endswith("YouTubeVOS")
 
 
 def test_evaluation_takes_what_root_names_or_synthetic_clips(davis, small):

@@ -39,7 +39,7 @@ def refused(monkeypatch, capsys):
 
 COMPOSED = {
     "option": ("nosuch=1", "Could not override 'nosuch'"),
-    "nested": ("segmenter.nosuch=1", "Could not override 'segmenter.nosuch'"),
+    "nested": ("segmenter.nosuch=1", "segmenter.nosuch: no such option; there are: "),
     "choice": ("segmenter=nosuch", "Could not find 'segmenter/nosuch'"),
     "syntax": ("a=[1", "a=[1: "),
     "no value": ("nonsense", "nonsense"),

@@ -24,7 +24,7 @@ def read(tmp_path, monkeypatch):
 
     def value(option, *arguments, positional=None):
         (override,) = parser.parse_overrides(prepare_overrides(arguments, positional))
-        assert override.key_or_group == option
+        assert override.key_or_group == option, override
         assert not override.is_sweep_override()
         found = override.value()
         return [str(each) for each in found] if isinstance(found, list) else found
@@ -88,6 +88,23 @@ def test_names_of_videos_are_texts(value, names, read):
 
 def test_a_number_of_digits_and_an_e_is_no_infinity(read):
     assert read("checkpoint", "checkpoint=52350e9012") == "52350e9012"
+
+
+@pytest.mark.parametrize(
+    ("argument", "opened"),
+    [
+        ("segmenter.undo_gib=1", True),
+        ("stages.a.data.samples.user.density=[0.1,0.2]", True),
+        ("data.val.num_clips=1,2", False),  # a sweep
+        ("+segmenter.reach=3", False),
+        ("study.rounds=1", False),
+        ("optimizer@stages.a.module.optimizer=adamw", False),
+        ("hydra.run.dir=out", False),
+    ],
+)
+def test_an_option_that_the_configuration_does_not_list_can_be_set(argument, opened):
+    assert prepare_overrides([argument]) == [f"++{argument}" if opened else argument]
+    assert prepare_overrides([argument], open_groups=[]) == [argument]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import options_go_to
-from ivos.runtime.signatures import check_signatures, rule_of
+from ivos.runtime.signatures import check_signatures, rule_of, rules_of
+from ivos.training.losses import SegmentationLoss
 
 RIGHT = [
     (bool, True), (int, 3), (float, 3), (float, 0.5), (str, "a"), (str | Path, "a"), (float | None, None),
@@ -87,3 +88,22 @@ def test_all_that_is_wrong_is_told_in_a_line_each():
 def test_a_target_that_is_none_is_named(target, said):
     with pytest.raises(UserError, match=said):
         check_signatures({"a": {"_target_": target}})
+
+
+class Extended(SegmentationLoss):
+    """A user's own class that extends one of ivos with an option of its own."""
+
+    def __init__(self, margin: float = 0.5, **options):
+        super().__init__(**options)
+        self.margin = margin
+
+
+class Replaced(SegmentationLoss):
+    def __init__(self, margin: float = 0.5):
+        super().__init__(class_balance=0)
+
+
+def test_classes_that_extend_ours_with_options(monkeypatch):
+    rules, more = rules_of(Extended)
+    assert (list(rules), more) == (["margin", "class_balance", "dice"], False)
+    assert list(rules_of(Replaced)[0]) == ["margin"]

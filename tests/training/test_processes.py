@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from ivos.networks import load
 from ivos.runtime.errors import UserError
+from ivos.runtime.overrides import prepare_overrides
 from ivos.training.checks import check_trainer
 from ivos.training.pipeline import with_folder
 from tests.support.ports import free_port
@@ -31,7 +32,7 @@ TINY += ["stages.tnet.data.samples.num_frames=3"]
 
 def composed(*overrides, **options):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=list(overrides), **options)
+        return compose("train", overrides=prepare_overrides(overrides), **options)
 
 
 def start(*command, **environment):

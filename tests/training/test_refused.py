@@ -9,6 +9,7 @@ from ivos.data.training.loader import NumberedLoader
 from ivos.runtime.command_line import configs, user_error
 from ivos.runtime.config import check_values, make_trainer
 from ivos.runtime.errors import UserError
+from ivos.runtime.overrides import prepare_overrides
 from ivos.training.checks import RULES, check_data, check_stages
 from ivos.video.files import DataError
 from tests.support.tiny import MODEL, stage
@@ -65,8 +66,8 @@ def checked(root):
         tiny = [each for name in ("anet", "tnet", "joint") for each in stage(name)]
         tiny = [each for each in tiny if "samples.crop" not in each]
         with initialize_config_dir(configs(), version_base="1.3"):
-            cfg = compose("train", ["+stage@stages.joint=joint", *tiny, *MODEL, f"data.root={root}",
-                                    f"folder={tmp_path}", "session.max_time=null", *overrides])  # fmt: skip
+            given = ["+stage@stages.joint=joint", *tiny, *MODEL, f"data.root={root}", f"folder={tmp_path}"]
+            cfg = compose("train", prepare_overrides([*given, "session.max_time=null", *overrides]))
         check_values(cfg, RULES)
         check_stages(cfg, tmp_path)
         check_data(cfg)

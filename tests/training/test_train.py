@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ivos.networks import ATNet, CheckpointError, load
 from ivos.runtime.errors import UserError
+from ivos.runtime.overrides import prepare_overrides
 from ivos.training.initialisation import start_from
 from ivos.training.pipeline import train_stage
 
@@ -37,7 +38,7 @@ def small_stage(name, **options):
 
 def composed(*overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+        return compose("train", overrides=prepare_overrides(overrides))
 
 
 def command(*arguments):

@@ -33,6 +33,7 @@ def open_synthetic(
     cache_dir: str | Path | None = None,
     num_workers: int | None = None,
     index: Index = True,
+    clips: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> DavisFolder:
     """Synthetic clips, made unless they have been made before.
@@ -43,11 +44,17 @@ def open_synthetic(
         cache_dir: see :func:`synthetic_davis`.
         num_workers: see :func:`write_davis`.
         index: see :class:`ivos.data.datasets.davis.DavisFolder`.
+        clips: values of :class:`SyntheticSpec`, ``cache_dir`` and ``num_workers`` that several sets share; an
+            argument of its own has precedence.
         spec: values of :class:`SyntheticSpec`.
 
     Raises:
         DataError: what is wrong with a parameter, or with the folder they are kept in.
     """
+    spec = {**(clips or {}), **spec}
+    shared_dir, shared_workers = spec.pop("cache_dir", None), spec.pop("num_workers", None)
+    cache_dir = shared_dir if cache_dir is None else cache_dir
+    num_workers = shared_workers if num_workers is None else num_workers
     if split not in SPLITS:
         raise DataError(f"synthetic video has no split {split!r}; it has: {', '.join(SPLITS)}")
     if not (whole(1) | NULL).holds(num_workers):
@@ -55,10 +62,12 @@ def open_synthetic(
             f"synthetic video: num_workers: must be {(whole(1) | NULL).words}, got {num_workers!r}"
         )
     try:
-        clips = SyntheticSpec(**spec, stream=split)
+        described = SyntheticSpec(**spec, stream=split)
     except (TypeError, ValueError) as error:
         raise DataError(str(error)) from error
-    return DavisFolder(synthetic_davis(cache_dir, {split: clips}, num_workers), split, sequences, index=index)
+    return DavisFolder(
+        synthetic_davis(cache_dir, {split: described}, num_workers), split, sequences, index=index
+    )
 
 
 def synthetic_davis(

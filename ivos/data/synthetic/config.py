@@ -11,7 +11,7 @@ from ivos.video.labels import VOID
 class SyntheticSpec:
     """What a set of synthetic clips is like. Speeds and strengths of 0 switch an effect off.
 
-    ``conf/data/synthetic.yaml`` has the same names and values.
+    ``conf/synthetic/default.yaml`` has the same names and values.
 
     Attributes:
         num_clips: clips in the set.
