@@ -59,7 +59,7 @@ RULES = {
 def main() -> None:
     """Run the program with the command line's options; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
-    with composing("video", open_groups=["segmenter"]):
+    with composing("video", open_groups=[]):
         run()
 
 

@@ -128,7 +128,8 @@ def _prepared(override: str) -> str:
     elements = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
     if elements and all(map(_exists, map(_expanded, elements))):
         return f"{head}[{','.join(_quoted(_expanded(element)) for element in elements)}]"
-    if not is_read or _is_accidental_infinity(parsed, value):
+    is_text = is_read or _matches(option, _PATHS) or not value.startswith(("[", "{"))
+    if (not is_read and is_text) or _is_accidental_infinity(parsed, value):
         return head + _quoted(value)
     if (
         _matches(option, _PATHS)
