@@ -44,7 +44,7 @@ def write_youtube_vos(root: str | Path, clips: Iterable[Pair], split: str = "tra
 
 
 def write_sbd(root: str | Path, images: Iterable[Pair], split: str = "train") -> Path:
-    """The first frames of clips as images ``2008_000000``, ``2008_000001``, ... of SBD.
+    """Return the first frames of clips as images ``2008_000000``, ``2008_000001``, ... of SBD.
 
     Returns:
         ``root``.

@@ -27,7 +27,7 @@ _SMALLEST_TREE = 12
 
 
 def longest_paths(axis: NDArray[np.bool_], min_nb_nodes: int) -> list[NDArray[np.int64]]:
-    """The longest path through each 8-connected piece of an axis, once its cycles are cut open.
+    """Return the longest path through each 8-connected piece of an axis, once its cycles are cut open.
 
     Args:
         axis: [h, w], lines of single pixels as a rule.
@@ -53,7 +53,7 @@ def longest_paths(axis: NDArray[np.bool_], min_nb_nodes: int) -> list[NDArray[np
 
 
 def _neighbours(axis: NDArray[np.bool_], points: NDArray[np.int64]) -> list[list[int]]:
-    """The numbers of each pixel's neighbours in their order."""
+    """Return the numbers of each pixel's neighbours in their order."""
     count = len(points)
     number = np.full(np.add(axis.shape, 2), -1)
     x, y = points.T + 1
@@ -73,7 +73,7 @@ def _neighbours(axis: NDArray[np.bool_], points: NDArray[np.int64]) -> list[list
 
 
 def _pieces(neighbours: list[list[int]]) -> Iterator[Neighbours]:
-    """The connected pieces."""
+    """Return the connected pieces."""
     known: set[int] = set()
     for first in range(len(neighbours)):
         if first in known:
@@ -95,7 +95,7 @@ def _pieces(neighbours: list[list[int]]) -> Iterator[Neighbours]:
 
 
 def _cut_open(piece: Neighbours, place: list[list[int]]) -> Neighbours:
-    """A piece without its cycles.
+    """Return a piece without its cycles.
 
     They are met in the course of a depth-first walk from the first pixel. Of each the first diagonal step is
     taken out, or the first of all if none is diagonal, and the walk goes back to where that step began.
@@ -133,7 +133,7 @@ def _is_diagonal(place: list[list[int]], one: int, other: int) -> bool:
 
 
 def _farthest(tree: Neighbours, start: int) -> list[int]:
-    """The path from a pixel to the one farthest from it; of several, to the first of a breadth-first walk."""
+    """Return the path from a pixel to the farthest one, of several the first found breadth first."""
     came_from, level, end = {start: start}, [start], start
     while level:
         end, reached = level[0], []

@@ -62,7 +62,7 @@ def _dilate(mask: Mask, kernel: Mask) -> Mask:
 
 
 def _boxes(mask: Mask, margin: int) -> Iterator[tuple[Box, Box]]:
-    """The bounding box of each connected piece, and the same with a margin."""
+    """Return the bounding box of each connected piece, and the same with a margin."""
     for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
         x, y, width, height = cv2.boundingRect(outline)
         near = slice(max(y - margin, 0), y + height + margin), slice(max(x - margin, 0), x + width + margin)
@@ -90,7 +90,7 @@ def medial_axis(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _thinned(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The medial axis of a mask that does not touch the frame."""
+    """Return the medial axis of a mask that does not touch the frame."""
     if _skeletonize_loop is None:
         return np.asarray(morphology.medial_axis(mask.astype(bool), rng=rng), bool)
     rows, columns = map(np.ascontiguousarray, np.nonzero(mask.view(bool)))

@@ -62,7 +62,7 @@ def join_channels(
 def interaction_channels(
     strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, height: int, width: int
 ) -> NDArray[np.float32]:
-    """The channels (previous mask, positive strokes, negative strokes) of every object of one frame.
+    """Return the channels (previous mask, positive strokes, negative strokes) of every object of one frame.
 
     Args:
         strokes: all strokes drawn on the frame so far; an object's own are positive, all others negative.

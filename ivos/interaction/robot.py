@@ -80,7 +80,7 @@ class Robot:
             return [{"path": curve.tolist(), "object_id": object_id} for object_id, curve in curves]
 
     def _paths(self, error: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-        """The pixels (x, y) of the path [P, 2] through each piece of the error's medial axis."""
+        """Return the pixels (x, y) of the path [P, 2] through each piece of the error's medial axis."""
         x, y, width, height = cv2.boundingRect(error)
         if not width:
             return []
@@ -95,7 +95,7 @@ class Robot:
 
     @staticmethod
     def _opened(error: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
-        """The opened error; the radius shrinks until something is left, or down to 1, when nothing is."""
+        """Open the error morphologically, with a radius that shrinks to 1 until something is left."""
         opened = error
         while radius > 1:
             opened = opening(error, radius)
@@ -107,8 +107,11 @@ class Robot:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Curves become lists of a thousand lists, all of them kept: enough for Python to look through every
-    object of the process again and again, which takes longer than all the rest of a stroke."""
+    """Disable garbage collection for a while.
+
+    Curves become lists of a thousand lists each, and so many new objects make Python search the objects of
+    the process for garbage again and again, which takes longer than the rest of a stroke.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -127,7 +130,7 @@ def _bernstein(n_points: int, nb_points: int) -> NDArray[np.float64]:
 
 
 def _bezier(points: NDArray[np.integer], nb_points: int) -> NDArray[np.float64]:
-    """davisinteractive's ``bezier_curve``: [P, 2] -> [nb_points, 2], or the points where there are more."""
+    """Return davisinteractive's ``bezier_curve``: [nb_points, 2] of fewer points [P, 2], else the points."""
     if len(points) > nb_points:
         return points.astype(np.float64)
     return _bernstein(len(points), nb_points).dot(points.astype(np.float64))

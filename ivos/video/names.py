@@ -11,7 +11,7 @@ _RULE = f"a name is one part of a path, of printable characters, at most {MAX_BY
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with the name of a video; None if it can be used.
+    """Return what is wrong with the name of a video; None if it can be used.
 
     A name is a single component of a path (no slash of either kind, no dot in front), of printable
     characters, and short enough to become the name of a file with something before and after it.
@@ -28,7 +28,7 @@ def name_fault(name: str) -> str | None:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a list, one a line, in UTF-8 (a byte-order mark may lead); empty lines are passed over.
+    """Read the names in a list, one per line, in UTF-8 with or without a byte-order mark.
 
     Raises:
         DataError: unreadable, or a line that is no name, with its number.
@@ -51,7 +51,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def select(lists: Path, split: str, what: str = "video") -> list[str]:
-    """The names in ``SUBSET.txt`` of a folder; "trainval" is train and val where it has no list of its own.
+    """Read ``SPLIT.txt`` of a folder; "trainval" is train and val where it has no list of its own.
 
     Raises:
         DataError: there is no such list, it is empty, or it cannot be used.

@@ -24,7 +24,7 @@ PALETTE = _davis_palette()
 
 
 def bright(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """A colour (RGB) at full brightness, so that it stands out from an area that it tints."""
+    """Return a colour (RGB) at full brightness, so that it stands out from an area that it tints."""
     red, green, blue = (colour.astype(float) * 255 / max(int(colour.max()), 1)).astype(int).tolist()
     return red, green, blue
 

@@ -86,7 +86,7 @@ def write_video(
 
 
 def _even(frames: Iterable[Frame | Path], path: Path) -> Iterator[Frame]:
-    """The frames, decoded, with even heights and widths."""
+    """Return the frames, decoded, with even heights and widths."""
     size: tuple[int, ...] = ()
     for index, frame in enumerate(frames):
         picture = np.asarray(Image.open(frame).convert("RGB")) if isinstance(frame, Path) else frame

@@ -170,7 +170,7 @@ class _Figure:
     def add_person(self) -> None:
         """Add the limbs of a standing person."""
         rng, parts, swing = self.rng, self.parts, self.swing
-        skin, shirt, trousers = self.skin, self.shirt, self.trousers
+        skin, shirt = self.skin, self.shirt
         pictures, canvas = self.pictures, self.canvas
         trunk, leg, arm = (
             rng.uniform(0.2, 0.32) * float(CANVAS),
@@ -179,42 +179,7 @@ class _Figure:
         )
         thick = rng.uniform(0.06, 0.11) * float(CANVAS)
         hips = 0.02 * float(CANVAS)
-        for side in (-1, 1):
-            phase = 0 if side < 0 else np.pi
-            spread = -side * rng.uniform(0, 0.35)
-            upper = self._add(
-                trousers,
-                leg * 0.5,
-                thick * 0.62,
-                [side * thick * 0.45, hips],
-                spread,
-                swing,
-                phase,
-                None,
-            )
-            knee = np.add(parts[upper].joint, [0, leg * 0.5]).tolist()
-            shank = trousers if rng.random() < 0.6 else skin
-            lower = self._add(
-                shank,
-                leg * 0.5,
-                thick * 0.5,
-                knee,
-                rng.uniform(-0.2, 0.3),
-                0.6 * swing,
-                phase + 1,
-                upper,
-            )
-            foot = np.add(parts[lower].joint, [0, leg * 0.5]).tolist()
-            self._add(
-                material(pictures, canvas, None, rng),
-                thick * 1.2,
-                thick * 0.4,
-                foot,
-                rng.choice([-1.4, 1.4]),
-                0,
-                0,
-                lower,
-            )
+        self._add_legs(leg, thick, hips)
         arms = []
         for side in (-1, 1):
             phase = np.pi if side < 0 else 0
@@ -249,6 +214,47 @@ class _Figure:
         head = rng.uniform(0.8, 1.15) * thick
         self._add(skin, head, head * 0.7, [0, hips - trunk - 1.9 * head], 0, 0.05, 1, None)
         self._add(hair, head * 0.3, head * 0.72, [0, hips - trunk - 2.2 * head], 0, 0.05, 1, None)
+
+    def _add_legs(self, leg: float, thick: float, hips: float) -> None:
+        """Add two legs, each with a foot, below the hips."""
+        rng, parts, swing = self.rng, self.parts, self.swing
+        skin, trousers = self.skin, self.trousers
+        for side in (-1, 1):
+            phase = 0 if side < 0 else np.pi
+            spread = -side * rng.uniform(0, 0.35)
+            upper = self._add(
+                trousers,
+                leg * 0.5,
+                thick * 0.62,
+                [side * thick * 0.45, hips],
+                spread,
+                swing,
+                phase,
+                None,
+            )
+            knee = np.add(parts[upper].joint, [0, leg * 0.5]).tolist()
+            shank = trousers if rng.random() < 0.6 else skin
+            lower = self._add(
+                shank,
+                leg * 0.5,
+                thick * 0.5,
+                knee,
+                rng.uniform(-0.2, 0.3),
+                0.6 * swing,
+                phase + 1,
+                upper,
+            )
+            foot = np.add(parts[lower].joint, [0, leg * 0.5]).tolist()
+            self._add(
+                material(self.pictures, self.canvas, None, rng),
+                thick * 1.2,
+                thick * 0.4,
+                foot,
+                rng.choice([-1.4, 1.4]),
+                0,
+                0,
+                lower,
+            )
 
     def add_animal(self) -> None:
         """Add the limbs of an animal on four legs."""

@@ -27,7 +27,7 @@ def folder_or_synthetic(
     index: Index = True,
     **synthetic: Any,
 ) -> DavisFolder:
-    """The folder in DAVIS layout that is named or, without one, synthetic clips: ``conf/data/default.yaml``.
+    """Open the folder in DAVIS layout that is named, or synthetic clips (``conf/data/default.yaml``).
 
     Args:
         root: the folder; None for synthetic clips.
@@ -52,7 +52,7 @@ def folder_or_mixture(
     sets: Mapping[str, partial[VideoSet]],
     weights: Mapping[str, float],
 ) -> DavisFolder | Mixture:
-    """The folder in DAVIS layout that is named, or, where none is, a mixture (``conf/data/anet.yaml``).
+    """Open the folder in DAVIS layout that is named, or a mixture (``conf/data/anet.yaml``).
 
     Args:
         root: the folder; None for the mixture.

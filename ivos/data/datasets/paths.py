@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).parents[2]  # elsewhere for an installed package, with
 
 
 def folder_of(name: str, named: str | Path | None, option: str) -> Path:
-    """The folder of a data set: the one that is named, or the default place.
+    """Return the folder of a data set: the one that is named, or the default place.
 
     Args:
         name: of the set and of its folder within ``data``.

@@ -108,7 +108,7 @@ class SAV(VideoSet):
         return usable(found, self.root, self.split, skip_faulty)
 
     def _masks(self, name: str) -> dict[str, list[Path]]:
-        """The files of each object's folder, by its name."""
+        """Return the files of each object's folder, by its name."""
         place = self._folder / MASKS / name
         folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
         return {path.name: files_in(path, ".png") for path in folders if path.name[0] != "."}
@@ -120,7 +120,7 @@ class SAV(VideoSet):
         masks: Mapping[str, list[Path]],
         inspected: Mapping[Path, FileInfo],
     ) -> Video | list[str]:
-        """The video, or its problems, each led by a path."""
+        """Return the video, or its problems, each of which begins with a path."""
         place = self._folder / MASKS / name
         problems = [] if frames else [f"{self._folder / FRAMES / name}: no frames (*.jpg, *.png, ...)"]
         problems += [f"{place / each}: no masks (*.png)" for each, files in masks.items() if not files]

@@ -62,7 +62,7 @@ class SBD(VideoSet):
 
     @staticmethod
     def _check(name: str, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """The image, or its problems, each led by a path."""
+        """Return the image, or its problems, each of which begins with a path."""
         missing = [f"{path}: missing" for path in (image, mask) if path not in inspected]
         if missing:
             return missing

@@ -79,7 +79,7 @@ class Stills(VideoSet):
         self._videos = usable(found, self.root, split, skip_faulty)
 
     def _check(self, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """The picture, or its problems, each led by a path."""
+        """Return the picture, or its problems, each of which begins with a path."""
         if mask not in inspected:
             return [f"{mask}: missing"]
         size, problems = check_files([image], [mask], inspected)

@@ -98,7 +98,7 @@ class VideoFolders(VideoSet):
         return usable(found, self.root, self.split, skip_faulty)
 
     def _check(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """The video, or its problems, each led by a path."""
+        """Return the video, or its problems, each of which begins with a path."""
         frames, masks = files.frames, files.masks
         problems = [] if files.all_frames else [f"{self._frames / name}: no frames (*.jpg, *.png, ...)"]
         problems += [] if masks or files.strays else [f"{self._masks / name}: no masks (*.png)"]

@@ -88,7 +88,7 @@ class YouTubeVOS(VideoSet):
     def _check(
         self, name: str, objects: Objects, files: MaskedFrames, inspected: Mapping[Path, FileInfo]
     ) -> Video | list[str]:
-        """The video, or its problems, each led by a path."""
+        """Return the video, or its problems, each of which begins with a path."""
         images, masks = (self._folder / kind / name for kind in ("JPEGImages", "Annotations"))
         problems = [] if files.all_frames else [f"{images}: no frames (*.jpg, *.png, ...)"]
         problems += [] if files.masks or files.strays else [f"{masks}: no masks (*.png)"]
@@ -128,7 +128,7 @@ class YouTubeVOS(VideoSet):
 
 
 def read_meta(path: Path) -> dict[str, Objects]:
-    """The objects of each video of a ``meta.json``.
+    """Return the objects of each video of a ``meta.json``.
 
     Raises:
         DataError: the file is unreadable, or not of that form; every video that is not is named.

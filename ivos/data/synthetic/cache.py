@@ -73,7 +73,7 @@ def open_synthetic(
 def synthetic_davis(
     cache_dir: str | Path | None, specs: Mapping[str, SyntheticSpec], num_workers: int | None = None
 ) -> Path:
-    """A folder in DAVIS layout with these splits, made unless it has been made before.
+    """Return a folder in DAVIS layout with these splits, made unless it has been made before.
 
     It is made aside and renamed when it is complete, so that a run that is killed leaves no half set behind
     for one. Of several that ask for the same set one makes it and the others wait; what killed ones have left
@@ -120,7 +120,7 @@ def _make(root: Path, specs: Mapping[str, SyntheticSpec], text: str, num_workers
 
 @contextlib.contextmanager
 def _aside(root: Path) -> Iterator[Path]:
-    """An empty folder beside a set's to make it in; gone in the end, whatever happens meanwhile."""
+    """Yield an empty folder beside that of a set, in which the set is made; delete it at the end."""
     aside = root.with_name(f".{root.name}.making")
     shutil.rmtree(aside, ignore_errors=True)  # of one who was killed: the lock is ours
     aside.mkdir()
@@ -138,7 +138,7 @@ def _sweep(home: Path) -> None:
 
 
 def _lock_of(folder: Path) -> Path:
-    """The lock of those who make a set, of its folder or the one that it is made in."""
+    """Return the lock of the processes that make a set, for its folder or the one that it is made in."""
     name = folder.name.removeprefix(".").removesuffix(".making")
     return folder.with_name(_LOCKS) / f"{name}.lock"
 

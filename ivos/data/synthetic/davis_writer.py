@@ -60,7 +60,7 @@ def write_davis(spec: SyntheticSpec, root: str | Path, split: str, num_workers: 
 
 @contextlib.contextmanager
 def _main_not_imported() -> Iterator[None]:
-    """Processes that are spawned meanwhile do not import the running program, which they do not need.
+    """Keep spawned processes from importing the running program, which they do not need.
 
     train.py's imports take many times as long as a clip.
     """
@@ -92,7 +92,7 @@ def _write_clip(spec: SyntheticSpec, root: Path, index: int, name: str) -> None:
 
 
 def _first_strokes(spec: SyntheticSpec, name: str, labels: NDArray[np.uint8], number: int) -> Scribbles:
-    """What the seeded robot draws on the frame that shows most (the next best for the next file)."""
+    """Return the seeded robot's strokes on the frame that shows most objects, or on the next best one."""
     from ivos.interaction.robot import Robot  # takes seconds to import, and most clips come from the cache
 
     robot = Robot()

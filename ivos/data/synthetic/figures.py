@@ -78,7 +78,7 @@ class Figure:
         return 1.001 * (self.bow + parts)  # so that rounding cannot put a part's window outside the figure's
 
     def unbent(self, x: Float, y: Float, t: float) -> tuple[Float, Float]:
-        """The points of the unbent figure that are seen at figure coordinates (x, y)."""
+        """Return the points of the unbent figure that are seen at figure coordinates (x, y)."""
         dx, dy = np.zeros_like(x), np.zeros_like(y)
         for kx, ky, phase, pace, ax, ay in self.bends.astype(np.float32):
             wave = np.sin(kx * x + ky * y + (phase + pace * np.float32(t)))
@@ -108,7 +108,7 @@ class _Outline:
 
 
 def _outlines(rng: np.random.Generator) -> tuple[list[_Outline], bool]:
-    """The parts of a figure from back to front, and whether it stands upright."""
+    """Return the parts of a figure from back to front, and whether it stands upright."""
     kind = rng.choice(["blob", "polygon", "animal", "person"], p=[0.4, 0.15, 0.25, 0.2])
     if kind == "blob":
         return [_Outline(blob(rng, rng.uniform(0.1, 0.6)) * (1, rng.uniform(0.5, 1)))], False
@@ -143,7 +143,7 @@ def _silhouette(outlines: list[_Outline], half: float = 1.5, side: int = 96) -> 
 def drawn(
     spec: SyntheticSpec, rng: np.random.Generator, label: int, target: float, skin: tuple[Float, Float]
 ) -> Figure:
-    """A figure of drawn parts whose area is ``target`` squared (world units), in a skin of bulk and trim."""
+    """Return a figure of drawn parts, of area ``target`` squared, with surfaces for bulk and trim."""
     outlines, upright = _outlines(rng)
     silhouette = _silhouette(outlines)
     area = silhouette.mean() * 9
@@ -166,7 +166,7 @@ def drawn(
 
 
 def cut(rng: np.random.Generator, surface: Float, side: int) -> Float:
-    """A square of a surface [s, s, 3] at a random place, or all of it where the square is larger."""
+    """Return a square of a surface [s, s, 3] at a random place, or all of it where the square is larger."""
     spare = surface.shape[0] - side
     if spare < 0:
         return cv2.resize(surface, (side, side))
@@ -175,14 +175,14 @@ def cut(rng: np.random.Generator, surface: Float, side: int) -> Float:
 
 
 def shadow(silhouette: Float, half: float, strength: float) -> Part:
-    """The soft dark copy of a silhouette [s, s] (half-width ``half``) that falls behind a figure."""
+    """Return the soft dark copy of a silhouette [s, s] (half-width ``half``) that falls behind a figure."""
     cover = cv2.GaussianBlur(silhouette, (0, 0), silhouette.shape[0] / 24) * strength
     image = np.dstack([np.zeros((*cover.shape, 3), np.float32), cover])
     return Part(image, half, (0.1, 0.14), is_shadow=True)
 
 
 def lit(rng: np.random.Generator, colour: Float, cover: Float) -> Float:
-    """A bulging surface with light from one side: [s, s, 3] and its coverage [s, s] to [s, s, 4]."""
+    """Return a bulging surface with light from one side: [s, s, 3] and its coverage [s, s] to [s, s, 4]."""
     height = cv2.GaussianBlur(cover, (0, 0), cover.shape[0] / 12)
     light = rng.uniform(0, 2 * np.pi)
     slope = np.cos(light) * cv2.Sobel(height, -1, 1, 0) + np.sin(light) * cv2.Sobel(height, -1, 0, 1)

@@ -50,7 +50,7 @@ class Scene:
         return similarity(centre - shift, scale=scale), spec.backdrop_motion * np.array(drift)
 
     def expose(self, t: float) -> tuple[Float, NDArray[np.uint8]]:
-        """The picture of frame ``t``, [h, w, 3] in [0, 1], and what covers most of each pixel [h, w]."""
+        """Return frame ``t``, [h, w, 3] in [0, 1], and the label that covers most of each pixel, [h, w]."""
         count = _SUBFRAMES if self.spec.motion_blur else 1
         shares = np.zeros((self.num_labels, self.spec.height, self.spec.width), np.float32)
         picture = np.zeros((self.spec.height, self.spec.width, 3), np.float32)
@@ -62,7 +62,7 @@ class Scene:
         return picture, shares.argmax(0).astype(np.uint8)
 
     def _paint(self, t: float) -> tuple[Float, Float]:
-        """The picture of an instant, [h, w, 3], and each label's share in each pixel, [labels, h, w]."""
+        """Return the image of an instant, [h, w, 3], and each label's share of each pixel, [labels, h, w]."""
         camera, drift = self.camera(t)
         middle = np.array(self.backdrop.shape[1::-1]) / 2
         to_backdrop = camera @ similarity(drift - middle / self.unit, scale=1 / self.unit)
@@ -128,7 +128,7 @@ def _apply(matrix: Matrix, x: Float, y: Float) -> tuple[Float, Float]:
 
 
 def _backdrop(spec: SyntheticSpec, rng: np.random.Generator) -> tuple[Float, Float]:
-    """A picture twice as wide and high as the frame, [2h, 2w, 3], and its colours [C, 3]."""
+    """Return a picture twice as wide and high as the frame, [2h, 2w, 3], and its colours [C, 3]."""
     width, height = 2 * spec.width, 2 * spec.height
     if spec.backgrounds is None:
         colours = palette(rng)

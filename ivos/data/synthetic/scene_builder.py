@@ -45,7 +45,7 @@ def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
 def _cast(
     spec: SyntheticSpec, rng: np.random.Generator, backdrop_colours: Float, objects: int
 ) -> list[Figure]:
-    """The objects, label 1 first, then the distractors."""
+    """Return the objects, label 1 first, then the distractors."""
     taken = [backdrop_colours]
     skins: list[tuple[Float, Float]] = []
     cast = []
@@ -75,7 +75,7 @@ def _colours(rng: np.random.Generator, taken: list[Float], camouflaged: bool) ->
 
 
 def _skin(spec: SyntheticSpec, rng: np.random.Generator, colours: Float) -> tuple[Float, Float]:
-    """The surfaces of a figure's bulk and of its trim."""
+    """Return the surfaces of a figure's bulk and of its trim."""
     side = math.ceil(2.5 * spec.max_size * min(spec.width, spec.height))
     bulk = texture(rng, side, side, colours, rng.uniform(2, 7))
     trim = texture(rng, side, side, colours[::-1], rng.uniform(2, 7), "clouds")
@@ -101,7 +101,7 @@ def _place(figure: Figure, spec: SyntheticSpec, rng: np.random.Generator, half: 
 
 
 def _occluder(spec: SyntheticSpec, rng: np.random.Generator) -> Figure:
-    """A pole or a bush that stands still before everything else."""
+    """Return a pole or a bush that stands still before everything else."""
     side = min(spec.width, spec.height)
     surface = faded(texture(rng, side, side, palette(rng), rng.uniform(2, 8)), spec.texture)
     if rng.random() < 0.6:

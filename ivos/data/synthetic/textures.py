@@ -57,7 +57,7 @@ def texture(
     cells: float = 4,
     kind: str | None = None,
 ) -> Float:
-    """A surface in the given colours: clouds, stripes, spots, cells or checks, unevenly grown.
+    """Return a surface in the given colours: clouds, stripes, spots, cells or checks, unevenly grown.
 
     Args:
         rng: where it is drawn from.
@@ -84,7 +84,7 @@ def texture(
 
 
 def backdrop(rng: np.random.Generator, height: int, width: int, colours: Float) -> Float:
-    """A cluttered scene: leaves of many sizes and a few textures, one upon the other, unevenly lit.
+    """Return a cluttered scene: leaves of many sizes and a few textures, one upon the other, unevenly lit.
 
     Such "dead leaves" have the edges and the statistics of natural pictures (Lee, Mumford, Huang,
     "Occlusion models for natural images", 2001).
@@ -111,7 +111,7 @@ def backdrop(rng: np.random.Generator, height: int, width: int, colours: Float) 
 
 
 def faded(surface: Float, contrast: float) -> Float:
-    """A surface [h, w, 3] that departs less from its mean colour."""
+    """Return a surface [h, w, 3] that departs less from its mean colour."""
     if contrast == 1:
         return surface
     mean = surface.mean((0, 1), dtype=np.float32)
@@ -119,7 +119,7 @@ def faded(surface: Float, contrast: float) -> Float:
 
 
 def blob(rng: np.random.Generator, irregularity: float = 0.5, points: int = 72) -> NDArray[np.float64]:
-    """A closed outline about the origin whose radius wavers between 1 - irregularity and 1.
+    """Return a closed outline about the origin whose radius wavers between 1 - irregularity and 1.
 
     Returns:
         float64 [points, 2].
@@ -133,7 +133,7 @@ def blob(rng: np.random.Generator, irregularity: float = 0.5, points: int = 72) 
 
 
 def polygon(rng: np.random.Generator, points: int = 96) -> NDArray[np.float64]:
-    """A regular polygon or a star about the origin with its corners at radius 1.
+    """Return a regular polygon or a star about the origin with its corners at radius 1.
 
     Returns:
         float64 [points, 2].
@@ -148,7 +148,7 @@ def polygon(rng: np.random.Generator, points: int = 96) -> NDArray[np.float64]:
 
 
 def capsule(length: float, width: float, points: int = 32) -> NDArray[np.float64]:
-    """A limb from the origin down along y: a bar with round ends, thinner towards its tip.
+    """Return a limb from the origin down along y: a bar with round ends, thinner towards its tip.
 
     Returns:
         float64 [points, 2].

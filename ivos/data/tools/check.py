@@ -59,7 +59,7 @@ def look(open_set: Callable[[str], VideoSet], splits: Iterable[str]) -> list[Fin
 
 
 def table(findings: Iterable[Finding]) -> Table:
-    """A row for each split, at most 80 columns wide; frames are those with masks."""
+    """Return a row for each split, at most 80 columns wide; frames are those with masks."""
     result = Table()
     for column in ("split", "videos", "frames", "objects", "faults"):
         result.add_column(column, justify="left" if column == "split" else "right", no_wrap=column != "split")
@@ -84,7 +84,7 @@ def _video_folders(kind: Kind, root: str, index: Index, split: str) -> VideoSet:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     description = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.check", description=description)
     names = ["davis", "youtube_vos", "sbd", "sav", "stills", *(kind.lower() for kind in LAYOUTS)]

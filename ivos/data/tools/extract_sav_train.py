@@ -110,7 +110,7 @@ def _decode(code: Mapping[str, Any], what: str) -> NDArray[np.uint8]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     words = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.extract_sav_train", description=words)
     parser.add_argument("videos", type=Path, help="folder with *.mp4 and *_manual.json, at any depth")

@@ -109,7 +109,7 @@ class TrainingData(pl.LightningDataModule):
         return sum(4 * v.num_frames * v.size[0] * v.size[1] for v in videos) <= self.memory_mib << 20
 
     def first_batch(self, count: int) -> Batch:
-        """The mini-sequences of the lowest numbers as a batch, the same for all processes."""
+        """Return the mini-sequences of the lowest numbers as a batch, the same for all processes."""
         assert self._train is not None
         return collate([self._train[number] for number in range(count)])
 

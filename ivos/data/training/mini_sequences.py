@@ -108,7 +108,7 @@ class MiniSequences(Dataset[MiniSequence]):
             )  # fmt: skip
 
     def _starts(self, video: Video | Clip) -> NDArray[np.int64]:
-        """What a mini-sequence can begin with: rows (frame, 1 forward or -1 backward)."""
+        """Return the possible beginnings of a mini-sequence: rows (frame, 1 forward or -1 backward)."""
         last = len(video.areas) - 1
         shown = np.flatnonzero((video.areas >= self.min_area).any(1)).tolist()
         if last == 0 and self.stills:
@@ -122,7 +122,7 @@ class MiniSequences(Dataset[MiniSequence]):
         return np.array(rows, np.int64).reshape(-1, 2)
 
     def __getitem__(self, number: int) -> MiniSequence:
-        """The mini-sequence of this number; see the class."""
+        """Return the mini-sequence of this number; see the class."""
         rng = np.random.default_rng([self.seed, number])
         index = int(rng.integers(len(self.videos)))
         video = self.videos[index]
@@ -197,7 +197,7 @@ class MixedMiniSequences(Dataset[MiniSequence]):
         self.shares = np.array([weights[name] for name in parts]) / sum(weights[name] for name in parts)
 
     def __getitem__(self, number: int) -> MiniSequence:
-        """The mini-sequence of this number."""
+        """Return the mini-sequence of this number."""
         # One number more than in MiniSequences: this draw says nothing about those.
         rng = np.random.default_rng([self.seed, number, 1])
         name = list(self.parts)[int(rng.choice(len(self.shares), p=self.shares))]
