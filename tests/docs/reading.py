@@ -50,6 +50,15 @@ def resolves(name: str) -> bool:
     return True
 
 
+def parameters(name: str) -> list[str]:
+    """Return the names of the parameters of a function or a class of ivos."""
+    thing = package()
+    for part in name.split(".")[1:]:
+        thing = thing.members[part]
+        thing = thing.final_target if thing.is_alias else thing
+    return [one.name for one in thing.parameters]
+
+
 @functools.cache
 def files() -> frozenset[str]:
     """Return the paths of all files and folders of the repository, from its root."""

@@ -22,6 +22,7 @@ from .reading import (
     documents,
     files,
     is_file,
+    parameters,
     resolves,
 )
 
@@ -119,7 +120,10 @@ def test_links():
 
 
 def leaves(config, prefix=""):
-    """Yield the dotted name of every option and of every mapping of options."""
+    """Yield the dotted name of every option, of every mapping, and of every parameter of its ``_target_``."""
+    target = config.get("_target_") or ""
+    if target.startswith("ivos."):
+        yield from (f"{prefix}{name}" for name in parameters(target))
     for key, value in config.items():
         yield f"{prefix}{key}"
         if isinstance(value, dict):
@@ -143,9 +147,10 @@ def options():
         everything = ["callbacks=[train,ema,early_stopping]", "strategy=ddp", "logger=[csv,wandb]"]
         add("train", *everything, "sweep=optuna", "hydra/launcher=slurm", return_hydra_config=True)
     GlobalHydra.instance().clear()
-    for group in ("data", "protocol", "segmenter"):
+    for group in ("data", "protocol", "segmenter", "synthetic"):
         for path in (ROOT / "conf" / group).glob("*.yaml"):
-            found.update(leaves(OmegaConf.to_container(OmegaConf.load(path)), f"{group}."))
+            prefix = "data." if group == "synthetic" else f"{group}."  # the generator is a data set
+            found.update(leaves(OmegaConf.to_container(OmegaConf.load(path)), prefix))
     return found
 
 
