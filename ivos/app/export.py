@@ -17,11 +17,11 @@ from ivos.app import export_formats as formats
 from ivos.app.masks import draw_chain
 from ivos.app.session import Edit, Object, Round, Session, Shown
 from ivos.app.workspace import Workspace
-from ivos.data.rle import encode_runs
 from ivos.runtime.files import replacing, write_text
 from ivos.video.files import read_frame
 from ivos.video.overlay import overlay
 from ivos.video.palette import write_labels
+from ivos.video.run_lengths import encode_runs
 from ivos.video.writer import write_video
 
 Labels = NDArray[np.uint8]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ivos.data.rle import encode_runs
 from ivos.runtime.files import replacing, write_text
 from ivos.video.palette import PALETTE
+from ivos.video.run_lengths import encode_runs
 
 if TYPE_CHECKING:
     from ivos.app.export import Export

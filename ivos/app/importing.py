@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivos.app.session import Session
-from ivos.data.rle import decode_runs
 from ivos.runtime.errors import UserError
 from ivos.video.labels import VOID
+from ivos.video.run_lengths import decode_runs
 
 Labels = NDArray[np.uint8]
 MAX_BYTES = 256 << 20  # of a file that is imported

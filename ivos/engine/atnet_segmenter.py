@@ -13,6 +13,7 @@ from torch import Tensor
 from ivos.engine.adoption import AdoptedLabels, check_adoption
 from ivos.engine.feature_store import GIB, HostPool, budget, zeros
 from ivos.engine.frame_features import FrameFeatureCache
+from ivos.engine.memory_runner import MemoryPropagator, MemoryRunner
 from ivos.engine.network_runner import CompileMode, NetworkRunner, Precision
 from ivos.engine.optical_flow import OpticalFlow
 from ivos.engine.padding import Padding
@@ -20,8 +21,8 @@ from ivos.engine.plan import Plan, plan_round
 from ivos.engine.propagation import Propagator
 from ivos.engine.resizing import Resizing, check_short_side
 from ivos.engine.state import Annotation, MemoryAnnotation, RoundRecord, VideoState
-from ivos.interaction import PromptKind, Stroke, check_strokes, interaction_channels
-from ivos.networks import ATNet
+from ivos.interaction import PromptKind, Stroke, check_strokes
+from ivos.networks import ATNet, MemoryATNet
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.machine import free_memory, recycle_memory
 from ivos.runtime.renamed_options import accept_former_keywords
@@ -92,7 +93,8 @@ class ATNetSegmenter:
         flow: bool | Literal["trained"] = "trained",
         short_side: int | Literal["trained"] | None = "trained",
     ) -> None:
-        self._networks = NetworkRunner(network, precision, tf32, winograd, channels_last, compile)
+        make = MemoryRunner if isinstance(network, MemoryATNet) else NetworkRunner
+        self._networks = make(network, precision, tf32, winograd, channels_last, compile)
         if feature_batch_size < 1:
             raise UserError(f"segmenter.feature_batch_size: at least 1 frame, got {feature_batch_size}")
         if not undo_gib >= 0:
@@ -164,8 +166,7 @@ class ATNetSegmenter:
             recycle_memory()
         _check_memory(frames)
         self._networks.refresh()
-        height, width = frames.shape[1:3]
-        resizing = Resizing.to_short_side(height, width, self.short_side)
+        resizing = Resizing.to_short_side(*frames.shape[1:3], self.short_side)
         small = frames if resizing is None else resizing.reduced(frames)
         self._video = self._new_state(small, num_objects, resizing, before)
         self._features = FrameFeatureCache(self._networks, self._video, self._pool, self.feature_batch_size)
@@ -262,9 +263,9 @@ class ATNetSegmenter:
         small = adopted.labels if video.resizing is None else video.resizing.reduced_labels(adopted.labels)
         padded = self._frame_features().padded(small)
         probabilities = adopted.applied(video.of(frame), padded)
-        key = self._frame_features().get([frame])[0].r5
+        key = self._networks.key(self._frame_features().get([frame])[0])
         mask = video.labels(probabilities).cpu().numpy()
-        _, value = self._anet(frame, interaction_channels([], mask, video.num_objects, *mask.shape))
+        _, value = self._anet(frame, self._networks.channels([], mask, video.num_objects, mask.shape))
         annotation = MemoryAnnotation(key, value.clone())
         self._complete_values()
         video.preview = None
@@ -380,7 +381,7 @@ class ATNetSegmenter:
         if not strokes and video.adopted(frame) is not None:
             video.rounds.append(RoundRecord(frame, [], video.num_objects, (frame, frame), annotation=None))
             return video.of(frame)[:, None].clone()
-        key = self._frame_features().get([frame])[0].r5
+        key = self._networks.key(self._frame_features().get([frame])[0])
         annotation = self._annotation(frame, strokes)
         self._complete_values()
         video.preview = None
@@ -396,7 +397,7 @@ class ATNetSegmenter:
         if latest is None or (latest.frame, latest.strokes) != (frame, drawn):
             video.fetch()
             previous = video.masks[frame] if video.rounds else None
-            channels = interaction_channels(drawn, previous, video.num_objects, *video.masks.shape[1:])
+            channels = self._networks.channels(drawn, previous, video.num_objects, video.masks.shape[1:])
             logits, values = self._anet(frame, channels)
             latest = Annotation(frame, drawn, logits.float().sigmoid(), values.clone())
             video.preview = latest
@@ -404,9 +405,7 @@ class ATNetSegmenter:
 
     def _anet(self, frame: int, channels: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         """Return A-Net's logits [N, 1, H, W] and projected object features from channels [N, 3, h, w]."""
-        features = self._frame_features()
-        interaction = features.padded(channels)
-        return self._networks.annotate(features.images([frame]), interaction)
+        return self._networks.annotate(self._frame_features(), frame, channels)
 
     def _complete_values(self) -> None:
         """Compute the features that objects added since have on the frames annotated before.
@@ -427,7 +426,8 @@ class ATNetSegmenter:
     ) -> Iterator[tuple[int, Tensor]]:
         """Propagate in both directions by turns; yield each target frame with its [N, 1, H, W]."""
         batched = self._device.type == "cuda" if self.batch_directions is None else self.batch_directions
-        propagator = Propagator(self._networks, self._started(), self._frame_features(), batched)
+        kind = MemoryPropagator if isinstance(self._networks, MemoryRunner) else Propagator
+        propagator = kind(self._networks, self._started(), self._frame_features(), batched)
         passes = propagator.passes(plan, probability, reach)
         while groups := propagator.next_groups(passes):
             for group in groups:

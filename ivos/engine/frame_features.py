@@ -38,7 +38,7 @@ class FrameFeatureCache:
             batch = self._computed(part)
             for index, frame in enumerate(part):
                 one = [tensor[index : index + 1].clone() for tensor in vars(batch).values()]
-                found[frame] = FrameFeatures(*one)
+                found[frame] = type(batch)(*one)
                 self._keep(frame, found[frame])
         recent.update(found)
         return [found[frame] for frame in frames]
@@ -73,7 +73,7 @@ class FrameFeatureCache:
 
     def _kept(self, frame: int) -> FrameFeatures | None:
         kept = self.video.features.get(frame) if self.video.features else None
-        return FrameFeatures(*kept) if kept else None
+        return self.networks.features_type(*kept) if kept else None
 
     def _keep(self, frame: int, features: FrameFeatures) -> None:
         """Store a frame's features; the first call divides the granted memory by their size."""
@@ -112,4 +112,4 @@ def joined(features: Sequence[FrameFeatures]) -> FrameFeatures:
     """Return the features of several frames as one batch."""
     if len(features) == 1:
         return features[0]
-    return FrameFeatures(*map(torch.cat, zip(*(vars(one).values() for one in features), strict=True)))
+    return type(features[0])(*map(torch.cat, zip(*(vars(one).values() for one in features), strict=True)))

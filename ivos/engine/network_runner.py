@@ -1,16 +1,22 @@
 """The networks prepared for inference: fused layers, arithmetic precision and compilation."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, Literal, cast, get_args
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ivos.engine.arithmetic import tf32
 from ivos.engine.fused_layers import fast_copy, has_nnpack
+from ivos.interaction import Stroke, interaction_channels
 from ivos.networks import ANet, ATNet, FrameFeatures
 from ivos.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from ivos.engine.frame_features import FrameFeatureCache
 
 Precision = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
@@ -57,6 +63,8 @@ class NetworkRunner:
         self._fused: ATNet | None = None
         self._fused_from: object = None  # identifies the weights that the copy was made from
 
+    features_type: ClassVar[type] = FrameFeatures
+
     @property
     def device(self) -> torch.device:
         """The device of the network's weights."""
@@ -87,14 +95,40 @@ class NetworkRunner:
                 "leave it null"
             )
         winograd = possible if self.winograd is None else self.winograd
-        fused = fast_copy(self.network, winograd, getattr(torch, self.precision))
+        fused = self._copy_for_inference(winograd)
         if self.channels_last:
             fused = fused.to(memory_format=torch.channels_last)
-        if self.compile:
-            fused.anet = cast(ANet, torch.compile(fused.anet, mode=self.compile))
-            for name in ("features", "decode"):
-                setattr(fused.tnet, name, torch.compile(getattr(fused.tnet, name), mode=self.compile))
         self._fused, self._fused_from = fused, version
+        if self.compile:
+            self._compile()
+
+    def _copy_for_inference(self, winograd: bool) -> ATNet:
+        """Return a copy of the network with fused layers, in the precision that is asked for."""
+        return fast_copy(self.network, winograd, getattr(torch, self.precision))
+
+    def _compile(self) -> None:
+        """Compile the parts of the copy that run at each step."""
+        fused = self.fused
+        fused.anet = cast(ANet, torch.compile(fused.anet, mode=self.compile))
+        for name in ("features", "decode"):
+            setattr(fused.tnet, name, torch.compile(getattr(fused.tnet, name), mode=self.compile))
+
+    def channels(
+        self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return A-Net's channels of each object [N, 3, h, w]; see :func:`interaction_channels`.
+
+        Args:
+            strokes: all strokes drawn on the frame so far.
+            mask: the frame's labels before this round, uint8 [h, w]; None in the first round.
+            num_objects: N.
+            size: (h, w).
+        """
+        return interaction_channels(strokes, mask, num_objects, *size)
+
+    def key(self, features: FrameFeatures) -> Tensor:
+        """Return what the global transfer matches of an annotated frame [1, 32w, H/16, W/16]."""
+        return features.r5
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -117,18 +151,21 @@ class NetworkRunner:
         images = self.network.normalise(frames)
         return images.to(memory_format=torch.channels_last) if self.channels_last else images
 
-    def annotate(self, image: Tensor, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Run A-Net on one image with the interaction channels of N objects.
+    def annotate(
+        self, features: "FrameFeatureCache", frame: int, channels: NDArray[np.float32]
+    ) -> tuple[Tensor, Tensor]:
+        """Run A-Net on one frame with the interaction channels of N objects.
 
         Args:
-            image: normalised RGB [1, 3, H, W].
-            channels: previous mask, positive and negative strokes of each object [N, 3, H, W].
+            features: gives the frame's image.
+            frame: the frame.
+            channels: previous mask, positive and negative strokes of each object [N, 3, h, w].
 
         Returns:
             logits [N, 1, H, W] and the objects' features, projected for T-Net [N, 32w, H/16, W/16].
         """
         with self.autocast():
-            return self.fused.anet(image, channels)
+            return self.fused.anet(features.images([frame]), features.padded(channels))
 
     def image_features(self, images: Tensor) -> FrameFeatures:
         """Return T-Net's image features of normalised images [B, 3, H, W]."""

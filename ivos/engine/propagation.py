@@ -14,7 +14,7 @@ from ivos.engine.optical_flow import Floats, one_hot
 from ivos.engine.plan import Plan
 from ivos.engine.state import VideoState
 from ivos.engine.thresholding import centred, off_centre
-from ivos.networks import FrameFeatures, affinity, readout
+from ivos.networks import FrameFeatures, MemoryFrame, affinity, readout
 
 # The weight of T-Net's result beside what the optical flow carries from three frames, each of at most one.
 _TNET_WEIGHT = 0.15
@@ -31,6 +31,7 @@ class PropagationPass:
         steps: how many of them are to be computed in this round.
         carried: layers [h, w, N] of the frames from which optical flow carries masks: of the annotated frame
             and of the latest two.
+        recent: what a network that reads a memory remembers of the latest frames, the newest last.
     """
 
     source: int
@@ -38,6 +39,7 @@ class PropagationPass:
     targets: deque[int]
     steps: int
     carried: dict[int, Floats] = field(default_factory=dict)
+    recent: list[MemoryFrame] = field(default_factory=list)
 
 
 class Propagator:

@@ -60,7 +60,12 @@ def join_channels(
 
 
 def interaction_channels(
-    strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, height: int, width: int
+    strokes: Sequence[Stroke],
+    mask: NDArray[np.uint8] | None,
+    num_objects: int,
+    height: int,
+    width: int,
+    negatives_everywhere: bool = False,
 ) -> NDArray[np.float32]:
     """Return the channels (previous mask, positive strokes, negative strokes) of every object of one frame.
 
@@ -71,6 +76,8 @@ def interaction_channels(
         num_objects: N.
         height: the height of the frame in pixels.
         width: the width of the frame in pixels.
+        negatives_everywhere: keep negative strokes in the first round and outside the previous mask, which
+            the released system drops.
 
     Returns:
         float32 [N, 3, height, width].
@@ -78,10 +85,11 @@ def interaction_channels(
     channels = np.zeros((num_objects, 3, height, width), np.float32)
     for index in range(num_objects):
         positive = rasterise([s for s in strokes if s["object_id"] == index + 1], height, width)
-        if mask is None:
-            previous, negative = np.full_like(positive, 0.5), np.zeros_like(positive)
-        else:
-            previous = (mask == index + 1).astype(np.float32)
-            negative = rasterise([s for s in strokes if s["object_id"] != index + 1], height, width)
+        previous = np.full_like(positive, 0.5) if mask is None else (mask == index + 1).astype(np.float32)
+        others = [s for s in strokes if s["object_id"] != index + 1]
+        if negatives_everywhere:
+            channels[index] = np.stack([previous, positive, rasterise(others, height, width)])
+            continue
+        negative = np.zeros_like(positive) if mask is None else rasterise(others, height, width)
         channels[index] = join_channels(previous, positive, negative)
     return channels

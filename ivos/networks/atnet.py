@@ -24,7 +24,6 @@ from ivos.networks.tnet import Normalize, TNet
 from ivos.runtime.errors import UserError
 
 FORMAT = 1  # of the files that ivos writes
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ATNet(nn.Module):
@@ -43,6 +42,8 @@ class ATNet(nn.Module):
             into the files like ``short_side``, for ``segmenter.flow=trained``.
     """
 
+    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which images are normalised
+
     def __init__(
         self,
         width: int = 64,
@@ -56,7 +57,8 @@ class ATNet(nn.Module):
     ) -> None:
         super().__init__()
         check_size(width, depths, decoder_width)
-        check_kind(normalize, use_global, use_local, short_side, flow)
+        check_kind(normalize, use_global, use_local)
+        check_settings(short_side, flow)
         self.config: dict[str, Any] = {
             "width": width,
             "depths": list(depths),
@@ -68,8 +70,12 @@ class ATNet(nn.Module):
         self.short_side, self.flow = short_side, flow
         self.anet = ANet(width, depths, decoder_width)
         self.tnet = TNet(width, depths, decoder_width, normalize, use_global, use_local)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self._register_normalisation()
+
+    def _register_normalisation(self) -> None:
+        """Add the mean and the standard deviation of the images' channels as buffers outside the weights."""
+        self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.STD).view(3, 1, 1), persistent=False)
 
     def normalise(self, frames: Tensor) -> Tensor:
         """uint8 RGB [..., 3, H, W] -> the networks' input, float of the same shape."""
@@ -121,7 +127,7 @@ class ATNet(nn.Module):
         own = self.state_dict()
         copies = {key: value.detach().to(own[key].dtype, copy=True) for key, value in state.items()}
         self.load_state_dict(copies, assign=True)
-        self.mean, self.std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        self._register_normalisation()
         self.eval()
 
 
@@ -150,7 +156,7 @@ def load(path_or_name: str | Path) -> ATNet:
         state = strip_wrappers(state)
         with torch.device("meta"):
             kept = {key: content["ivos"].get(key) for key in ("short_side", "flow")}
-            network = ATNet(**config, **kept)
+            network = create_network(**config, **kept)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: written by ivos, but incomplete or by another version ({_short(error)})"
@@ -212,6 +218,25 @@ def _size_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def create_network(transfer: str = "paper", **options: Any) -> ATNet:
+    """Return a network with initial weights.
+
+    Args:
+        transfer: ``paper`` for :class:`ATNet`, or ``memory`` for :class:`ivos.networks.memory.MemoryATNet`.
+        options: the arguments of that class.
+
+    Raises:
+        UserError: There is no such kind of transfer.
+    """
+    if transfer == "paper":
+        return ATNet(**options)
+    if transfer == "memory":
+        from ivos.networks.memory import MemoryATNet
+
+        return MemoryATNet(**options)
+    raise UserError(f"model.transfer: {transfer!r} is neither paper nor memory")
+
+
 def _short(error: Exception) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 200 else text[:197] + "..."
@@ -233,18 +258,24 @@ def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:
         raise UserError(f"model: its depths are {list(depths)}, more than 256 in all")
 
 
-def check_kind(
-    normalize: str, use_global: bool, use_local: bool, short_side: int | None, flow: bool | None
-) -> None:
-    """See that a network's other properties are some.
+def check_kind(normalize: str, use_global: bool, use_local: bool) -> None:
+    """Check the options that choose between variants of the paper's T-Net.
 
     Raises:
-        UserError: they are not.
+        UserError: One of them has a value that is not possible.
     """
     if normalize not in get_args(Normalize):
         raise UserError(f"model.normalize: {normalize!r} is none of {', '.join(get_args(Normalize))}")
     if not isinstance(use_global, bool) or not isinstance(use_local, bool):
         raise UserError(f"model.use_global, use_local: true or false, got {use_global!r}, {use_local!r}")
+
+
+def check_settings(short_side: int | None, flow: bool | None) -> None:
+    """Check the settings that travel with the weights.
+
+    Raises:
+        UserError: One of them has a value that is not possible.
+    """
     if short_side is not None and not (type(short_side) is int and 32 <= short_side <= 2**16):
         raise UserError(f"model.short_side: a whole number from 32, or null, got {short_side!r}")
     if not isinstance(flow, bool | None):

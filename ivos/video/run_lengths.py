@@ -1,4 +1,7 @@
-"""Compressed run lengths of masks, as in COCO."""
+"""COCO's compressed run lengths of masks, as in the JSON of COCO and SA-V."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +31,37 @@ def encode_runs(mask: NDArray[np.bool_]) -> str:
     return "".join(letters)
 
 
-def decode_runs(text: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask [h, w] of compressed run lengths of COCO; size is (height, width)."""
+def decode_runs(code: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Decode a mask of COCO's compressed run lengths.
+
+    Runs go down the columns and begin with background. Each is a number in base 32, its lowest digit first,
+    in characters from ``0`` up; a digit with the bit 32 is not the last, and 16 in the last is the sign.
+    From the third on, runs are differences from the run before the previous one.
+
+    Args:
+        code: ``size`` (height, width) and ``counts``, as they are in COCO's and SA-V's JSON.
+
+    Returns:
+        uint8 [h, w] of 0 and 1.
+
+    Raises:
+        ValueError: The run lengths are not of that form, or do not fill the mask.
+    """
+    height, width = (int(side) for side in code["size"])
     runs: list[int] = []
     value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        value |= (bits & 31) << shift
+    for character in code["counts"]:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64:
+            raise ValueError(f"a character {character!r} in run lengths")
+        value |= (digit & 31) << shift
         shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return flat.reshape(size, order="F")
+        if digit & 32:
+            continue
+        value -= (digit & 16 and 1) << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift or min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"run lengths of {sum(runs)} pixels for a mask of {width}x{height}")
+    values = np.arange(len(runs), dtype=np.uint8) % 2
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)

@@ -11,9 +11,9 @@ import pytest
 from ivos.app.export import Export, export
 from ivos.app.workspace import Workspace
 from ivos.data.datasets.davis import DavisFolder
-from ivos.data.rle import decode_runs, encode_runs
 from ivos.interaction import read_scribbles
 from ivos.video.reader import open_source
+from ivos.video.run_lengths import decode_runs, encode_runs
 
 
 def truth(frame):

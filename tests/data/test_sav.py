@@ -10,13 +10,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from ivos.data.datasets.sav import SAV
-from ivos.data.rle import decode_runs
 from ivos.data.tools.check import main as check
 from ivos.data.tools.extract_sav_train import main, unpack
 from ivos.data.training.mini_sequences import MiniSequences
 from ivos.session.objects import split_objects
 from ivos.video.files import DataError
 from ivos.video.palette import write_labels
+from ivos.video.run_lengths import decode_runs
 from ivos.video.writer import write_video
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -10,7 +10,7 @@ import torch
 from ivos.engine import ATNetSegmenter, LiveSegmenter, Segmenter
 from ivos.engine.state import confidence
 from ivos.runtime.errors import UserError
-from tests.support.lively import lively
+from tests.support.lively import lively, lively_memory
 
 T = 7
 ROUNDS = [(2, 0.3, 1), (5, 0.6, 2), (2, 0.5, 0), (0, 0.4, 1)]
@@ -22,6 +22,9 @@ OPTIONS = [
     {"winograd": False, "flow": True},
     {"winograd": False, "flow": True, "batch_directions": True, "undo_gib": 1},
     {"winograd": False, "device_cache_gib": 0.001},  # nearly nothing is kept from step to step
+    {"memory": True},
+    {"memory": True, "undo_gib": 1, "batch_directions": True},
+    {"memory": True, "device_cache_gib": 0.001},
 ]
 
 
@@ -35,16 +38,24 @@ def network():
 
 
 @pytest.fixture(scope="module")
+def memory_network():
+    return lively_memory()
+
+
+@pytest.fixture(scope="module")
 def frames():
     return np.random.default_rng(0).integers(0, 256, (T, 50, 70, 3), np.uint8)
 
 
 @pytest.fixture(params=OPTIONS, ids=str)
-def started(request, network, frames):
+def started(request, network, memory_network, frames):
     """A function that makes a segmenter and starts it; all of one test are alike."""
 
+    options = dict(request.param)
+    chosen = memory_network if options.pop("memory", False) else network
+
     def make(num_objects=2):
-        segmenter = ATNetSegmenter(network, **request.param)
+        segmenter = ATNetSegmenter(chosen, **options)
         segmenter.start(frames, num_objects)
         return segmenter
 

@@ -73,7 +73,7 @@ def test_masks_of_two_frames_by_the_program(video, tmp_path, capsys):
     content = json.loads((out / f"{video.name}-coco.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["f8", "f9", "f10", "f11"]
     one = next(one for one in content["annotations"] if one["category_id"] == 5)
-    assert np.array_equal(decode_runs(one["segmentation"]["counts"], SIZE), FIRST == 5)
+    assert np.array_equal(decode_runs(one["segmentation"]), FIRST == 5)
     assert one["bbox"] == [40, 25, 15, 12]
     assert [path.suffix for path in out.glob("*-overlay.*")] in ([".mp4"], [".webm"])
     with pytest.raises(SystemExit):

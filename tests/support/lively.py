@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ivos.networks import ATNet
+from ivos.networks import ATNet, MemoryATNet
 
 
 def lively(**changes) -> ATNet:
@@ -18,4 +18,15 @@ def lively(**changes) -> ATNet:
     for part in (network.anet, network.tnet):
         part.decoder.head[-1].weight.data *= 8
         part.decoder.head[-1].bias.data += 1.4
+    return network.eval()
+
+
+def lively_memory() -> MemoryATNet:
+    """A network on a frozen encoder whose decoders change the masks that they start from."""
+    torch.manual_seed(0)
+    network = MemoryATNet()
+    for part in (network.anet, network.tnet):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data.add_(0.02 * torch.randn_like(module.weight))
     return network.eval()

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.data.datasets.sav import FRAMES, MASKS
-from ivos.data.rle import decode_runs
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json, write_text
 from ivos.runtime.machine import cores
@@ -29,6 +28,7 @@ from ivos.video.files import DataError, by
 from ivos.video.names import name_fault
 from ivos.video.palette import write_labels
 from ivos.video.reader import Limits, open_source
+from ivos.video.run_lengths import decode_runs
 
 EVERY = 4  # frames of 24 a second, of which masks are 6
 _QUALITY = 95  # of the JPEGs

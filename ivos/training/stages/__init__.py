@@ -4,6 +4,15 @@ from ivos.training.finiteness import NotFiniteError
 from ivos.training.stages.anet import ANetStage
 from ivos.training.stages.base import Stage
 from ivos.training.stages.joint import JointStage
+from ivos.training.stages.memory import MemoryTNetStage, StrokeANetStage
 from ivos.training.stages.tnet import TNetStage
 
-__all__ = ["ANetStage", "JointStage", "NotFiniteError", "Stage", "TNetStage"]
+__all__ = [
+    "ANetStage",
+    "JointStage",
+    "MemoryTNetStage",
+    "NotFiniteError",
+    "Stage",
+    "StrokeANetStage",
+    "TNetStage",
+]

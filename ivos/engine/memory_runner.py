@@ -1,0 +1,151 @@
+"""The inference of the networks on a frozen encoder: A-Net on features, T-Net on a memory of frames."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ivos.engine.frame_features import FrameFeatureCache
+from ivos.engine.network_runner import NetworkRunner
+from ivos.engine.propagation import PropagationPass, Propagator
+from ivos.engine.thresholding import THRESHOLD, centred
+from ivos.interaction import Stroke, interaction_channels
+from ivos.networks import FrameFeatures, MemoryATNet, MemoryFeatures, MemoryFrame
+from ivos.networks.memory import RECENT, others_of
+
+ANNOTATED = 6
+"""How many annotated frames are read at most: those nearest in time to the target frame."""
+
+_LOG_ODDS = math.log(THRESHOLD / (1 - THRESHOLD))
+
+
+class MemoryRunner(NetworkRunner):
+    """Runs a :class:`ivos.networks.MemoryATNet`; see :class:`NetworkRunner`.
+
+    The engine's probabilities have their threshold at 0.8, as the released networks' have. Those of this
+    network have it at 0.5: its logits are shifted by the logarithm of the odds of 0.8 where they leave it,
+    and probabilities are converted back by :func:`ivos.engine.thresholding.centred`.
+    """
+
+    features_type = MemoryFeatures
+
+    @property
+    def memory_network(self) -> MemoryATNet:
+        """The copy of the network that runs."""
+        return cast(MemoryATNet, self.fused)
+
+    def _copy_for_inference(self, winograd: bool) -> MemoryATNet:
+        network = cast(MemoryATNet, copy.deepcopy(self.network).eval().requires_grad_(False))
+        if self.precision != "float32":
+            network.to(getattr(torch, self.precision))
+        return network
+
+    def _compile(self) -> None:
+        for part in (self.memory_network.anet, self.memory_network.tnet):
+            part.decoder.forward = torch.compile(part.decoder.forward, mode=self.compile)  # type: ignore[method-assign]
+
+    def channels(
+        self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """Return A-Net's channels; other objects' strokes are negative everywhere and in every round."""
+        return interaction_channels(strokes, mask, num_objects, *size, negatives_everywhere=True)
+
+    def annotate(
+        self, features: FrameFeatureCache, frame: int, channels: NDArray[np.float32]
+    ) -> tuple[Tensor, Tensor]:
+        """Run A-Net on one frame; see :meth:`NetworkRunner.annotate`.
+
+        The memory of the frame is made from its mask when it is propagated, so that the second tensor is
+        empty.
+        """
+        [of_frame] = features.get([frame])
+        with self.autocast():
+            half = self.memory_network.anet(of_frame, features.padded(channels))
+        logits = _full_size(half.float()) + _LOG_ODDS
+        return logits, logits.new_zeros(len(logits), 0)
+
+    def key(self, features: FrameFeatures | MemoryFeatures) -> Tensor:
+        """Return what an annotation keeps of its frame: nothing here, the memory is made when it is read."""
+        assert isinstance(features, MemoryFeatures)
+        return features.key.new_zeros(0)
+
+    def image_features(self, images: Tensor) -> MemoryFeatures:  # type: ignore[override]
+        """Return the frozen features of images in [0, 1], [B, 3, H, W]."""
+        with self.autocast():
+            return self.memory_network.features(images)
+
+    def remember(self, features: MemoryFeatures, mask: Tensor) -> MemoryFrame:
+        """Return the memory of a frame from its objects' probabilities [N, 1, H/2, W/2], even at 0.5."""
+        with self.autocast():
+            return self.memory_network.tnet.remember(features, mask, others_of(mask, 1))
+
+    def step(
+        self,
+        target: MemoryFeatures,
+        previous: MemoryFeatures,
+        mask: Tensor,
+        annotated: Sequence[MemoryFrame],
+        recent: Sequence[MemoryFrame],
+    ) -> Tensor:
+        """Run T-Net for one frame; see :meth:`ivos.networks.memory.MemoryTNet.forward`.
+
+        Returns:
+            the objects' probabilities as the engine has them, float32 [N, 1, H, W].
+        """
+        with self.autocast():
+            logits, _ = self.memory_network.tnet(target, previous, mask, annotated, recent)
+        return (_full_size(logits.float()) + _LOG_ODDS).sigmoid()
+
+
+class MemoryPropagator(Propagator):
+    """Propagates by reading the memory of annotated and recent frames; see :class:`Propagator`."""
+
+    networks: MemoryRunner
+
+    def _tnet_step(
+        self,
+        passes: Sequence[PropagationPass],
+        targets: Sequence[int],
+        features: dict[int, FrameFeatures],
+    ) -> Tensor:
+        """Compute T-Net's probabilities in the next frame of each pass."""
+        found = []
+        for one, target in zip(passes, targets, strict=True):
+            known = cast(dict[int, MemoryFeatures], features)
+            mask = self._half(one.probability)
+            if one.source not in self._annotations():
+                one.recent.append(self.networks.remember(known[one.source], mask))
+                del one.recent[:-RECENT]
+            annotated = self._annotated(target)
+            found.append(self.networks.step(known[target], known[one.source], mask, annotated, one.recent))
+        return torch.cat(found)
+
+    @staticmethod
+    def _half(probability: Tensor) -> Tensor:
+        """Return probabilities [N, 1, H, W] of the engine as the network's, even at 0.5, at half the size."""
+        return F.avg_pool2d(centred(probability), 2)
+
+    def _annotations(self) -> dict[int, MemoryFrame]:
+        """Return the memory of every annotated frame, computed once per round."""
+        if not hasattr(self, "_memory"):
+            frames = sorted({one.frame for one in self.video.rounds if one.annotation is not None})
+            every = cast(list[MemoryFeatures], self.features.get(frames))
+            self._memory = {
+                frame: self.networks.remember(of_frame, self._half(self.video.of(frame)[:, None]))
+                for frame, of_frame in zip(frames, every, strict=True)
+            }
+        return self._memory
+
+    def _annotated(self, target: int) -> list[MemoryFrame]:
+        nearest = sorted(self._annotations(), key=lambda frame: (abs(frame - target), frame))
+        return [self._annotations()[frame] for frame in nearest[:ANNOTATED]]
+
+
+def _full_size(half: Tensor) -> Tensor:
+    return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
