@@ -140,6 +140,8 @@ class SimulatedUser:
         curve_prob: The same for Bezier curves.
         click_prob: The same for clicks, each a point or a ring.
         box_prob: The same for bounding boxes, of first rounds only.
+        negatives_everywhere: Keep negative strokes outside the previous mask, as networks on a frozen encoder
+            expect; see :func:`ivos.interaction.interaction_channels`.
 
     Raises:
         UserError: The probabilities of the kinds of strokes are negative, or their sum is above 1.
@@ -156,6 +158,7 @@ class SimulatedUser:
     curve_prob: float = 0.0
     click_prob: float = 0.0
     box_prob: float = 0.0
+    negatives_everywhere: bool = False
 
     def __post_init__(self) -> None:
         chances = self._chances()
@@ -246,9 +249,8 @@ class SimulatedUser:
         size = piece.shape[0], piece.shape[1]
         return [{"path": fractions(path, size), "object_id": object_id} for path in paths]
 
-    @staticmethod
     def channels(
-        strokes: Sequence[Stroke], previous: Mask | None, size: Sequence[int]
+        self, strokes: Sequence[Stroke], previous: Mask | None, size: Sequence[int]
     ) -> NDArray[np.float32]:
         """Return the channels [3, h, w] of one object; see :func:`ivos.interaction.interaction_channels`."""
-        return interaction_channels(strokes, previous, 1, size[0], size[1])[0]
+        return interaction_channels(strokes, previous, 1, size[0], size[1], self.negatives_everywhere)[0]

