@@ -799,7 +799,7 @@ def test_the_shipped_network_in_the_page(annotate, visit, wait, tmp_path):
     wait(page, f"app.displayedFrame === {worst[1]}")
     draw(page, [(0.05, 0.05), (0.1, 0.05)], button="right")
     wait(page, "app.preview && app.state.phase === 'drawing'")
-    page.evaluate("app.run(), app.ask('stop')")  # at once: a slow page cannot come too late
+    page.evaluate("app.run().then(() => app.ask('stop'))")  # at once: a slow page cannot come too late
     wait(page, "app.state.rounds.length === 2 && app.state.phase === 'stopped'")
     low, high = page.evaluate("app.state.rounds[1].reach")
     assert low <= worst[1] <= high

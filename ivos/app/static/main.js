@@ -414,7 +414,7 @@ class App {
     this.queue = frames;
     this.study.send("run");
     await this.connection.settled(); // what was drawn last is part of the round
-    this.propagate();
+    return this.propagate();
   }
 
   // Propagate the next frame that waits.
