@@ -166,7 +166,8 @@ class ATNetSegmenter:
             recycle_memory()
         _check_memory(frames)
         self._networks.refresh()
-        resizing = Resizing.to_short_side(*frames.shape[1:3], self.short_side)
+        height, width = frames.shape[1:3]
+        resizing = Resizing.to_short_side(height, width, self.short_side)
         small = frames if resizing is None else resizing.reduced(frames)
         self._video = self._new_state(small, num_objects, resizing, before)
         self._features = FrameFeatureCache(self._networks, self._video, self._pool, self.feature_batch_size)

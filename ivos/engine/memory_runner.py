@@ -54,7 +54,7 @@ class MemoryRunner(NetworkRunner):
         self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
     ) -> NDArray[np.float32]:
         """Return A-Net's channels; other objects' strokes are negative everywhere and in every round."""
-        return interaction_channels(strokes, mask, num_objects, *size, negatives_everywhere=True)
+        return interaction_channels(strokes, mask, num_objects, size[0], size[1], negatives_everywhere=True)
 
     def annotate(
         self, features: FrameFeatureCache, frame: int, channels: NDArray[np.float32]

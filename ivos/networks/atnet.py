@@ -42,6 +42,8 @@ class ATNet(nn.Module):
             into the files like ``short_side``, for ``segmenter.flow=trained``.
     """
 
+    mean: Tensor
+    std: Tensor
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which images are normalised
 
     def __init__(

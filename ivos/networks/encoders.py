@@ -34,6 +34,9 @@ class TimmEncoder(nn.Module):
         UserError: timm does not know the model, or the model has no feature at one of the strides.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str) -> None:
         super().__init__()
         timm = _timm()

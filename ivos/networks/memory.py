@@ -382,6 +382,9 @@ class MemoryATNet(ATNet):
 
     MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the encoder has its own
 
+    anet: StrokeANet  # type: ignore[assignment]
+    tnet: MemoryTNet  # type: ignore[assignment]
+
     def __init__(
         self,
         encoder: str = "tf_efficientnet_lite0",
@@ -393,8 +396,8 @@ class MemoryATNet(ATNet):
         self.config = {"transfer": "memory", "encoder": encoder}
         self.short_side, self.flow = short_side, flow
         self.encoder = TimmEncoder(encoder)
-        self.anet = StrokeANet(self.encoder.channels)  # type: ignore[assignment]
-        self.tnet = MemoryTNet(self.encoder.channels)  # type: ignore[assignment]
+        self.anet = StrokeANet(self.encoder.channels)
+        self.tnet = MemoryTNet(self.encoder.channels)
         self._register_normalisation()
 
     def features(self, images: Tensor) -> MemoryFeatures:
