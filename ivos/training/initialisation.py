@@ -98,9 +98,12 @@ def scale_projections(network: MemoryATNet, frames: Tensor) -> None:
     deep = F.interpolate(features.sixteenth, features.eighth.shape[-2:], mode="bilinear", align_corners=False)
     pairs = [(network.tnet.value_image, torch.cat([features.eighth, deep], 1))]
     for part in (network.anet, network.tnet):
-        pairs += zip(part.decoder.image, features.pyramid(), strict=True)
+        for layer, feature in zip(part.decoder.image, features.pyramid(), strict=True):
+            assert isinstance(layer, nn.Conv2d)
+            pairs.append((layer, feature))
     for layer, feature in pairs:
         layer.weight /= (feature.std((0, 2, 3)) + 1e-3).view(1, -1, 1, 1)
+        assert layer.bias is not None
         layer.bias.copy_(-layer.weight[:, :, 0, 0] @ feature.mean((0, 2, 3)))
 
 
