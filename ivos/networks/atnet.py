@@ -83,6 +83,10 @@ class ATNet(nn.Module):
         """uint8 RGB [..., 3, H, W] -> the networks' input, float of the same shape."""
         return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
 
+    def features(self, images: Tensor) -> Any:
+        """Return what T-Net takes from images alone: :class:`ivos.networks.FrameFeatures` of [B, 3, H, W]."""
+        return self.tnet.features(images)
+
     @classmethod
     def from_released(cls, source: str | Path | Mapping[str, Tensor]) -> "ATNet":
         """The network of the authors' checkpoint, in eval mode.

@@ -296,6 +296,21 @@ class MemoryTNet(nn.Module):
         value = self.value_out(F.relu(add_image(self.value_mask(both), image)))
         return MemoryFrame(features.key, F.pixel_unshuffle(quarter, _SUB), value)
 
+    def local(self, target: MemoryFeatures, previous: MemoryFeatures, mask: Tensor) -> Tensor:
+        """Return the local transfer of the previous frame's mask, matched by the frozen features.
+
+        Args:
+            target: the target frame's features, of batch B.
+            previous: features of the frame before it.
+            mask: that frame's probabilities [B N, 1, h, w], at any whole multiple of a quarter of the size.
+
+        Returns:
+            [B N, 1, H/4, W/4].
+        """
+        quarter = F.avg_pool2d(mask, mask.shape[-1] // target.local.shape[-1])
+        by_image = quarter.squeeze(1).unflatten(0, (len(target.local), -1))
+        return local_transfer(target.local.float(), previous.local.float(), by_image).flatten(0, 1)[:, None]
+
     def forward(
         self,
         target: MemoryFeatures,
@@ -324,10 +339,7 @@ class MemoryTNet(nn.Module):
                 of_annotated = read(target.key, [f.key for f in annotated], [f.values() for f in annotated])
             else:
                 of_annotated = all_read
-            quarter = F.avg_pool2d(mask.float(), 2)
-            moved = local_transfer(
-                target.local.float(), previous.local.float(), quarter.squeeze(1).unflatten(0, (images, -1))
-            ).flatten(0, 1)[:, None]
+            moved = self.local(target, previous, mask.float())
             carried = F.pixel_shuffle(all_read[:, : _SUB**2], _SUB)
             first = F.pixel_shuffle(of_annotated[:, : _SUB**2], _SUB)
             maps = torch.cat([carried, first, moved], 1)

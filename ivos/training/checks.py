@@ -130,7 +130,8 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
     """
     with torch.device("meta"):
         instantiate(cfg.model)  # without memory for its weights
-    small = instantiate(cfg.model, width=4, depths=[1, 1, 1, 1], decoder_width=8)
+    size = {"width": 4, "depths": [1, 1, 1, 1], "decoder_width": 8}
+    small = instantiate(cfg.model, **{name: value for name, value in size.items() if name in cfg.model})
     for name, stage in cfg.stages.items():
         optimizer = _make_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
         if (

@@ -156,7 +156,7 @@ def local_transfer_picture(
     images = network.normalise(torch.from_numpy(pair).to(device))
     objects = np.arange(1, clip.num_objects + 1)[:, None, None, None]
     masks = torch.from_numpy(padding.pad((after.masks[neighbour] == objects).astype(np.float32))).to(device)
-    previous, target = (network.tnet.features(image[None]) for image in images)
+    previous, target = (network.features(image[None]) for image in images)
     moved = network.tnet.local(target, previous, masks).float()  # [N, 1, H/4, W/4]
     full = torch.nn.functional.interpolate(moved, images.shape[-2:], mode="bilinear", align_corners=False)
     return _in_colours(padding.crop(full)[:, 0])
