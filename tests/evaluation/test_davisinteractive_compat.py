@@ -136,7 +136,7 @@ def test_official_session_on_its_own_table(tmp_path, real_data, monkeypatch):
     truth = Davis(str(real_data / "davis")).load_annotations("bear")
     with DavisInteractiveSession(
         davis_root=str(real_data / "davis"),
-        split="train",
+        subset="train",
         max_nb_interactions=2,
         metric_to_optimize="J",
         report_save_dir=str(tmp_path),

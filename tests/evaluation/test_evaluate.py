@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):
     assert report["jaccard"].between(0, 1).all()
     assert report["jaccard"].nunique() > 5
     summary = json.loads((folder / "summary.json").read_text())
-    assert set(summary) == {"auc", "metric_at_threshold", "curve"}
+    assert set(summary) == {"auc", "metric_at_threshold", "curve", "computed_by"}
+    assert summary["computed_by"] == ("davisinteractive" if find_spec("davisinteractive") else "ivos")
     assert set(summary["curve"]) == {"time", "J_AND_F"}
     assert len(summary["curve"]["time"]) == 5
     rounds = pd.read_csv(folder / "rounds.csv")

@@ -105,5 +105,5 @@ class Replaced(SegmentationLoss):
 
 def test_classes_that_extend_ours_with_options(monkeypatch):
     rules, more = rules_of(Extended)
-    assert (list(rules), more) == (["margin", "class_balance", "dice"], False)
+    assert (list(rules), more) == (["margin", "class_balance", "dice", "hard"], False)
     assert list(rules_of(Replaced)[0]) == ["margin"]

@@ -1,5 +1,6 @@
 """train.py on several processes, however they are started, and when one of them is lost."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -63,7 +65,8 @@ def train(*arguments):
 
 
 CHOICES = {
-    "auto": ([], "auto"),
+    "default": ([], "auto"),
+    "auto": (["strategy=auto"], "auto"),
     "ddp": (["strategy=ddp"], "DDPStrategy"),
 }
 
@@ -72,8 +75,10 @@ CHOICES = {
 @pytest.mark.parametrize("experiment", ["quickstart", "anet", "tnet", "joint"])
 def test_strategies_compose_with_every_experiment(experiment, name):
     overrides, expected = CHOICES[name]
-    strategy = composed(f"experiment={experiment}", *overrides).trainer.strategy
-    assert (strategy if name == "auto" else strategy._target_.split(".")[-1]) == expected
+    trainer = composed(f"experiment={experiment}", *overrides).trainer
+    assert ("strategy" in trainer) == bool(overrides)
+    strategy = trainer.get("strategy", inspect.signature(pl.Trainer).parameters["strategy"].default)
+    assert (strategy if isinstance(strategy, str) else strategy._target_.split(".")[-1]) == expected
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_an_experiment_runs_a_batch(experiment, root, tmp_path):
 
 def test_a_step_out_of_memory_says_what_is_smaller_and_goes_on(root, tmp_path, monkeypatch):
     """After the second step, whose checkpoint stands."""
-    cfg = composed(
+    options = (
         "experiment=anet", f"data.root={root}", *TINY_MODEL, "callbacks.last.every_n_train_steps=1",
         *small_stage("anet", **{"data.num_batches": 4, "trainer.max_epochs": 1, "data.val_frames": 2}),
     )  # fmt: skip
@@ -83,11 +83,12 @@ def test_a_step_out_of_memory_says_what_is_smaller_and_goes_on(root, tmp_path, m
     with pytest.raises(
         UserError, match=r"stages.anet: out of memory. Set stages.anet.execution.checkpointing"
     ) as error:
-        train_stage(cfg, "anet", ATNet(8, [1, 1, 1, 1], 8), folder, Console(quiet=True))
+        train_stage(composed(*options), "anet", ATNet(8, [1, 1, 1, 1], 8), folder, Console(quiet=True))
     assert f"go on with resume=true hydra.run.dir={folder.parent};" in str(error.value)
     assert "data.batch_size (now 2)" in str(error.value)
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
-    cfg.stages.anet.execution.checkpointing = True  # as the message says
+    cfg = composed(*options, "stages.anet.execution.checkpointing=true")  # as the message says
+    assert cfg.stages.anet.execution.checkpointing is True
     train_stage(cfg, "anet", ATNet(8, [1, 1, 1, 1], 8), folder, Console(quiet=True))
     assert (folder / "final.ckpt").exists()
 
@@ -98,8 +99,13 @@ def test_the_papers_hyper_parameters():
         assert cfg.model.width == 64
         assert stage.module.optimizer == {
             "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-5, "weight_decay": 0,
-            "betas": [0.9, 0.999], "eps": 1e-8, "_convert_": "all",
+            "_convert_": "all",
         }  # fmt: skip
+        optimizer = instantiate(stage.module.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        assert optimizer.defaults["lr"] == 1e-5
+        assert optimizer.defaults["weight_decay"] == 0
+        assert tuple(optimizer.defaults["betas"]) == (0.9, 0.999)
+        assert optimizer.defaults["eps"] == 1e-8
         assert (stage.module.scheduler.step_size, stage.module.scheduler.gamma) == (20, 0.2)
         assert stage.module.loss.class_balance == 1
         assert stage.module.loss.dice == 0
