@@ -372,7 +372,8 @@ class Server:
         except Exception as error:  # the page says it; the server lives on
             if not isinstance(error, (UserError, OSError)):
                 log.exception("export of %s failed", opened.name)
-            opened.pages.broadcast({"type": "error", "seq": -1, "message": f"export: {one_line(error)}"})
+            message = f"export: {one_line(error)}"
+            opened.pages.broadcast({"type": "error", "seq": -1, "format": kind, "message": message})
         finally:
             opened.exporting = ""
             opened.broadcast_state()

@@ -469,6 +469,9 @@ def test_a_full_disk_is_said_and_nothing_is_lost(disk, serve, visit, wait, clip,
     page.click("[data-format=coco]")
     wait(page, SAID.format("export: "))
     wait(page, "!app.state.exporting")
+    closed = "(id) => document.querySelector(id).hidden"
+    assert page.evaluate(closed, "#exports")  # the menu would cover the button to go on
+    assert page.evaluate(closed, "#export-note")
     disk.free()
     page.click("#continue")
     wait(page, "app.state.phase === 'idle' && app.shown.every(Boolean) && app.state.saved")

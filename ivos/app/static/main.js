@@ -77,7 +77,10 @@ class App {
       else if (this.queue.length) this.propagate();
     });
     on("saved", () => this.editor.settle());
-    on("error", ({ message }) => this.toast(message, "bad"));
+    on("error", ({ message, format }) => {
+      if (format) this.panel.exportFailed();
+      this.toast(message, "bad");
+    });
     on("refused", ({ id, edit, message }) => {
       this.mine.delete(id);
       this.toast(`the ${edit ? "edit" : "stroke"} was not taken: ${message}`, "bad");

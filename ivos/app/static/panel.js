@@ -309,6 +309,11 @@ export class Panel {
     this.app.toast(text, warning ? "warn" : "", warning ? 15 : 6);
   }
 
+  exportFailed() {
+    this.note("");
+    this.menu(false);
+  }
+
   // A user study
 
   study(options) {
