@@ -51,7 +51,7 @@ def test_untrained_is_always_the_same():
 
 
 def test_a_name_that_is_not_shipped_lists_those_that_are():
-    with pytest.raises(CheckpointError, match=r"huge: no such file, .*: small, untrained"):
+    with pytest.raises(CheckpointError, match=r"huge: no such file, .*: base, small, untrained"):
         load("huge")
     with pytest.raises(CheckpointError, match=r"no such file$"):
         load("huge.pt")
