@@ -91,9 +91,10 @@ def test_any_segmenter_over_any_videos(davis, tmp_path):
     settings = SessionSettings(max_interactions=2)
     summaries = ivos.evaluate(Everything(), davis, tmp_path / "run", settings=settings)
     assert list(summaries) == ["J_AND_F"]
-    assert 0 < summaries["J_AND_F"]["curve"]["J"][0] < 0.5
+    assert 0 < summaries["J_AND_F"]["curve"]["J_AND_F"][-1] < 0.5
     assert (tmp_path / "run/report.csv").is_file()
-    assert ivos.evaluate(Everything(), davis, settings=settings) == summaries
+    again = ivos.evaluate(Everything(), davis, settings=settings)  # equal but for the seconds it took
+    assert again["J_AND_F"]["curve"]["J_AND_F"] == summaries["J_AND_F"]["curve"]["J_AND_F"]
 
 
 def test_videos_and_masks(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ivos.engine import AdoptingSegmenter, ATNetSegmenter
+from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.clicks import understood_prompts
 from tests.support.lively import lively
 
@@ -99,7 +100,8 @@ def test_it_is_an_annotation_of_the_memory(started):
         assert len(segmenter._video.annotations) == 1  # the same annotation counts once
         segmenter.interact(6, stroke(0.3, 1))
         results.append(segmenter.probabilities.copy())
-    assert np.abs(results[0][1:6] - results[1][1:6]).max() > 0.01
+    # The masks in frames 1 to 5 come from frame 6 alone, and from what the memory says of the objects.
+    assert np.abs(results[0][1:6] - results[1][1:6]).max() > 1e-3
 
 
 def test_undo_and_replay(started):
@@ -155,15 +157,16 @@ def test_the_first_pass_is_not_dimmed(network, frames):
 def test_some_of_the_objects(started):
     """Labels that describe one object leave the others as they are, outside it."""
     segmenter = started()
-    before = segmenter.interact(3, stroke(0.3, 2))[3]
+    segmenter.interact(3, stroke(0.3, 2))
     sure = segmenter.probabilities_of(3)[1].copy()
     labels = boxes(o1=(15, 20))
     found = segmenter.adopt(3, labels, objects=[1])
     assert np.array_equal(found == 1, labels == 1)
-    assert not ((found == 2) & ((before != 2) | (labels > 0))).any()
+    second = (sure > THRESHOLD) & (labels == 0)  # where the first object gives way, too
+    assert not ((found == 2) & ~second).any()
     assert np.array_equal(segmenter.probabilities_of(3)[0], labels == 1)
     if segmenter.short_side is None:
-        assert np.array_equal(found == 2, (before == 2) & (labels == 0))
+        assert np.array_equal(found == 2, second)
         assert np.array_equal(segmenter.probabilities_of(3)[1], np.where(labels, 0, sure))
     assert segmenter.add_object() == 3
     third = boxes(o3=(0, 0))

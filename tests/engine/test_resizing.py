@@ -195,7 +195,7 @@ def test_only_touched_frames_are_enlarged(pair):
     for each in pair:
         each.interact(5, stroke(0.6, 2))
         each.interact(0, stroke(0.2, 1))
-    with mock.patch.object(Resizing, "labels", autospec=True, side_effect=Resizing.labels) as enlarge:
+    with mock.patch.object(Resizing, "enlarged", autospec=True, side_effect=Resizing.enlarged) as enlarge:
         masks = scaled.interact(1, stroke(0.3, 1))  # reaches up to frame 4
         assert sorted(scaled._video.rounds[-1].reach) == [1, 4]
         assert enlarge.call_count == 4
