@@ -125,7 +125,8 @@ def _prepared(override: str) -> str:
         return override
     if _exists(_expanded(value)):
         return head + _quoted(_expanded(value))
-    elements = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
+    is_list = value.startswith("[") and value.endswith("]")
+    elements = value[1:-1].split(",") if is_list and (not is_read or _matches(option, _PATHS)) else []
     if elements and all(map(_exists, map(_expanded, elements))):
         return f"{head}[{','.join(_quoted(_expanded(element)) for element in elements)}]"
     is_text = is_read or _matches(option, _PATHS) or not value.startswith(("[", "{"))

@@ -121,6 +121,13 @@ def test_other_arguments_stay(argument, tmp_path, monkeypatch):
     assert prepare_overrides([argument]) == [argument]
 
 
+def test_numbers_stay_numbers_beside_files_of_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1").mkdir()
+    for argument in ("model.depths=[1,1,1,1]", "threads=1"):
+        assert prepare_overrides([argument])[0].lstrip("+") == argument
+
+
 def test_a_prepared_argument_is_not_prepared_again(tmp_path, monkeypatch):
     """Lightning starts further processes with the arguments of the first."""
     monkeypatch.chdir(tmp_path)

@@ -269,7 +269,9 @@ def test_without_a_logger_a_run_still_leaves_its_checkpoints(root, tmp_path):
         *stage("anet"),
     )
     assert status == 0, errors
-    assert {"best.ckpt", "final.ckpt", "curve.png"} == {p.name for p in (tmp_path / "run/anet").iterdir()}
+    assert {"best.ckpt", "final.ckpt", "curve.png", "settings.json"} == {
+        p.name for p in (tmp_path / "run/anet").iterdir()
+    }
 
 
 def test_artifacts_without_wandb_are_refused(tmp_path, monkeypatch, capsys):

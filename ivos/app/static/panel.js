@@ -320,7 +320,7 @@ export class Panel {
     $("satisfied").hidden = false;
     $("name").textContent = `${options.participant} · ${options.sequence} (${options.position} of ${options.of})`;
     $("undo").title = "Undo (Ctrl+Z)";
-    if (options.show_truth) this.goal(options);
+    if (options.show_truth) this.goal(options).catch(() => this.app.toast("The goal could not be loaded", "bad"));
   }
 
   async goal() {
