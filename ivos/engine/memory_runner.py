@@ -1,7 +1,6 @@
 """The inference of the networks on a frozen encoder: A-Net on features, T-Net on a memory of frames."""
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,15 +13,13 @@ from torch import Tensor
 from ivos.engine.frame_features import FrameFeatureCache
 from ivos.engine.network_runner import NetworkRunner
 from ivos.engine.propagation import PropagationPass, Propagator
-from ivos.engine.thresholding import THRESHOLD, centred
+from ivos.engine.thresholding import centred
 from ivos.interaction import Stroke, interaction_channels
 from ivos.networks import FrameFeatures, MemoryATNet, MemoryFeatures, MemoryFrame
-from ivos.networks.memory import RECENT, others_of
+from ivos.networks.memory import LOG_ODDS, RECENT, others_of
 
 ANNOTATED = 6
 """How many annotated frames are read at most: those nearest in time to the target frame."""
-
-_LOG_ODDS = math.log(THRESHOLD / (1 - THRESHOLD))
 
 
 class MemoryRunner(NetworkRunner):
@@ -67,7 +64,7 @@ class MemoryRunner(NetworkRunner):
         [of_frame] = features.get([frame])
         with self.autocast():
             half = self.memory_network.anet(of_frame, features.padded(channels))
-        logits = _full_size(half.float()) + _LOG_ODDS
+        logits = _full_size(half.float()) + LOG_ODDS
         return logits, logits.new_zeros(len(logits), 0)
 
     def key(self, features: FrameFeatures | MemoryFeatures) -> Tensor:
@@ -100,7 +97,7 @@ class MemoryRunner(NetworkRunner):
         """
         with self.autocast():
             logits, _ = self.memory_network.tnet(target, previous, mask, annotated, recent)
-        return (_full_size(logits.float()) + _LOG_ODDS).sigmoid()
+        return (_full_size(logits.float()) + LOG_ODDS).sigmoid()
 
 
 class MemoryPropagator(Propagator):

@@ -87,6 +87,21 @@ class ATNet(nn.Module):
         """Return what T-Net takes from images alone: :class:`ivos.networks.FrameFeatures` of [B, 3, H, W]."""
         return self.tnet.features(images)
 
+    negatives_everywhere = False
+    """Whether A-Net expects negative strokes outside the previous mask and in the first round, too."""
+
+    def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
+        """Segment the frames that strokes were drawn on.
+
+        Args:
+            images: of :meth:`normalise`, [1, 3, H, W], H and W multiples of 32.
+            interaction: previous mask, positive and negative strokes of each object [N, 3, H, W].
+
+        Returns:
+            logits [N, 1, H, W], of an object where its probability is above 0.8, as in the released system.
+        """
+        return self.anet(images, interaction)[0]  # type: ignore[no-any-return]
+
     @classmethod
     def from_released(cls, source: str | Path | Mapping[str, Tensor]) -> "ATNet":
         """The network of the authors' checkpoint, in eval mode.

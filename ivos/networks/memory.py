@@ -8,6 +8,7 @@ Both learn a decoder that corrects this start with the features of the image.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from ivos.networks.decoder import add_image
 from ivos.networks.encoders import TimmEncoder, cosine_key
 from ivos.runtime.errors import UserError
 
+LOG_ODDS = math.log(0.8 / 0.2)
+"""What is added to logits that are even at 0, so that they are even at the released threshold of 0.8."""
 RECENT = 5
 """How many of the latest frames of a propagation are read beside the annotated frames."""
 TOP_K = 10
@@ -415,6 +418,13 @@ class MemoryATNet(ATNet):
     def features(self, images: Tensor) -> MemoryFeatures:
         """Return the frozen features of images, RGB in [0, 1], [B, 3, H, W], H and W multiples of 32."""
         return image_features(self.encoder, images)
+
+    negatives_everywhere = True
+
+    def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
+        """Segment the frames that strokes were drawn on; see :meth:`ATNet.annotate`."""
+        half = self.anet(self.features(images), interaction)
+        return F.interpolate(half.float(), scale_factor=2.0, mode="bilinear", align_corners=False) + LOG_ODDS
 
     def to_released(self) -> dict[str, Tensor]:
         """Refuse: the authors' checkpoint holds the paper's networks.

@@ -62,14 +62,16 @@ class CopiedMask:
         drawn = self._strokes.setdefault(frame, [])
         drawn.extend(strokes)
         height, width = self._frames.shape[1:3]
-        channels = interaction_channels(drawn, previous, self._num_objects, height, width)
+        channels = interaction_channels(
+            drawn, previous, self._num_objects, height, width, self.network.negatives_everywhere
+        )
         image = self._padding.pad(self._frames[frame, None].transpose(0, 3, 1, 2))
         device = self.network.mean.device
         images, interaction = (
             torch.from_numpy(np.ascontiguousarray(array)).to(device)
             for array in (image, self._padding.pad(channels))
         )
-        logits, _ = self.network.anet(self.network.normalise(images), interaction)
+        logits = self.network.annotate(self.network.normalise(images), interaction)
         self._masks[frame] = to_labels(self._padding.crop(logits.sigmoid()[:, 0])).cpu().numpy()
         copy_nearest(self._masks, self._strokes)
         return self._masks.copy()

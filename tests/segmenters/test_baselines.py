@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from ivos.engine import Segmenter
+from ivos.engine import ATNetSegmenter, Segmenter
 from ivos.engine import thresholding as masks
 from ivos.interaction import rasterise
 from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
+from tests.support.lively import lively, lively_memory
 
 
 def stroke(x, y, object_id):
@@ -99,3 +100,14 @@ def test_nothing_passes_a_threshold_of_one(frames, copied, monkeypatch):
     monkeypatch.setattr(masks, "THRESHOLD", 1.0)
     copied.start(frames, 2)
     assert not copied.interact(0, [stroke(0.2, 0.3, 1)]).any()
+
+
+@pytest.mark.parametrize("make", [lively, lively_memory])
+def test_the_copied_mask_is_a_nets_for_either_kind_of_network(make, frames):
+    network, strokes = make(), [stroke(0.2, 0.3, 1), stroke(0.6, 0.7, 2)]
+    copied, segmenter = CopiedMask(network), ATNetSegmenter(network, winograd=False)
+    for each in (copied, segmenter):
+        each.start(frames, 2)
+    masks = copied.interact(3, strokes)
+    assert np.mean(masks[3] == segmenter.preview(3, strokes)) > 0.999
+    assert np.array_equal(masks[0], masks[3])
