@@ -14,9 +14,8 @@ from ivos.engine.frame_features import FrameFeatureCache
 from ivos.engine.network_runner import NetworkRunner
 from ivos.engine.propagation import PropagationPass, Propagator
 from ivos.engine.thresholding import centred
-from ivos.interaction import Stroke, interaction_channels
 from ivos.networks import FrameFeatures, MemoryATNet, MemoryFeatures, MemoryFrame
-from ivos.networks.memory import LOG_ODDS, RECENT, others_of
+from ivos.networks.memory import LOG_ODDS, RECENT, others_of, twice_as_large
 
 ANNOTATED = 6
 """How many annotated frames are read at most: those nearest in time to the target frame."""
@@ -47,12 +46,6 @@ class MemoryRunner(NetworkRunner):
         for part in (self.memory_network.anet, self.memory_network.tnet):
             part.decoder.forward = torch.compile(part.decoder.forward, mode=self.compile)  # type: ignore[method-assign]
 
-    def channels(
-        self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
-    ) -> NDArray[np.float32]:
-        """Return A-Net's channels; other objects' strokes are negative everywhere and in every round."""
-        return interaction_channels(strokes, mask, num_objects, size[0], size[1], negatives_everywhere=True)
-
     def annotate(
         self, features: FrameFeatureCache, frame: int, channels: NDArray[np.float32]
     ) -> tuple[Tensor, Tensor]:
@@ -64,7 +57,7 @@ class MemoryRunner(NetworkRunner):
         [of_frame] = features.get([frame])
         with self.autocast():
             half = self.memory_network.anet(of_frame, features.padded(channels))
-        logits = _full_size(half.float()) + LOG_ODDS
+        logits = twice_as_large(half.float()) + LOG_ODDS
         return logits, logits.new_zeros(len(logits), 0)
 
     def key(self, features: FrameFeatures | MemoryFeatures) -> Tensor:
@@ -97,7 +90,7 @@ class MemoryRunner(NetworkRunner):
         """
         with self.autocast():
             logits, _ = self.memory_network.tnet(target, previous, mask, annotated, recent)
-        return (_full_size(logits.float()) + LOG_ODDS).sigmoid()
+        return (twice_as_large(logits.float()) + LOG_ODDS).sigmoid()
 
 
 class MemoryPropagator(Propagator):
@@ -142,7 +135,3 @@ class MemoryPropagator(Propagator):
     def _annotated(self, target: int) -> list[MemoryFrame]:
         nearest = sorted(self._annotations(), key=lambda frame: (abs(frame - target), frame))
         return [self._annotations()[frame] for frame in nearest[:ANNOTATED]]
-
-
-def _full_size(half: Tensor) -> Tensor:
-    return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)

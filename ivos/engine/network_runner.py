@@ -124,7 +124,8 @@ class NetworkRunner:
             num_objects: N.
             size: (h, w).
         """
-        return interaction_channels(strokes, mask, num_objects, size[0], size[1])
+        everywhere = self.network.negatives_everywhere
+        return interaction_channels(strokes, mask, num_objects, size[0], size[1], everywhere)
 
     def key(self, features: FrameFeatures) -> Tensor:
         """Return what the global transfer matches of an annotated frame [1, 32w, H/16, W/16]."""

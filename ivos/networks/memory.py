@@ -50,6 +50,11 @@ class MemoryFeatures:
         return [self.half, self.quarter, self.eighth, self.sixteenth]
 
 
+def twice_as_large(maps: Tensor) -> Tensor:
+    """Enlarge maps [B, C, h, w] bilinearly to [B, C, 2h, 2w]."""
+    return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1)
 
@@ -346,8 +351,8 @@ class MemoryTNet(nn.Module):
             carried = F.pixel_shuffle(all_read[:, : _SUB**2], _SUB)
             first = F.pixel_shuffle(of_annotated[:, : _SUB**2], _SUB)
             maps = torch.cat([carried, first, moved], 1)
-            base = F.interpolate(carried, scale_factor=2.0, mode="bilinear", align_corners=False)
-            half_local = F.interpolate(moved, scale_factor=2.0, mode="bilinear", align_corners=False)
+            base = twice_as_large(carried)
+            half_local = twice_as_large(moved)
         guidance = [
             torch.cat([base, half_local], 1),
             torch.cat([maps, others_of(maps, images)], 1),
@@ -424,7 +429,7 @@ class MemoryATNet(ATNet):
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
         """Segment the frames that strokes were drawn on; see :meth:`ATNet.annotate`."""
         half = self.anet(self.features(images), interaction)
-        return F.interpolate(half.float(), scale_factor=2.0, mode="bilinear", align_corners=False) + LOG_ODDS
+        return twice_as_large(half.float()) + LOG_ODDS
 
     def to_released(self) -> dict[str, Tensor]:
         """Refuse: the authors' checkpoint holds the paper's networks.

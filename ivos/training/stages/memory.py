@@ -10,7 +10,7 @@ from torch import Tensor
 from ivos.data.batches import Batch
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet, MemoryFeatures, MemoryFrame
-from ivos.networks.memory import RECENT, others_of
+from ivos.networks.memory import RECENT, others_of, twice_as_large
 from ivos.runtime.errors import UserError
 from ivos.training.losses import iou, mean
 from ivos.training.stages.base import Stage
@@ -38,10 +38,6 @@ class _FrozenEncoderStage(Stage):
 def _of_objects(features: MemoryFeatures, image: Tensor) -> MemoryFeatures:
     """Return the features of each object's image: [B, ...] -> [M, ...]."""
     return MemoryFeatures(*(one.index_select(0, image) for one in vars(features).values()))
-
-
-def _full_size(logits: Tensor) -> Tensor:
-    return F.interpolate(logits.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class StrokeANetStage(_FrozenEncoderStage):
@@ -77,9 +73,9 @@ class StrokeANetStage(_FrozenEncoderStage):
             rngs = self.randomness(batch)
             for _ in range(self.feedback_rounds):
                 with torch.no_grad():
-                    predicted = _full_size(self.network.anet(features, interaction)) > 0
+                    predicted = twice_as_large(self.network.anet(features, interaction).float()) > 0
                 interaction = self.users.correct(self.user, predicted, masks, interaction, rngs)
-        logits = _full_size(self.network.anet(features, interaction))
+        logits = twice_as_large(self.network.anet(features, interaction).float())
         return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
 
     def validation_clip(self, clip: Clip) -> Clip:
@@ -123,7 +119,7 @@ class MemoryTNetStage(_FrozenEncoderStage):
         losses, quality = [], []
         for target in range(1, length):
             logits, _ = tnet(by_frame[target], by_frame[target - 1], mask, annotated, recent)
-            full, truth = _full_size(logits[places]), batch["masks"][:, target]
+            full, truth = twice_as_large(logits[places].float()), batch["masks"][:, target]
             losses.append(self.loss(full, truth))
             quality.append(iou(full > 0, truth).mean())
             mask = logits.detach().float().sigmoid()
