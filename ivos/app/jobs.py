@@ -100,6 +100,7 @@ class SessionJobs:
         job = self._job("propagate", before=number)
         job.frame, job.number, job.num_objects = one.frame, number, one.num_objects
         job.limits, job.adopt, job.merged = one.limits, one.adopted, one.merged
+        job.written, job.guarded = one.reach, frozenset(one.guarded)
         self._annotation(job, one)
         job.guards = {
             frame: (shown, tuple(locked))
@@ -114,16 +115,13 @@ class SessionJobs:
     def _annotation(self, job: Job, one: Round) -> None:
         """Give a job what its round starts from; a round that is continued has its mask on disk."""
         session = self.recorder.session
-        keys = one.strokes
+        keys = [key for key in one.strokes if key not in one.replaced]
         if one.reach is not None and one.adopted:
             job.current, job.adopt, keys = self.workspace.read_mask(one.number, one.frame), True, []
         elif one.reach is None:
             job.current = self.masks.current(one.frame)
             job.locked = tuple(session.locks.objects_on(one.frame))
-            chain = session.chain(one.frame)
-            if chain:  # strokes that were drawn before the last edit are part of the edited mask
-                keys = [key for key in keys if session.order(key) > chain[-1].order]
-                job.adopt = True
+            job.adopt = job.adopt or bool(session.chain(one.frame))
         job.strokes = tuple(session.strokes[key] for key in keys)  # type: ignore[misc]
 
     def stop(self) -> None:
@@ -137,7 +135,7 @@ class SessionJobs:
             CompletedRound(
                 one.number,
                 one.frame,
-                tuple(session.strokes[key] for key in one.strokes),  # type: ignore[misc]
+                tuple(session.strokes[key] for key in one.strokes if key not in one.replaced),  # type: ignore[misc]
                 one.num_objects,
                 one.reach if one.status == "stopped" or one.limits else None,
                 one.adopted,
@@ -218,9 +216,12 @@ class SessionJobs:
         low, high = report["planned"]
         self._total = high - low + 1
         known = self.recorder.session.rounds[report["round"] - 1]
-        if (report["adopted"], report["merged"]) != (known.adopted, known.merged):
-            kind = {"adopted": report["adopted"], "merged": report["merged"]}
-            self.recorder.record_fact({"type": "annotated", "round": report["round"], **kind})
+        try:
+            if (report["adopted"], report["merged"]) != (known.adopted, known.merged):
+                kind = {"adopted": report["adopted"], "merged": report["merged"]}
+                self.recorder.record_fact({"type": "annotated", "round": report["round"], **kind})
+        finally:
+            report["recorded"].set()
         event = {"type": "planned", "round": report["round"], "planned": (low, high)}
         self.recorder.session.apply(event)
         self._broadcast_state()

@@ -347,6 +347,7 @@ class OpenSession:
             await asyncio.to_thread(self.workspace.write_masks, event["round"], masks)
             self.recorder.record(event)
         except OSError as error:
+            await asyncio.to_thread(self.workspace.remove_masks, event["round"])
             raise UserError(one_line(error)) from error
         finally:
             self.writing = ""
@@ -388,6 +389,7 @@ class OpenSession:
             self.recorder.record(event)
             return len(frames)
         except OSError as error:
+            await asyncio.to_thread(self.workspace.remove_masks, len(session.rounds) + 1)
             raise UserError(one_line(error)) from error
         finally:
             self.writing = ""
@@ -441,15 +443,21 @@ class OpenSession:
             event["limits"] = [low, high]
         if kept := session.kept_frames(frame):
             event["kept"] = ranges(kept)
-        if guarded := session.locks.frames_with_objects():
-            event["guarded"] = ranges(guarded)
-        self.recorder.record(event)
+        used = session.new_strokes(frame)
+        if replaced := [key for key in event["strokes"] if key not in used]:
+            event["replaced"] = replaced
+        self.recorder.record(event | self._guarded())
         self.jobs.run_round(number)
+
+    def _guarded(self) -> Event:
+        """Return the frames with locked objects as a part of an event; empty where there are none."""
+        guarded = self.session.locks.frames_with_objects()
+        return {"guarded": ranges(guarded)} if guarded else {}
 
     def _handle_continue(self, message: messages.Continue) -> None:
         self.session.check({"type": "continue"})
         number = self.session.active[-1].number
-        self.recorder.record({"type": "continue"})
+        self.recorder.record({"type": "continue"} | self._guarded())
         self.jobs.run_round(number)
 
     def _handle_stop(self, message: messages.Stop) -> None:

@@ -132,6 +132,7 @@ class Server:
             access_log=False,
             ws="websockets-sansio",
             ws_max_size=messages.MAX_MESSAGE,
+            ws_ping_timeout=120.0,  # a slow connection is busy with masks for a while
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=2,
             lifespan="on",

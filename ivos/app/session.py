@@ -53,6 +53,7 @@ class Round:
     frame: int
     strokes: list[str]
     num_objects: int  # N at its beginning
+    replaced: frozenset[str] = frozenset()  # strokes that an edit replaced, so that the network does not get them
     reach: tuple[int, int] | None = None  # first and last frame with a mask of this round
     planned: tuple[int, int] | None = None  # how far it is to go; None: not known yet
     status: Literal["open", "stopped", "complete"] = "open"
@@ -435,14 +436,20 @@ class Session:
         limits = event.get("limits")
         one = Round(event["round"], event["frame"], chosen, self.num_objects)
         one.adopted, one.limits = bool(event.get("adopted")), (limits[0], limits[1]) if limits else None
+        one.replaced = frozenset(event.get("replaced", ()))
         for low, high in event.get("kept", ()):
             one.kept.update(range(low, high + 1))
-        for low, high in event.get("guarded", ()):
-            one.guarded.update(range(low, high + 1))
+        self._guard(one, event)
         self.rounds.append(one)
         self.history.append(("round", one.number))
         self.redoable.clear()
         self.changed_rounds.add(one.number)
+
+    @staticmethod
+    def _guard(one: Round, event: Event) -> None:
+        """Add the frames with locked objects that an event names to those that a round guards."""
+        for low, high in event.get("guarded", ()):
+            one.guarded.update(range(low, high + 1))
 
     def _check_reached(self, event: Event) -> None:
         self._open(event["round"])
@@ -495,6 +502,7 @@ class Session:
 
     def _on_continue(self, event: Event) -> None:
         self.active[-1].status = "open"
+        self._guard(self.active[-1], event)
         self.redoable.clear()
         self.changed_rounds.add(self.active[-1].number)
 

@@ -67,6 +67,8 @@ class Job:
     adopted: bool = False  # whether the network was given the mask of the frame
     merged: bool = False  # whether the frame's mask on disk is not the network's own
     guards: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    guarded: frozenset[int] = frozenset()  # all frames with locked objects, as the round's event has them
+    written: tuple[int, int] | None = None  # first and last frame that a continued round has masks of
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -202,7 +204,7 @@ class Worker:
         if job.limits is not None:
             planned = max(planned[0], job.limits[0]), min(planned[1], job.limits[1])
         steps, annotation = self._annotate(job, live.segmenter, None if job.limits is None else planned)
-        self._report(job, "planned", planned=planned, adopted=job.adopted, merged=job.merged)
+        announced = self._announce(job, planned)
         writing: deque[Future[None]] = deque()
         reached: set[int] = set()
         complete = True
@@ -218,6 +220,8 @@ class Worker:
                 labels = self._guarded(job, frame, labels, annotation)
                 if frame == job.frame and annotation is None:
                     annotation = labels
+                    if job.merged != announced:
+                        self._announce(job, planned)
                 before = writing[-1] if writing else None
                 writing.append(self._writers.submit(self._keep, job, frame, labels.copy(), before))
                 while len(writing) > _UNWRITTEN or (writing and writing[0].done()):
@@ -240,7 +244,7 @@ class Worker:
             job.num_objects,
             None if complete and job.limits is None else reach,
             job.adopted,
-            frozenset(job.guards),
+            job.guarded,
             job.merged,
         )
         live.applied.append(past)
@@ -249,6 +253,21 @@ class Worker:
         report = {"lo": reach[0], "hi": reach[1], "complete": complete, "confidence": sure}
         report |= {"adopted": job.adopted, "merged": job.merged}
         self._report(job, "end", **report, seconds=seconds, network_seconds=network)
+
+    def _announce(self, job: Job, planned: tuple[int, int]) -> bool:
+        """Report how a round begins, and wait until that is recorded, before its first mask is on disk.
+
+        A server that is killed later knows then which masks the network did not make alone.
+
+        Returns:
+            Whether the mask of the annotated frame was said not to be the network's own.
+        """
+        recorded = threading.Event()
+        content = {"planned": planned, "adopted": job.adopted, "merged": job.merged, "recorded": recorded}
+        self._report(job, "planned", **content)
+        while not recorded.wait(0.1) and not self._ending:
+            pass
+        return job.merged
 
     def _annotate(
         self, job: Job, segmenter: Any, reach: tuple[int, int] | None
@@ -263,7 +282,7 @@ class Worker:
             UserError: there are no strokes, and the segmenter cannot continue from a mask.
         """
         wanted = job.current if job.adopt and not job.strokes else None
-        if job.strokes and hasattr(segmenter, "preview"):
+        if job.strokes and job.current is not None and hasattr(segmenter, "preview"):
             network = np.asarray(segmenter.preview(job.frame, list(job.strokes)), np.uint8)
             merged = _merge(job, network)
             job.merged = bool((merged != network).any())
@@ -306,11 +325,10 @@ class Worker:
 
     def _keep(self, job: Job, frame: int, labels: Labels, before: "Future[None] | None") -> None:
         """Write a mask to disk, then report it, in the order in which the network made the masks."""
-        path = job.workspace.mask_file(job.number, frame)
-        if not path.exists():  # some masks of a continued round are there already
-            job.workspace.write_mask(job.number, frame, labels)
+        if job.written is not None and job.written[0] <= frame <= job.written[1]:
+            labels = job.workspace.read_mask(job.number, frame)  # the round is continued
         else:
-            labels = job.workspace.read_mask(job.number, frame)
+            job.workspace.write_mask(job.number, frame, labels)
         data = pack_labels(labels)
         if before is not None:
             before.result()

@@ -170,7 +170,14 @@ class Workspace:
                     "move the folder away"
                 ) from error
         self.record(session, *interrupted(session, self.masks_of))
+        self._remove_unrecorded(len(session.rounds))
         return session
+
+    def _remove_unrecorded(self, last: int) -> None:
+        """Remove the masks of operations whose end was not recorded: the next round has their number."""
+        for folder in (self.folder / "rounds").iterdir():
+            if folder.name.isdigit() and int(folder.name) > last:
+                shutil.rmtree(folder)
 
     def record(self, session: Session, *events: Event) -> None:
         """Write events to the journal, then apply each to the session."""
@@ -276,6 +283,10 @@ class Workspace:
             path.parent.mkdir(exist_ok=True)
             write_labels(path, labels)
         sync_all()
+
+    def remove_masks(self, round: int) -> None:
+        """Remove the masks of a round that does not count, because it could not be written or recorded."""
+        shutil.rmtree(self.folder / "rounds" / f"{round:04d}", ignore_errors=True)
 
     def write_base(self, edit: str, labels: NDArray[np.uint8]) -> None:
         """Write the labels [h, w] of a preview that an edit was drawn over."""

@@ -11,6 +11,7 @@ from ivos.app.journal import read_lines
 from ivos.app.messages import unpack_labels
 from ivos.app.pixels import draw_runs, find_runs, merge_annotation, protect
 from ivos.app.session import Refused, Session
+from ivos.video.palette import write_labels
 
 spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
 wire = importlib.util.module_from_spec(spec)
@@ -355,3 +356,54 @@ def test_edits_are_in_the_journal_before_they_are_acknowledged(server, tmp_path)
     assert one.edit(1, area(0, 2, 0, 2), 1) == ""
     (line,) = [line for line in read_lines(tmp_path / "clip" / "journal.jsonl") if line["type"] == "edit"]
     assert (line["frame"], line["label"], line["runs"]) == (1, 1, [0, 2, 94, 2])
+
+
+def test_strokes_that_an_edit_replaced_stay_replaced_after_a_restart(server):
+    one = Painter(server).phase("idle")
+    one.stroke("s", 3, 0.2, 1)
+    one.phase("drawing")
+    assert one.edit(3, area(0, 8, 0, 8), 1) == ""
+    one.stroke("t", 3, 0.7, 1)
+    one.propagate(3)
+    server.restart()
+    again = Painter(server).phase("idle")
+    assert again.state["notice"] == ""
+    assert again.state["pending"] == []
+
+
+def test_a_round_that_goes_on_after_a_lock_is_made_again_without_a_difference(serve, tmp_path, clip, held):
+    server = serve(root=str(tmp_path), videos=[str(clip)], **{"with": {"hold": held.after(4)}})
+    one = Painter(server).phase("idle")
+    one.ask("add_object", name="b")
+    one.edit(6, area(0, 20, 0, 20), 2)
+    one.stroke("s", 6, 0.5, 1)  # the round's first mask is merged from the edit and from the network's
+    one.ask("propagate", frame=6)
+    one.until(lambda each: len([key for key in each.masks if key[0]]) >= 3)
+    one.ask("stop")
+    held.go()
+    one.phase("stopped")
+    one.edit(11, area(30, 40, 30, 40), 1)
+    assert one.ask("lock", lo=11, hi=11, object=1, locked=True) == ""
+    assert one.ask("continue") == ""
+    one.phase("idle", "drawing")
+    shown = {frame: one.mask(server, frame) for frame in range(12)}
+    server.restart()
+    again = Painter(server).phase("idle", "drawing")
+    assert again.state["notice"] == ""
+    for frame in range(12):
+        assert (again.mask(server, frame) == shown[frame]).all()
+
+
+def test_masks_of_an_operation_that_was_never_recorded_do_not_enter_the_next_round(server, tmp_path):
+    one = Painter(server).phase("idle")
+    one.stroke("s", 3, 0.5, 1)
+    server.kill()
+    left = tmp_path / "clip" / "rounds" / "0001"  # as if killed between the writing and its record
+    left.mkdir()
+    write_labels(left / "00005.png", np.ones(SIZE[::-1], np.uint8))
+    server.start()
+    again = Painter(server).phase("idle", "drawing")
+    again.propagate(3)
+    assert not again.mask(server, 5).all()
+    server.restart()
+    assert Painter(server).phase("idle").state["notice"] == ""
