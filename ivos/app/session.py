@@ -53,7 +53,7 @@ class Round:
     frame: int
     strokes: list[str]
     num_objects: int  # N at its beginning
-    replaced: frozenset[str] = frozenset()  # strokes that an edit replaced, so that the network does not get them
+    replaced: frozenset[str] = frozenset()  # strokes that an edit replaced and the network does not get
     reach: tuple[int, int] | None = None  # first and last frame with a mask of this round
     planned: tuple[int, int] | None = None  # how far it is to go; None: not known yet
     status: Literal["open", "stopped", "complete"] = "open"
