@@ -4,6 +4,7 @@ A suite is a list of data sets and protocols (``--list`` prints them). Each pair
 ``ivos-evaluate`` in a folder of its own, ``OUTPUT/DATA_SET/PROTOCOL``; data sets that are not under
 ``--root`` are reported and left out. A suite that was interrupted continues where it stopped when the same
 command is given again. At the end the leaderboard of all its runs is written to ``OUTPUT/leaderboard``.
+Data sets of which only first masks have been published (MOSE, YouTube-VOS) are segmented and not scored.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from ivos.evaluation import leaderboard
 from ivos.runtime.errors import UserError
+from ivos.runtime.files import read_json
 
 SEGMENTERS = ("atnet", "flow", "copy", "sam2", "mine")
 
@@ -26,18 +28,21 @@ class BenchmarkSet:
     Attributes:
         folder: its folder under the root of all data sets.
         config: the choice of ``data=``.
-        splits: the names of the split, of which the first one that is there is taken; each with the folder or
-            file in the data set that shows that it is there.
+        splits: the names of the split, of which the first one that is there is taken; each with a pattern of
+            paths in the data set, of which one shows that it is there.
+        first_masks: whether only first masks have been published, so that the runs have masks for the server
+            of the benchmark, and no scores.
     """
 
     folder: str
     config: str
     splits: tuple[tuple[str, str], ...]
+    first_masks: bool = False
 
     def find(self, root: Path) -> str | None:
         """Return the split that is there; None where the data set is not under the root."""
         place = root / self.folder
-        return next((split for split, shown in self.splits if (place / shown).exists()), None)
+        return next((split for split, shown in self.splits if any(place.glob(shown))), None)
 
     def expected(self, root: Path) -> str:
         """Return the paths, of which one shows that the data set is there, in words."""
@@ -46,16 +51,31 @@ class BenchmarkSet:
 
 SETS = {
     "davis": BenchmarkSet("DAVIS", "davis", (("val", "ImageSets/2017/val.txt"),)),
+    "endovis": BenchmarkSet(
+        "EndoVis2018",
+        "endovis",
+        (("test", "[Tt]est*/**/left_frames"), ("train", "**/left_frames")),
+    ),
+    "esd": BenchmarkSet("ESD", "esd", (("test", "ESD-2"), ("train", "ESD-1"))),
+    "lv_vis": BenchmarkSet("LV-VIS", "lv_vis", (("val", "val_instances.json"),)),
     "lvos": BenchmarkSet("LVOS", "lvos", (("valid", "valid/Annotations"), ("val", "val/Annotations"))),
-    "mose": BenchmarkSet("MOSE", "mose", (("valid", "valid/Annotations"),)),
+    "mose": BenchmarkSet("MOSE", "mose", (("valid", "valid/Annotations"),), first_masks=True),
     "pumavos": BenchmarkSet("PUMaVOS", "pumavos", (("all", "Annotations"),)),
     "sav": BenchmarkSet("SA-V", "sav", (("val", "sav_val/sav_val.txt"),)),
+    "uvo": BenchmarkSet("UVO", "uvo", (("val", "VideoDenseSet/UVO_video_val_dense.json"),)),
+    "vipseg": BenchmarkSet("VIPSeg", "vipseg", (("val", "val.txt"),)),
+    "vkitti2": BenchmarkSet("VKITTI2", "vkitti2", (("all", "**/instanceSegmentation"),)),
     "vost": BenchmarkSet("VOST", "vost", (("val", "ImageSets/val.txt"),)),
+    "youtube_vos": BenchmarkSet(
+        "YouTube-VOS", "youtube_vos", (("valid", "valid/meta.json"),), first_masks=True
+    ),
 }
+ZERO_SHOT = ("endovis", "esd", "lvos", "lv_vis", "pumavos", "uvo", "vipseg", "vkitti2", "vost")
+"""The nine sets of the papers of SAM 2 and SAM 3."""
 SUITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "davis": (("davis",), ("davis", "davis_clicks", "first_mask")),
-    "sam2": (("davis", "lvos", "pumavos", "sav", "vost"), ("sam2_offline", "sam2_online")),
-    "vos": (("davis", "lvos", "mose", "pumavos", "sav", "vost"), ("first_mask",)),
+    "sam2": (tuple(sorted(("davis", "sav", *ZERO_SHOT))), ("sam2_offline", "sam2_online")),
+    "vos": (("davis", "lvos", "mose", "pumavos", "sav", "vost", "youtube_vos"), ("first_mask",)),
 }
 """The data sets and the protocols of each suite."""
 
@@ -84,6 +104,7 @@ def plan(suite: str, root: Path, output: Path) -> tuple[list[tuple[Path, list[st
             missing.append(f"{name}: not there; expected {SETS[name].expected(root)}")
             continue
         data = [f"data={SETS[name].config}", f"data.root={root / SETS[name].folder}", f"data.split={split}"]
+        data += ["data.first_masks=true"] * SETS[name].first_masks
         runs += [(output / name / protocol, [*data, f"protocol={protocol}"]) for protocol in protocols]
     return runs, missing
 
@@ -157,7 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return leaderboard.main([*map(str, folders), "--output", str(output / "leaderboard")])
+    scored = [folder for folder in folders if "masks" not in read_json(folder / "summary.json")]
+    for folder in folders:
+        if folder not in scored:
+            print(f"{folder}: masks for the server of the benchmark, not scored")
+    if not scored:
+        return 0
+    return leaderboard.main([*map(str, scored), "--output", str(output / "leaderboard")])
 
 
 def _devices() -> int:

@@ -59,7 +59,8 @@ def evaluate(
         folder: the folder of report.csv, summary.json, rounds.csv, curve.png and pictures; with several
             metrics each has a folder of its own in it, named after the metric.
         trainer: its test loop runs the sessions.
-        save_masks: see :class:`ivos.evaluation.session_callbacks.RoundPictures`.
+        save_masks: see :class:`ivos.evaluation.session_callbacks.RoundPictures`. Videos of which first masks
+            alone are known are not scored; their masks are always saved, for the server of their benchmark.
         masks_layout: see there.
         save_overlays: see there.
         resume: continue the run in the folder, if there is one, after its last complete sample.
@@ -71,7 +72,7 @@ def evaluate(
 
     Returns:
         the summary of each metric (:func:`ivos.evaluation.summary.summarise`); ``protocol.json`` has R-AUC
-        and the protocol's own measures.
+        and the protocol's own measures. Without scores: ``masks``, their folder within the run's.
 
     Raises:
         UserError: the folder is in use, or was begun with other settings (before any work is done).
@@ -82,13 +83,19 @@ def evaluate(
         )
     protocol = protocol or Davis()
     settings, videos = protocol.adapt(settings), protocol.videos(videos)
+    scored = any(video.known.any() for video in videos)
+    if not scored and protocol.prompts != "masks":
+        raise UserError(
+            f"protocol={protocol.name}: needs true masks to score and to correct, and of these videos only "
+            "first masks have been published; protocol=first_mask segments them"
+        )
     if trainer.global_rank == 0:
         report_folders(folder, settings, resume)
     summaries: dict[str, Mapping[str, Any]] = {}
     for metric, place in report_folders(folder, settings, resume=True).items():
         session = _Session(segmenter, videos, settings, protocol, metric, trainer, threads)
         pictures = RoundPictures(
-            place, save_masks, save_overlays, masks_layout, settings.max_interactions, videos
+            place, save_masks or not scored, save_overlays, masks_layout, settings.max_interactions, videos
         )
         summaries[metric] = session.run(place, pictures, provenance or {})
     return summaries
@@ -119,10 +126,20 @@ class _Session:
             reports = SampleReports(run, f"seed-{self.settings.seed}")
             self._run_share(run, [Confidences(folder / "confidence"), reports, pictures])
         report = run.report()
+        if not any(video.known.any() for video in self.videos):
+            return self._without_scores(run, report)
         summary = summarise(report, self.videos, self.metric, self.settings)
         if first:
             self._write_reports(run, report, summary)
             log_session(self.trainer.loggers, self.metric, summary, folder, report)
+        return summary
+
+    def _without_scores(self, run: RunFolder, report: pd.DataFrame) -> dict[str, Any]:
+        """Finish a run of videos that cannot be scored, and return where their masks are."""
+        summary = {"masks": str(Path("masks", "001", f"{self.settings.max_interactions:02d}"))}
+        if self.trainer.global_rank == 0:
+            run.write("summary.json", json.dumps(summary, indent=2) + "\n")
+            run.write("report.csv", report.to_csv())
         return summary
 
     def _of_segmenter(self) -> dict[str, Any]:

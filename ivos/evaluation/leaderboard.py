@@ -58,6 +58,8 @@ class Run:
             r"^checkpoint: (.*)$", text.read_text(encoding="utf-8") if text.is_file() else "", re.MULTILINE
         )
         name = Path(composed[1].strip("'\"")).name if composed else ""
+        if "masks" in summary:
+            raise UserError(f"{folder}: has no scores, only masks for a server ({folder / summary['masks']})")
         if not {"auc", "curve", "metric_at_threshold"} <= set(summary):
             raise UserError(f"{folder / 'summary.json'}: not a session's summary")
         return cls(folder, summary, options, name)

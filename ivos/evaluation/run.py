@@ -73,6 +73,14 @@ def run(cfg: DictConfig) -> None:
         summaries = evaluate(
             segmenter, videos, settings, folder, trainer, provenance=origin, protocol=protocol, **options
         )
+    for summary in summaries.values():
+        if "masks" in summary:
+            console.print(
+                "No scores: only first masks of these videos have been published. Masks for the benchmark's "
+                f"server: {folder / summary['masks']}",
+                soft_wrap=True,
+            )
+            return
     console.print(summary_table(summaries))
     by = next(iter(summaries.values()))["computed_by"]
     console.print(f"Summary (AUC, value at the threshold, curve) computed by {by}.", soft_wrap=True)

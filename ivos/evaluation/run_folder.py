@@ -149,7 +149,7 @@ def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> st
     if tuple(report.columns) != COLUMNS:
         return "other columns"
     if not len(report):
-        return f"no round of {rounds}" if rounds else ""
+        return f"no round of {rounds}" if rounds and sample.video.known.any() else ""
     numbers = report[["interaction", "object_id", "frame", "timing", "jaccard", "contour", "j_and_f"]]
     if any(kind.kind not in "iuf" for kind in numbers.dtypes):
         return "values that are no numbers"

@@ -23,7 +23,8 @@ class FirstMask:
     """The semi-supervised protocol of DAVIS, YouTube-VOS, MOSE and LVOS, in one pass forward.
 
     Every object's true mask is given on the first frame that shows it; frames before that keep their masks.
-    All of it is one round, and nothing is corrected.
+    All of it is one round, and nothing is corrected. Of videos whose first masks alone have been published
+    (:class:`ivos.video.video.FirstMasksVideo`) nothing is scored.
     """
 
     prompts: ClassVar[Literal["masks"]] = "masks"
@@ -57,7 +58,7 @@ class FirstMaskProtocol:
 
     def __init__(self, sample: Sample) -> None:
         clip = sample.clip
-        self._labels, self._known, self._truth = clip.labels, clip.known, ground_truth(clip)
+        self._clip, self._labels, self._known = clip, clip.labels, clip.known
         shown = np.stack([(clip.labels == number + 1).any(axis=(1, 2)) for number in range(clip.num_objects)])
         first = [int(row.argmax()) if row.any() else -1 for row in shown]
         frames = sorted({frame for frame in first if frame >= 0})
@@ -81,7 +82,10 @@ class FirstMaskProtocol:
 
     def score(self, masks: Masks) -> Scores:
         """Return J and F, NaN before an object's begin."""
-        measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
+        if not self._known.any():
+            return Scores(*[np.full(self._known.shape, np.nan)] * 2)
+        truth = ground_truth(self._clip)
+        measured = truth.jaccard(masks), truth.f_measure(masks)
         return Scores(*(np.where(self._known, values, np.nan) for values in measured))
 
     def next(self, last: ScoredRound) -> None:

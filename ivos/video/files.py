@@ -5,7 +5,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,8 +30,9 @@ _SHOWN = 20
 _ORIENTATION = 0x0112  # the EXIF tag
 _ORIENTED_FORMATS = ("JPEG", "WEBP")  # Pillow rotates a TIFF itself
 
-Role = Literal["frame", "mask", "cutout"]
-"""What a file is for: a picture, a mask for :func:`read_labels`, or a mask for :func:`read_cutout`."""
+Role = Literal["frame", "mask", "cutout", "segments"]
+"""What a file is for: a picture, or a mask that one of these reads: :func:`read_labels` (``mask``),
+:func:`read_cutout`, :func:`read_segments`."""
 
 
 class DataError(UserError):
@@ -241,6 +242,29 @@ def _holds_labels(image: Image.Image) -> bool:
     return image.mode in _LABEL_MODES and not grey
 
 
+def read_segments(path: Path) -> NDArray[np.int64]:
+    """Read a mask whose segments are palette indices, grey levels of 8 or 16 bits, or colours.
+
+    Returns:
+        int64 [h, w]; of colours 65536 times red and 256 times green and blue.
+
+    Raises:
+        DataError: The file is missing, truncated, not a PNG whatever its name, or of another kind.
+    """
+    try:
+        with Image.open(path) as image:
+            fault = _fault_of_format(image)
+            coloured = image.mode in ("RGB", "RGBA")
+            if not coloured and image.mode not in (*_LABEL_MODES, "I;16", "I"):
+                fault = fault or f"a {image.mode} image: neither labels nor colours of segments"
+            pixels = np.asarray(image.convert("RGB") if coloured else image).astype(np.int64)
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: unreadable ({reason(error)})") from error
+    if fault:
+        raise DataError(f"{path}: {fault}")
+    return pixels @ np.array([65536, 256, 1]) if coloured else pixels
+
+
 def read_instances(path: Path) -> NDArray[np.uint8]:
     """Read the instances of an SBD file (``GTinst.Segmentation``).
 
@@ -296,6 +320,8 @@ def inspect_file(path: Path, role: Role) -> FileInfo:
         return _inspect_frame(path)
     if path.suffix == ".mat":
         return _inspect_instances(path)
+    if role == "segments":
+        return _inspect_segments(path)
     return _inspect_mask(path) if role == "mask" else _inspect_cutout(path)
 
 
@@ -351,6 +377,19 @@ def _inspect_cutout(path: Path) -> FileInfo:
     return _counted(pixels)
 
 
+def _inspect_segments(path: Path) -> FileInfo:
+    try:
+        values, counts = np.unique(read_segments(path), return_counts=True)
+        with Image.open(path) as image:
+            size = image.size
+            image.verify()  # the check sums, which decoding passes over
+    except DataError as error:
+        return FileInfo(problem=str(error).removeprefix(f"{path}: "))
+    except _UNREADABLE as error:
+        return FileInfo(problem=f"unreadable ({reason(error)})")
+    return FileInfo(size, tuple(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
 def _inspect_instances(path: Path) -> FileInfo:
     try:
         labels = read_instances(path)
@@ -382,13 +421,25 @@ class MaskedFrames(NamedTuple):
     all_frames: frozenset[str]
 
 
-def masked_frames(frames: Path, masks: Path) -> MaskedFrames:
-    """Pair the frames of a folder (:func:`pictures_in`) with the masks (*.png) of another by their names."""
-    named = {path.stem: path for path in pictures_in(frames)}
+def masked_frames(frames: Path, masks: Path, key: Callable[[str], str] = str) -> MaskedFrames:
+    """Pair the frames of a folder (:func:`pictures_in`) with the masks (*.png) of another by their names.
+
+    Args:
+        frames: The folder of the frames.
+        masks: The folder of the masks.
+        key: What the name (stem) of a frame has in common with that of its mask; by default all of it.
+    """
+    named = {key(path.stem): path for path in pictures_in(frames)}
     found = files_in(masks, ".png")
-    paired = [path for path in found if path.stem in named]
-    strays = [path for path in found if path.stem not in named]
-    return MaskedFrames([named[path.stem] for path in paired], paired, strays, frozenset(named))
+    paired = [path for path in found if key(path.stem) in named]
+    strays = [path for path in found if key(path.stem) not in named]
+    return MaskedFrames([named[key(path.stem)] for path in paired], paired, strays, frozenset(named))
+
+
+def last_number(stem: str) -> str:
+    """Return the last number of a file's name without leading zeros; the name itself where it has none."""
+    numbers = re.findall(r"[0-9]+", stem)
+    return str(int(numbers[-1])) if numbers else stem
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -35,7 +35,7 @@ def user_cache() -> Path:
 
 
 def inspect_files(
-    frames: Iterable[Path], masks: Iterable[Path], root: Path, index: Index = True, cutouts: bool = False
+    frames: Iterable[Path], masks: Iterable[Path], root: Path, index: Index = True, role: Role = "mask"
 ) -> dict[Path, FileInfo]:
     """Inspect files under a root; facts of files that have not changed are taken from the index.
 
@@ -48,10 +48,10 @@ def inspect_files(
         root: The folder of the data set.
         index: Where the index is kept: True for the user's cache folder, or a folder. False: nowhere, and
             every file is inspected.
-        cutouts: Whether the masks are such as :func:`ivos.video.files.read_cutout` reads.
+        role: What the masks are for, see :data:`ivos.video.files.Role`.
     """
     roles: dict[Path, Role] = dict.fromkeys(frames, "frame")
-    roles |= dict.fromkeys(masks, "cutout" if cutouts else "mask")
+    roles |= dict.fromkeys(masks, role)
     if index is False:
         return _inspect(roles, root)
     store = index_file(root, index)
@@ -76,8 +76,8 @@ def inspect_files(
 
 def _mark(path: Path, role: Role) -> str:
     """Return what an entry's name ends in, so that a file inspected for another role has another entry."""
-    if role == "cutout":
-        return " (cutout)"
+    if role in ("cutout", "segments"):
+        return f" ({role})"
     return " (frame)" if role == "frame" and path.suffix == ".png" else ""
 
 

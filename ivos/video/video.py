@@ -155,6 +155,36 @@ class Video:
         return stack
 
 
+@dataclass(frozen=True)
+class OverlappingObjects(Video):
+    """A video in which each object has a mask of its own, so that objects may overlap.
+
+    Where all objects are asked for at once, a pixel that several claim goes to the one of fewest pixels on
+    that frame; of objects alike, to the last. By itself (:meth:`Video.read_object`) an object is whole.
+    """
+
+    def _read_labels(self, path: Path) -> NDArray[np.uint8]:
+        masks = [self.read_object(path, n) > 0 for n in range(1, self.num_objects + 1)]
+        labels = np.zeros(masks[0].shape, np.uint8)
+        for index in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
+            if masks[index].shape != labels.shape:
+                raise DataError(f"{path}: objects' masks are of different sizes")
+            labels[masks[index]] = index + 1
+        return labels
+
+
+@dataclass(frozen=True)
+class FirstMasksVideo(Video):
+    """A video of which only the masks on which objects first appear have been published.
+
+    ``annotations`` of the other frames are the frames themselves, which read as background; ``begins`` are
+    beyond the last frame, so that no mask is scored.
+    """
+
+    def _read_file(self, path: Path) -> NDArray[np.uint8]:
+        return np.zeros(self.size[::-1], np.uint8) if path in self.frames else read_labels(path)
+
+
 class VideoSet(Sequence[Video]):
     """The videos of a data set: an immutable list, ordered by name.
 

@@ -1,4 +1,4 @@
-"""MOSE, LVOS, VOST and BL30K on miniature copies."""
+"""MOSE, LVOS, VOST, PUMaVOS and BL30K on miniature copies."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ivos.video.files import DataError
 from ivos.video.palette import write_labels
 
 CONF = Path(__file__).parents[2] / "conf"
-KINDS = ["MOSE", "LVOS", "VOST", "BL30K"]
+KINDS = ["MOSE", "LVOS", "VOST", "PUMaVOS", "BL30K"]
 
 
 @pytest.fixture

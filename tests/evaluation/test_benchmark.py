@@ -24,6 +24,27 @@ def test_a_suite_takes_the_data_that_is_there(tmp_path):
     assert len(runs) // 2 + len(missing) == len(SUITES["sam2"][0])
 
 
+def test_every_set_is_found_by_what_its_reader_needs(tmp_path):
+    shown = ["EndoVis2018/release_1/seq_1/left_frames/x", "EndoVis2018/test_data/seq_1/left_frames/x",
+             "ESD/ESD-1/x", "LV-VIS/val_instances.json", "UVO/VideoDenseSet/UVO_video_val_dense.json",
+             "VIPSeg/val.txt", "VKITTI2/Scene01/clone/frames/instanceSegmentation/Camera_0/x",
+             "PUMaVOS/Annotations/x", "VOST/ImageSets/val.txt", "MOSE/valid/Annotations/x",
+             "YouTube-VOS/valid/meta.json"]  # fmt: skip
+    for name in shown:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    runs, _ = plan("sam2", tmp_path, tmp_path)
+    splits = {folder.parent.name: options[2] for folder, options in runs}
+    assert splits == {
+        "endovis": "data.split=test", "esd": "data.split=train", "lv_vis": "data.split=val",
+        "pumavos": "data.split=all", "uvo": "data.split=val", "vipseg": "data.split=val",
+        "vkitti2": "data.split=all", "vost": "data.split=val",
+    }  # fmt: skip
+    runs, _ = plan("vos", tmp_path, tmp_path)
+    unscored = {folder.parent.name for folder, options in runs if "data.first_masks=true" in options}
+    assert unscored == {"mose", "youtube_vos"}
+
+
 def test_every_set_and_protocol_can_be_composed():
     from pathlib import Path
 
@@ -58,6 +79,7 @@ def test_a_suite_that_is_cut_off_continues(tmp_path, monkeypatch, capsys):
         if not status:
             benchmark.Path(folder).mkdir(parents=True)
             (benchmark.Path(folder) / "report.csv").write_text("")
+            (benchmark.Path(folder) / "summary.json").write_text("{}")
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(benchmark.subprocess, "run", run)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ivos.data.datasets.folder_set import first_masks_video
 from ivos.data.datasets.paths import folder_of
 from ivos.interaction import ScribbleError, read_scribbles
 from ivos.runtime.errors import listing
@@ -46,6 +47,8 @@ class DavisFolder(VideoSet):
         year: The folder of the lists in ImageSets.
         resolution: The folder of the frames in JPEGImages and of the masks in Annotations.
         index: See :func:`ivos.video.index.inspect_files`.
+        first_masks: Whether only first masks have been published, as of ``test-dev``: all frames are then
+            segmented from these masks (``protocol=first_mask``), and nothing is scored.
 
     Raises:
         DataError: All that is wrong with the folder; every offending file is named.
@@ -59,7 +62,9 @@ class DavisFolder(VideoSet):
         year: str = "2017",
         resolution: str = "480p",
         index: Index = True,
+        first_masks: bool = False,
     ) -> None:
+        self.first_masks = first_masks
         _check_options(split=split, year=year, resolution=resolution)
         self.root, self.split = folder_of("DAVIS", root, "data.davis_root"), split
         self._frames = self.root / "JPEGImages" / str(resolution)
@@ -97,9 +102,11 @@ class DavisFolder(VideoSet):
         """Return the video, or its problems, each of which begins with the path of a file."""
         problems = [] if frames else [f"{self._frames / name}: no frames (*.jpg, *.png, ...)"]
         problems += [] if masks else [f"{self._masks / name}: no masks (*.png)"]
-        problems += _unpaired(frames, masks) if frames and masks else []
+        problems += _unpaired(frames, masks, self.first_masks) if frames and masks else []
         size, found = check_files(frames, masks, inspected)
         problems += found
+        if self.first_masks and not problems:
+            return first_masks_video(name, frames, masks, size, inspected)
         labels = labels_of(masks, inspected)
         if masks and not labels and not problems:
             problems.append(f"{self._masks / name}: no object in any mask")
@@ -151,9 +158,11 @@ def _no_files(folder: Path, suffix: str) -> list[str]:
     return [f"{path}: not a file" for path in found if not path.is_file()]
 
 
-def _unpaired(frames: list[Path], masks: list[Path]) -> list[str]:
+def _unpaired(frames: list[Path], masks: list[Path], some_masks: bool) -> list[str]:
+    """Return the frames without a mask, unless only some have one, and the masks without a frame."""
     frame_stems, mask_stems = {path.stem for path in frames}, {path.stem for path in masks}
-    return [f"{path}: frame without a mask" for path in frames if path.stem not in mask_stems] + [
+    bare = [path for path in frames if path.stem not in mask_stems and not some_masks]
+    return [f"{path}: frame without a mask" for path in bare] + [
         f"{path}: mask without a frame" for path in masks if path.stem not in frame_stems
     ]
 

@@ -12,22 +12,21 @@ The categories in ``cls`` are not needed.
 from collections.abc import Mapping
 from pathlib import Path
 
-from ivos.data.datasets.paths import folder_of, require
-from ivos.runtime.renamed_options import accept_former_keywords
+from ivos.data.datasets.folder_set import FolderSet, Pair
+from ivos.data.datasets.paths import require
 from ivos.video.files import FileInfo, pictures_in
-from ivos.video.index import Index, inspect_files
 from ivos.video.names import select
-from ivos.video.video import Video, VideoSet, areas_of, check_files, usable
+from ivos.video.video import Video, areas_of, check_files
 
 
-@accept_former_keywords(subset="split")
-class SBD(VideoSet):
+class SBD(FolderSet[Pair]):
     """The images of a split, as videos of a single frame: an immutable list, ordered by name.
 
     Args:
         root: the folder with ``benchmark_RELEASE``, or one of those within down to ``dataset``; None: the
             default place, ``data/SBD``.
         split: the name of a list: ``train``, ``val``, ``trainval`` for both, or one of your own.
+        videos: names of images to keep, or a file that lists them; None for all.
         index: see :func:`ivos.video.index.inspect_files`.
         skip_faulty: leave images with faults out, with a word, instead of refusing the set.
 
@@ -35,34 +34,27 @@ class SBD(VideoSet):
         DataError: all that is wrong with the set, every offending file named.
     """
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        split: str = "train",
-        index: Index = True,
-        skip_faulty: bool = False,
-    ) -> None:
-        self.root, self.split = folder_of("SBD", root, "data.sbd_root"), split
+    name, option = "SBD", "data.sbd_root"
+
+    def _locate(self) -> None:
         inside = [self.root / part for part in ("benchmark_RELEASE/dataset", "dataset", ".")]
         self._folder = next((folder for folder in inside if (folder / "inst").is_dir()), inside[0])
         layout = "SBD as it unpacks (benchmark_RELEASE/dataset/SUBSET.txt, img/*.jpg, inst/*.mat)"
         require(self.root, (self._folder / "img", self._folder / "inst"), layout)
-        self._videos = self._open(select(self._folder, split, "image"), index, skip_faulty)
+        self._images = {path.stem: path for path in pictures_in(self._folder / "img")}
 
-    def _open(self, names: list[str], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
-        images = {path.stem: path for path in pictures_in(self._folder / "img")}
-        pairs = {
-            name: (images.get(name, self._folder / "img" / f"{name}.jpg"), self._folder / f"inst/{name}.mat")
-            for name in names
-        }
-        frames, masks = ([p for pair in pairs.values() if (p := pair[k]).is_file()] for k in (0, 1))
-        inspected = inspect_files(frames, masks, self.root, index)
-        found = (self._check(name, *pair, inspected) for name, pair in pairs.items())
-        return usable(found, self.root, f"split {self.split!r}", skip_faulty)
+    def _names(self) -> list[str]:
+        return select(self._folder, self.split, "image")
 
-    @staticmethod
-    def _check(name: str, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """Return the image, or its problems, each of which begins with a path."""
+    def _files(self, name: str) -> Pair:
+        return Pair(*([path] if path.is_file() else [] for path in self._pair(name)))
+
+    def _pair(self, name: str) -> tuple[Path, Path]:
+        image = self._images.get(name, self._folder / "img" / f"{name}.jpg")
+        return image, self._folder / "inst" / f"{name}.mat"
+
+    def _check(self, name: str, files: Pair, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
+        image, mask = self._pair(name)
         missing = [f"{path}: missing" for path in (image, mask) if path not in inspected]
         if missing:
             return missing

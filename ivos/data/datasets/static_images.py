@@ -74,7 +74,7 @@ class Stills(VideoSet):
         if not pairs:
             raise DataError(f"{listing(map(str, wanted))}: no pictures (*.jpg, ..., each with a mask *.png)")
         masks = [path for path in pairs.values() if path.is_file()]
-        inspected = inspect_files(pairs, masks, self.root, index, cutouts=True)
+        inspected = inspect_files(pairs, masks, self.root, index, "cutout")
         found = (self._check(*pair, inspected) for pair in pairs.items())
         self._videos = usable(found, self.root, split, skip_faulty)
 

@@ -11,25 +11,26 @@ Both releases look alike and differ in their videos. Of the frames those with a 
 which come with ``train_all_frames``, may lie among them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ivos.data.datasets.paths import folder_of, require
+from ivos.data.datasets.folder_set import PairedFolders, missing_files
+from ivos.data.datasets.paths import require
 from ivos.runtime.errors import listing
 from ivos.runtime.files import read_json
 from ivos.runtime.renamed_options import accept_former_keywords
-from ivos.video.files import DataError, FileInfo, MaskedFrames, masked_frames
-from ivos.video.index import Index, inspect_files
+from ivos.video.files import DataError, FileInfo, MaskedFrames
 from ivos.video.labels import VOID
-from ivos.video.names import keep, name_fault, read_list
-from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
+from ivos.video.names import name_fault
+from ivos.video.video import Video, areas_of, check_files, labels_of
 
 MAX_OBJECTS = 254
 Objects = dict[int, list[str]]  # an object's number: the names of the frames it is on
 
 
 @accept_former_keywords(subset="split")
-class YouTubeVOS(VideoSet):
+class YouTubeVOS(PairedFolders):
     """The annotated frames of the videos of YouTube-VOS: an immutable list, ordered by name.
 
     An object's masks begin with the first frame that ``meta.json`` names for it. Before that the set does not
@@ -38,77 +39,78 @@ class YouTubeVOS(VideoSet):
 
     Args:
         root: the folder with ``train``; None: the default place, ``data/YouTube-VOS``.
-        split: a folder of the root. Of ``valid`` and ``test`` the masks have not been published.
-        videos: names to keep, or a file that lists them, one a line; None for all of ``meta.json``.
-        index: see :func:`ivos.video.index.inspect_files`.
-        skip_faulty: leave videos with faults out, with a word, instead of refusing the set.
+        split: a folder of the root. Of ``valid`` and ``test`` only first masks have been published.
+        first_masks: whether that is so: all frames are then part of the videos, to be segmented from these
+            masks (``protocol=first_mask``), and nothing is scored.
+        options: ``videos``, ``index`` and ``skip_faulty``, see
+            :class:`ivos.data.datasets.folder_set.FolderSet`.
 
     Raises:
         DataError: all that is wrong with the set, every offending file named.
     """
 
+    name, option = "YouTube-VOS", "data.youtube_vos_root"
+
     def __init__(
         self,
         root: str | Path | None = None,
-        split: str = "train",
-        videos: Sequence[str] | str | Path | None = None,
-        index: Index = True,
-        skip_faulty: bool = False,
+        split: str | None = None,
+        *,
+        first_masks: bool = False,
+        **options: Any,
     ) -> None:
-        self.root, self.split = folder_of("YouTube-VOS", root, "data.youtube_vos_root"), split
-        self._folder = self.root / split
-        objects = self._read_meta()
-        if isinstance(videos, str | Path):
-            if not Path(videos).is_file():
-                raise DataError(f"{videos}: no such list of videos (data.train.videos)")
-            videos = read_list(Path(videos))
-        names = keep(sorted(objects), videos, str(self._folder / "meta.json"))
-        self._videos = self._open({name: objects[name] for name in names}, index, skip_faulty)
+        self.first_masks = first_masks
+        super().__init__(root, split, **options)
 
-    def _read_meta(self) -> dict[str, Objects]:
+    def _locate(self) -> None:
+        self._folder = self.root / self.split
         wanted = [self._folder / name for name in ("meta.json", "JPEGImages", "Annotations")]
         layout = (
             f"YouTube-VOS as it unpacks ({self.split}/meta.json, {self.split}/JPEGImages/VIDEO/*.jpg, "
             f"{self.split}/Annotations/VIDEO/*.png)"
         )
         require(self.root, wanted, layout)
-        return read_meta(wanted[0])
+        self._objects = read_meta(wanted[0])
 
-    def _open(self, videos: dict[str, Objects], index: Index, skip_faulty: bool) -> tuple[Video, ...]:
-        files = {name: self._files(name) for name in videos}
-        frames = [path for each in files.values() for path in each.frames]
-        masks = [path for each in files.values() for path in each.masks]
-        inspected = inspect_files(frames, masks, self.root, index)
-        found = (self._check(name, objects, files[name], inspected) for name, objects in videos.items())
-        return usable(found, self.root, self.split, skip_faulty)
+    def _names(self) -> list[str]:
+        return sorted(self._objects)
 
-    def _files(self, name: str) -> MaskedFrames:
-        return masked_frames(self._folder / "JPEGImages" / name, self._folder / "Annotations" / name)
+    def _where(self) -> str:
+        return str(self._folder / "meta.json")
 
-    def _check(
-        self, name: str, objects: Objects, files: MaskedFrames, inspected: Mapping[Path, FileInfo]
-    ) -> Video | list[str]:
-        """Return the video, or its problems, each of which begins with a path."""
-        images, masks = (self._folder / kind / name for kind in ("JPEGImages", "Annotations"))
-        problems = [] if files.all_frames else [f"{images}: no frames (*.jpg, *.png, ...)"]
-        problems += [] if files.masks or files.strays else [f"{masks}: no masks (*.png)"]
-        if problems:
+    def _folders(self, name: str) -> tuple[Path, Path]:
+        return self._folder / "JPEGImages" / name, self._folder / "Annotations" / name
+
+    def _check(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
+        images, masks = self._folders(name)
+        if problems := missing_files(images, masks, files.all_frames, [*files.masks, *files.strays]):
             return problems
-        problems = self._check_names(objects, files, images, masks)
+        if self.first_masks:
+            problems = self._never_shown(name, files, inspected)
+            return problems or super()._check(name, files, inspected)
+        problems = self._check_names(self._objects[name], files, images, masks)
         size, found = check_files(files.frames, files.masks, inspected)
         problems += found
         for path in files.masks:
-            extra = inspected[path].objects - set(objects)
+            extra = inspected[path].objects - set(self._objects[name])
             if extra:
                 problems.append(f"{path}: has object {listing(extra)}, which meta.json does not name")
+        problems = problems or self._never_shown(name, files, inspected)
+        return problems or self._video(name, files, size, inspected)
+
+    def _never_shown(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> list[str]:
+        """Every object that meta.json names has to be on a mask."""
+        objects, labels = set(self._objects[name]), labels_of(files.masks, inspected)
+        never = objects - (objects if labels == (VOID,) and len(objects) == 1 else set(labels))
+        words = f"names object {listing(never)}, which no mask shows"
+        return [f"{self._folder / 'meta.json'}: video {name}: {words}"] if never else []
+
+    def _video(
+        self, name: str, files: MaskedFrames, size: tuple[int, int], inspected: Mapping[Path, FileInfo]
+    ) -> Video:
+        objects = self._objects[name]
         file_labels = labels_of(files.masks, inspected)
         binary = file_labels == (VOID,) and len(objects) == 1
-        shown = set(objects) if binary else set(file_labels) - {VOID}
-        if not problems and set(objects) - shown:
-            never = f"names object {listing(set(objects) - shown)}, which no mask shows"
-            problems.append(f"{self._folder / 'meta.json'}: video {name}: {never}")
-        if problems:
-            return problems
         labels = tuple(sorted(objects))
         stems = [path.stem for path in files.masks]
         begins = tuple(min(map(stems.index, objects[label])) for label in labels)

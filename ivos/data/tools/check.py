@@ -17,12 +17,30 @@ from rich.table import Table
 from ivos.data.datasets.davis import DavisFolder
 from ivos.data.datasets.sav import SAV
 from ivos.data.datasets.sbd import SBD
+from ivos.data.datasets.segment_folders import ESD, EndoVis, VIPSeg, VirtualKITTI
 from ivos.data.datasets.static_images import Stills
-from ivos.data.datasets.video_folders import LAYOUTS, Kind, VideoFolders
+from ivos.data.datasets.video_folders import Kind as FoldersKind
+from ivos.data.datasets.video_folders import VideoFolders
+from ivos.data.datasets.video_instances import Kind as InstancesKind
+from ivos.data.datasets.video_instances import VideoInstances
 from ivos.data.datasets.youtube_vos import YouTubeVOS
 from ivos.video.files import DataError, by
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
+
+_READERS: dict[str, Callable[..., VideoSet]] = {
+    "youtube_vos": YouTubeVOS,
+    "sbd": SBD,
+    "sav": SAV,
+    "stills": lambda root, split, index: Stills(root, split=split, index=index),
+    "endovis": EndoVis,
+    "esd": ESD,
+    "vipseg": VIPSeg,
+    "vkitti2": VirtualKITTI,
+    **{kind.lower(): partial(VideoFolders, kind) for kind in get_args(FoldersKind)},
+    **{kind.lower().replace("-", "_"): partial(VideoInstances, kind) for kind in get_args(InstancesKind)},
+}
+"""What opens each set but DAVIS, from its root, a split and ``index=``."""
 
 _SPLITS = {
     "youtube_vos": ["train"],
@@ -30,6 +48,10 @@ _SPLITS = {
     "mose": ["train", "valid"],
     "sav": ["val", "test"],
     "stills": ["all"],
+    "pumavos": ["all"],
+    "endovis": ["train", "test"],
+    "esd": ["train", "test"],
+    "vkitti2": ["all"],
 }
 
 
@@ -79,16 +101,11 @@ def _figures(videos: VideoSet) -> list[str]:
     return [f"{len(videos):,}", f"{frames:,}", f"{objects:,}", "\n".join(named + more)]
 
 
-def _video_folders(kind: Kind, root: str, index: Index, split: str) -> VideoSet:
-    return VideoFolders(kind, root, split, index=index)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     description = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.check", description=description)
-    names = ["davis", "youtube_vos", "sbd", "sav", "stills", *(kind.lower() for kind in LAYOUTS)]
-    parser.add_argument("set", choices=names)
+    parser.add_argument("set", choices=["davis", *_READERS])
     parser.add_argument("root", help="the set's folder")
     parser.add_argument("--split", nargs="+", help="default: train and val, or what there is of the set")
     parser.add_argument("--resolution", default="480p", help="of DAVIS: 480p (default) or Full-Resolution")
@@ -100,19 +117,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
     index: Index = chosen.keep_index
-    openers: dict[str, Callable[[str], VideoSet]] = {
-        "davis": lambda split: DavisFolder(
-            chosen.root, split, None, chosen.year, chosen.resolution, index=index
-        ),
-        "youtube_vos": lambda split: YouTubeVOS(chosen.root, split, index=index),
-        "sbd": lambda split: SBD(chosen.root, split, index=index),
-        "sav": lambda split: SAV(chosen.root, split, index=index),
-        "stills": lambda split: Stills(chosen.root, split=split, index=index),
-    }
-    for kind in get_args(Kind):
-        openers[kind.lower()] = partial(_video_folders, kind, chosen.root, index)
+
+    def open_set(split: str) -> VideoSet:
+        if chosen.set == "davis":
+            return DavisFolder(chosen.root, split, None, chosen.year, chosen.resolution, index=index)
+        return _READERS[chosen.set](chosen.root, split, index=index)
+
     splits = chosen.split or _SPLITS.get(chosen.set, ["train", "val"])
-    findings = look(openers[chosen.set], splits)
+    findings = look(open_set, splits)
     console = Console(highlight=False, markup=False)
     console.print(table(findings))
     told = {(f.error.headline, f.error.problems): f.num_faults for f in findings if f.error}
