@@ -62,8 +62,8 @@ assert seconds < 0.3, seconds
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_readmes_snippet_runs(davis, tmp_path, monkeypatch, one_thread):
-    """The snippet reads a video, draws a stroke and saves a mask for each frame."""
+def test_the_readmes_snippet_gives_the_masks_of_evaluate(davis, tmp_path, monkeypatch, one_thread):
+    """The snippet reads a video, draws a stroke and saves the masks that evaluate.py has after a round."""
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert snippet.count('"video.mp4"') == 1
     assert '{"path": [[0.4, 0.5], [0.5, 0.6]], "object_id": 1}' in snippet
@@ -71,8 +71,14 @@ def test_the_readmes_snippet_runs(davis, tmp_path, monkeypatch, one_thread):
     exec(snippet.replace('"video.mp4"', repr(str(davis))), {})
     ours = sorted((tmp_path / "masks").glob("*.png"))
     assert [path.name for path in ours] == ["00000.png", "00001.png", "00002.png"]
-    masks = [np.asarray(Image.open(path)) for path in ours]
-    assert all(mask.shape == (190, 240) and set(np.unique(mask)) <= {0, 1} for mask in masks)
+    masks = np.stack([np.asarray(Image.open(path)) for path in ours])
+    assert masks.shape == (3, 190, 240)
+    assert set(np.unique(masks)) == {0, 1}
+    options = [f"data.root={davis}", "save_masks=true", "session.max_interactions=1", "logger=none"]
+    command = [sys.executable, str(ROOT / "evaluate.py"), *options, f"hydra.run.dir={tmp_path / 'run'}"]
+    subprocess.run(command, check=True, capture_output=True)
+    theirs = sorted((tmp_path / "run/masks/001/01/discs").glob("*.png"))
+    assert np.array_equal(np.stack([np.asarray(Image.open(path)) for path in theirs]), masks)
 
 
 class Everything:
