@@ -37,7 +37,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def _operations() -> list[Any]:
-    """The newer switches, which PyTorch has from 2.9 on."""
+    """Return the settings of single operations, which PyTorch has from 2.9 on."""
     backends: Any = torch.backends
     if not hasattr(backends.cudnn, "conv"):
         return []

@@ -40,9 +40,9 @@ class LiveSegmenter(Segmenter, Protocol):
     """
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """What a round with these new strokes would make of its own frame; the state stays as it is.
+        """Return the mask that a round with these new strokes would give its own frame, and change nothing.
 
-        A round on the same frame with the same strokes that follows does not compute it again.
+        If a round on the same frame with the same strokes follows, that mask is not computed again.
 
         Returns:
             labels uint8 [h, w].
@@ -68,7 +68,7 @@ class LiveSegmenter(Segmenter, Protocol):
         """
 
     def planned(self, frame: int) -> tuple[int, int]:
-        """The first and the last frame that a round from a frame goes to, now."""
+        """Return the first and the last frame that a round from a frame would reach now."""
 
     def undo(self) -> NDArray[np.uint8]:
         """Take the latest round back, a stopped one too; objects added since stay, empty.

@@ -18,7 +18,7 @@ _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def correlation(
     target: Tensor, reference: Tensor, radius: int = 4, dilation: int = 2, implementation: str | None = None
 ) -> Tensor:
-    """Correlation of each target pixel with the reference pixels around it.
+    """Correlate each target pixel with the reference pixels around it.
 
     out[b, d, y, x] = mean over c of target[b, c, y, x] * reference[b, c, y + dy, x + dx], with dy and dx in
     dilation * {-radius, ..., radius}, d = (2 * radius + 1) * row(dy) + column(dx), and zero outside of the
@@ -99,7 +99,7 @@ def local_transfer(
 
 
 def _for_naive(*tensors: Tensor) -> list[Tensor]:
-    """Do what the ops do by themselves: say what runs, and cast where autocast is on."""
+    """Log which implementation runs and cast where autocast is on, as the ops do themselves."""
     device_type = tensors[0].device.type
     if not torch.compiler.is_compiling():
         ops.say("naive", str(tensors[0].device), tensors[0].dtype)

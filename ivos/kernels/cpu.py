@@ -27,7 +27,7 @@ ROWS_AT_A_TIME = {"cpu": 8}
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """The type that sums are kept in: float32 for the half types, else the type itself."""
+    """Return the type that sums are kept in: float32 for the half types, else the type itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -62,9 +62,9 @@ class Lattice:
         return range(min(self.dilation, self.height)), range(min(self.dilation, self.width))
 
     def tape(self, features: Tensor, margin: int) -> Tensor:
-        """Zeros for the classes of one residue of y: [residues of x, rows, columns, C], margins included.
+        """Return zeros for the classes of one residue of y, [residues of x, rows, columns, C] with margins.
 
-        There is one such tape for a whole call: it stays in the cache, and fresh memory is slow to touch.
+        A call uses one such tape throughout, because it stays in the cache and new memory is slow to touch.
         """
         rows, columns = self.tiles[0] * TILE_ROWS, self.tiles[1] * TILE_COLUMNS
         shape = (len(self.residues[1]), rows + 2 * margin, columns + 2 * margin, features.shape[1])
@@ -100,9 +100,13 @@ class Lattice:
             features[:, there] = pixels.flatten(0, 1).t().contiguous().view(-1, *pixels.shape[:2])
 
     def windows(self, tape: Tensor, tile_column: int) -> Tensor:
-        """What each tile of a column of tiles of [rows, columns, C] meets: [tiles down, window pixels, C].
+        """Return the window of each tile in a column of tiles, [tiles down, window pixels, C].
 
-        A view of one copy: the tiles' windows overlap.
+        The windows overlap, so the result is a view of one copy of the pixels.
+
+        Args:
+            tape: pixels of a class, [rows, columns, C].
+            tile_column: number of the column of tiles.
         """
         tall, wide = self.window
         channels = tape.shape[-1]
@@ -111,7 +115,11 @@ class Lattice:
         return strip.as_strided((self.tiles[0], tall * wide, channels), (step, channels, 1))
 
     def band(self, products: Tensor) -> Tensor:
-        """The wanted pairs of [tiles, tile pixels, window pixels]: a view [tiles, 2, 8, side, side]."""
+        """Return the products of pairs within the radius, a view [tiles, 2, 8, side, side].
+
+        Args:
+            products: of all pixels of a tile with all of its window, [tiles, tile pixels, window pixels].
+        """
         tall, wide = self.window
         pixels = tall * wide
         shape = (products.shape[0], TILE_ROWS, TILE_COLUMNS, self.side, self.side)
@@ -131,7 +139,7 @@ class Lattice:
 
 
 def correlation(target: Tensor, reference: Tensor, radius: int, dilation: int) -> Tensor:
-    """The volume [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
+    """Return the correlation [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
     batch, channels, height, width = target.shape
     cpu = Lattice(height, width, radius, dilation)
     volume = target.new_empty((batch, cpu.side, cpu.side, height, width))
@@ -228,7 +236,7 @@ def unfold(maps: Tensor, radius: int, dilation: int) -> Tensor:
 def local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int
 ) -> tuple[Tensor, Tensor]:
-    """The moved masks [B, N, h, w] and log_sum [B, h, w], both in the type that sums are kept in."""
+    """Return the moved masks [B, N, h, w] and the log-sum-exp [B, h, w] in the type of the sums."""
     wide = accumulation_type(target.dtype)
     volume = correlation(target.to(wide), reference.to(wide), radius, dilation)
     log_sum = volume.logsumexp(1)

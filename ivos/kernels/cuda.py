@@ -135,7 +135,7 @@ def cached_cubin(arch: str, dtype: torch.dtype, name: str) -> bytes:
 
 @functools.cache
 def kernel(device: int, dtype: torch.dtype, name: str) -> Any:
-    """The named kernel, ready to be launched on CUDA device number `device`."""
+    """Return the named kernel, ready to be launched on CUDA device number `device`."""
     major, minor = torch.cuda.get_device_capability(device)
     cubin = cached_cubin(f"sm_{major}{minor}", dtype, name)
     return toolchain()[0].ObjectCode.from_cubin(cubin).get_kernel(name)
@@ -185,7 +185,12 @@ def _runs(extent: int, step: int, count: int) -> int:
 
 
 def _dense(features: Tensor) -> tuple[Tensor, int]:
-    """The features without gaps, and 0 for contiguous, 1 for channels-last, 2 where that goes by vectors."""
+    """Return the features as dense tensors and their layout.
+
+    Returns:
+        The features, and 0 if they are contiguous, 1 if channels-last, 2 if channels-last and also
+        aligned so that the kernel can read vectors of channels.
+    """
     if features.is_contiguous():
         return features, 0
     if features.is_contiguous(memory_format=torch.channels_last):
@@ -221,7 +226,7 @@ def _widened(radius: int, dtype: torch.dtype) -> bool:
 
 
 def correlation(target: Tensor, reference: Tensor, radius: int, dilation: int) -> Tensor:
-    """The volume [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
+    """Return the correlation [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
     batch, _, height, width = target.shape
     volume = target.new_empty((batch, (2 * radius + 1) ** 2, height, width))
     centre, displaced = _features(target), _features(reference)
@@ -245,7 +250,7 @@ def correlation_gradient(
 def local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int
 ) -> tuple[Tensor, Tensor]:
-    """The moved masks [B, N, h, w] and log_sum [B, h, w], both float32."""
+    """Return the moved masks [B, N, h, w] and the log-sum-exp [B, h, w], both float32."""
     batch, masks, height, width = mask.shape
     moved = mask.new_empty(mask.shape, dtype=torch.float32)
     log_sum = mask.new_empty((batch, height, width), dtype=torch.float32)

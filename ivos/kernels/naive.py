@@ -30,7 +30,10 @@ def shifts(x: Tensor, radius: int, dilation: int) -> Iterator[Tensor]:
 
 
 def correlation(target: Tensor, reference: Tensor, radius: int = 4, dilation: int = 2) -> Tensor:
-    """Mean over channels of target(y, x) * reference(y + dy, x + dx); see `ivos.kernels.correlation`."""
+    """Return the mean over channels of target(y, x) * reference(y + dy, x + dx).
+
+    See `ivos.kernels.correlation`.
+    """
     return torch.stack([(target * shifted).mean(1) for shifted in shifts(reference, radius, dilation)], 1)
 
 
@@ -42,7 +45,7 @@ def local_transfer(
     dilation: int = 2,
     normalize: str = "displacements",
 ) -> Tensor:
-    """The mask moved along the softmax of the correlation; see `ivos.kernels.local_transfer`."""
+    """Move the mask along the softmax of the correlation; see `ivos.kernels.local_transfer`."""
     volume = correlation(target, reference, radius, dilation)
     weights = volume.softmax(2 if normalize == "rows" else 1)
     moved = torch.zeros_like(mask)

@@ -27,7 +27,7 @@ NAMES = {
 
 
 def requested(implementation: str | None) -> str:
-    """The implementation asked for: the argument, else the environment variable IVOS_KERNEL, else "auto".
+    """Return the requested implementation: the argument, else the variable IVOS_KERNEL, else "auto".
 
     Raises:
         ValueError: for a name that is none.
@@ -42,7 +42,7 @@ def requested(implementation: str | None) -> str:
 
 @functools.cache
 def _toolchain_missing() -> bool:
-    """Is a GPU machine without its compiler? Then say so, once."""
+    """Return whether the compiler of the CUDA kernels is missing, and warn once if it is."""
     try:
         cuda.toolchain()
     except cuda.ToolchainMissing as error:
@@ -53,12 +53,12 @@ def _toolchain_missing() -> bool:
 
 @functools.cache
 def say(implementation: str, device: str, dtype: torch.dtype) -> None:
-    """Log what runs, once for each device and type."""
+    """Log which implementation runs, once for each device and type."""
     log.info("Correlation on %s in %s: %s", device, str(dtype).removeprefix("torch."), NAMES[implementation])
 
 
 def choose(implementation: str, tensor: Tensor) -> ModuleType:
-    """The module that runs for `tensor`: for "auto" the kernels on an NVIDIA GPU, and PyTorch elsewhere.
+    """Return the module that runs for `tensor`: with "auto" the CUDA kernels on an NVIDIA GPU, else PyTorch.
 
     Raises:
         ValueError: for "cuda" where the tensor is not on an NVIDIA GPU, or is of another type than
@@ -81,7 +81,7 @@ def choose(implementation: str, tensor: Tensor) -> ModuleType:
 
 @torch.library.custom_op("ivos::correlation", mutates_args=())
 def correlation(target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str) -> Tensor:
-    """The volume [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
+    """Return the correlation [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
     return choose(implementation, target).correlation(target, reference, radius, dilation)
 
 
@@ -128,7 +128,7 @@ correlation.register_autograd(_correlation_backward, setup_context=_keep_correla
 def local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The moved masks, contiguous, and what the gradient needs again: see `cpu.local_transfer`.
+    """Return the moved masks, contiguous, and what the gradient needs; see `cpu.local_transfer`.
 
     Returns:
         The moved masks [B, N, h, w] in the type of `mask`, the same in the type that sums are kept in
@@ -215,7 +215,7 @@ local_transfer.register_autograd(_local_transfer_backward, setup_context=_keep_l
 
 
 def _cast(op: Any, device_type: str) -> Any:
-    """The op under autocast: tensors in autocast's type (float64 stays), as for PyTorch's products."""
+    """Return the op under autocast: tensors are cast to autocast's type, but float64 stays."""
 
     def run(*args: Any) -> Any:
         with torch.autocast(device_type, enabled=False):
@@ -229,7 +229,7 @@ def _cast(op: Any, device_type: str) -> Any:
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Autocast's own rule: any floating type but float64."""
+    """Cast a tensor as autocast does: any floating type except float64."""
     return tensor if tensor.dtype == torch.float64 or not tensor.is_floating_point() else tensor.to(dtype)
 
 

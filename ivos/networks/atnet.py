@@ -80,7 +80,7 @@ class ATNet(nn.Module):
         self.register_buffer("std", torch.tensor(self.STD).view(3, 1, 1), persistent=False)
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """uint8 RGB [..., 3, H, W] -> the networks' input, float of the same shape."""
+        """Return the networks' input, float [..., 3, H, W], from frames uint8 RGB of the same shape."""
         return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def features(self, images: Tensor) -> Any:
@@ -104,7 +104,7 @@ class ATNet(nn.Module):
 
     @classmethod
     def from_released(cls, source: str | Path | Mapping[str, Tensor]) -> "ATNet":
-        """The network of the authors' checkpoint, in eval mode.
+        """Return the network of the authors' checkpoint, in evaluation mode.
 
         Args:
             source: the file, or its state dict of 912 tensors.
@@ -121,7 +121,7 @@ class ATNet(nn.Module):
         return network
 
     def to_released(self) -> dict[str, Tensor]:
-        """The state dict under the names of the authors' checkpoint."""
+        """Return the state dict under the names of the authors' checkpoint."""
         return to_released_names(self.state_dict())
 
     @property
@@ -153,14 +153,15 @@ class ATNet(nn.Module):
 
 
 def load(path_or_name: str | Path) -> ATNet:
-    """An :class:`ATNet` in eval mode from a checkpoint, the authors' or one that ivos wrote, or by name.
+    """Return the :class:`ATNet` of a checkpoint or of shipped weights, in evaluation mode.
 
     Args:
-        path_or_name: a file; or shipped weights (:func:`ivos.networks.shipped_names`); or ``untrained``, the
-            network of the shipped weights ``small`` as it was before it learned anything.
+        path_or_name: a file, of the authors or written by ivos; or the name of shipped weights
+            (:func:`ivos.networks.shipped_names`); or ``untrained``, the network of the shipped weights
+            ``small`` with its initial weights.
 
     Raises:
-        CheckpointError: one message that names the file and says why it is neither.
+        CheckpointError: the file is none of these; the message names it and the reason.
     """
     if path_or_name == UNTRAINED and not Path(UNTRAINED).exists():
         return _untrained()
@@ -264,10 +265,10 @@ def _short(error: Exception) -> str:
 
 
 def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:
-    """A network of absurd size would be built for minutes before its weights are found missing.
+    """Check the sizes of a network before it is built, which takes minutes for an absurd size.
 
     Raises:
-        UserError: it is of one.
+        UserError: A size is not possible.
     """
     several = isinstance(depths, Iterable) and not isinstance(depths, str)
     sizes: list[Any] = [width, decoder_width, *(depths if several else [depths])]

@@ -10,15 +10,15 @@ UNTRAINED = "untrained"
 
 
 def shipped_names() -> list[str]:
-    """Names of the weights that come with ivos."""
+    """Return the names of the weights that come with ivos."""
     return sorted(path.stem for path in FOLDER.glob("*.pt"))
 
 
 def weights_file(path_or_name: str | Path) -> Path:
-    """The file of a checkpoint, or of shipped weights by their name; a file of that name comes first.
+    """Return the file of a checkpoint or of shipped weights; an existing file of that name comes first.
 
     Raises:
-        CheckpointError: there is neither; where it may have been meant for a name, the names are listed.
+        CheckpointError: there is neither; the message lists the names of the shipped weights.
     """
     path = Path(path_or_name)
     shipped = FOLDER / f"{path_or_name}.pt"

@@ -1,4 +1,4 @@
-"""T-Net: carries masks from the annotated frames (globally) and the previous frame (locally) to a frame."""
+"""T-Net, which propagates masks to a frame from the annotated frames and from its neighbour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class FrameFeatures:
 
 
 def affinity(annotated: Tensor, target: Tensor) -> Tensor:
-    """How much each position of an annotated frame gives to each position of the target frame.
+    """Return how much each position of an annotated frame contributes to each position of the target.
 
-    In float32 also for features of a half type and under autocast: the dot products reach thousands, where
-    neighbours among bfloat16's numbers are 8 to 16 apart.
+    The computation is in float32 also for features of a half type and under autocast, because the dot
+    products reach thousands, where consecutive numbers of bfloat16 are 8 to 16 apart.
 
     Args:
         annotated: image feature [B, C, h, w] of an annotated frame.
@@ -102,7 +102,11 @@ class TNet(nn.Module):
         self.decoder = Decoder(width, decoder_width)
 
     def features(self, image: Tensor) -> FrameFeatures:
-        """What depends on the image alone; ``image``: normalised RGB [B, 3, H, W], multiples of 32."""
+        """Return what depends on the image alone.
+
+        Args:
+            image: normalised RGB [B, 3, H, W], H and W multiples of 32.
+        """
         r2, r3, _, r5 = self.encoder(image)
         image_half = self.fuse.weight[:, : r5.shape[1]]
         return FrameFeatures(
@@ -114,22 +118,29 @@ class TNet(nn.Module):
         )
 
     def local(self, target: FrameFeatures, previous: FrameFeatures, mask: Tensor) -> Tensor:
-        """Local transfer [B N, 1, H/4, W/4] of the previous frame's probabilities ``mask`` [B N, 1, H, W]."""
+        """Return the local transfer [B N, 1, H/4, W/4] of the previous frame's probabilities.
+
+        Args:
+            target: the target frame's features, of batch B.
+            previous: features of the frame before it.
+            mask: that frame's probabilities [B N, 1, H, W].
+        """
         small = resize(mask, target.local.shape[-2:])
         per_image = small.squeeze(1).unflatten(0, (len(target.local), -1))  # [B, N, H/4, W/4]
         moved = local_transfer(target.local, previous.local, per_image, normalize=self.normalize)
         return moved.flatten(0, 1).unsqueeze(1)
 
     def project(self, objects: Tensor) -> Tensor:
-        """The objects' half of the 1x1 convolution before the decoder, [..., 32w, h, w] -> same.
+        """Apply the objects' half of the 1x1 convolution before the decoder, [..., 32w, h, w] -> same.
 
-        It is linear, so it may come before the global transfer: once per annotation, not once per frame.
+        It is linear, so that it can be applied before the global transfer: once for an annotation instead of
+        once for each frame.
         """
         weight = self.fuse.weight[:, objects.shape[-3] :]
         return F.conv2d(objects.flatten(0, -4), weight).view(objects.shape)
 
     def decode(self, target: FrameFeatures, moved: Tensor, local: Tensor) -> Tensor:
-        """Logits [B N, 1, H, W] from the global transfer of projected objects and the local transfer."""
+        """Return the logits [B N, 1, H, W] from the global transfer of projected objects and the local."""
         fused = add_image(moved, target.fused)
         logits, _, _ = self.decoder(fused, target.skip3, target.skip2, local if self.use_local else None)
         return logits
@@ -146,7 +157,8 @@ class TNet(nn.Module):
 
         Args:
             target: the target frame's features, of batch B.
-            previous: features of the frame before it in the direction of propagation; `local` is what counts.
+            previous: features of the frame before it in the direction of propagation, of which only
+                ``local`` is used.
             mask: that frame's probabilities [B N, 1, H, W].
             annotated: ``r5`` of the K annotated frames, [B, K, 32w, H/16, W/16].
             objects: A-Net's object features on them, [B N, K, 32w, H/16, W/16].

@@ -35,7 +35,7 @@ _NO_NEWS = (
 
 
 def configs() -> str:
-    """The folder of the configurations: in the wheel a part of the package, in a checkout beside it."""
+    """Return the folder of the configurations: inside the package in a wheel, beside it in a checkout."""
     packaged = Path(__file__).parents[1] / "conf"
     return str(packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf")
 
@@ -111,10 +111,10 @@ def _end_of_a_thread(ended: threading.ExceptHookArgs) -> None:
 
 
 def user_error(error: BaseException) -> UserError | None:
-    """What of an exception is the user's to mend, if it is: Hydra wraps what a constructor raises.
+    """Return the error that the user can correct, or None if an exception is a fault of the program.
 
-    Options that Hydra and OmegaConf refuse are, and files that the system does not let be read or written. So
-    is a disk that is full, or fails, whatever was written.
+    The user can correct options that Hydra and OmegaConf refuse, files that cannot be read or written, and a
+    full or failing disk. Hydra wraps the exceptions of constructors; the wrapped ones are looked at, too.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
@@ -149,7 +149,7 @@ def _of_files(error: BaseException) -> UserError | None:
 
 
 def _line(error: BaseException) -> str:
-    """An error in a line, with what it came from."""
+    """Return an error as one line, followed by its cause."""
     words = " ".join(str(error).split())
     if isinstance(cause := error.__cause__, Exception) and str(cause) not in str(error):
         words += f" ({' '.join(str(cause).split())})"
@@ -158,7 +158,7 @@ def _line(error: BaseException) -> str:
 
 
 def _folder() -> str:
-    """What a run writes to."""
+    """Return the folder that the run writes to."""
     from hydra.core.hydra_config import HydraConfig
 
     return HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else os.getcwd()
@@ -192,7 +192,7 @@ def agree_on_start_time() -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """The digest of a file's content, in hexadecimal."""
+    """Return the SHA-256 digest of a file's content in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -23,7 +23,7 @@ TRAINER_RULES = {
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration, resolved, as plain containers."""
+    """Return a configuration as plain containers, with its interpolations resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
@@ -96,11 +96,11 @@ def training_trainer(options: DictConfig, **more: Any) -> Callable[..., pl.Train
 
 
 def make_trainer(options: DictConfig, **more: Any) -> pl.Trainer:
-    """The trainer of a configuration.
+    """Return the trainer of a configuration.
 
     Raises:
-        UserError: its options do not go together, or not with this machine; or it would wait for processes
-            of other machines that nobody starts.
+        UserError: its options contradict each other or this machine, or the trainer would wait for processes
+            on other machines that nobody starts.
     """
     try:
         trainer: pl.Trainer = instantiate(options, _partial_=True)(**more)

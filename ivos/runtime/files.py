@@ -43,19 +43,19 @@ def named(path: str | Path, aside: Path | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what was written takes its place when the block ends.
+    """Replace a file as a whole: the block writes to a temporary file, which then takes its place.
 
-    It is on disk before it does, so that after a loss of power either the old file or the new one is there.
-    If the block raises, nothing is left of the new one and the old one stays.
+    The content is on disk before the replacement, so that after a loss of power either the old file or the
+    new one is there. If the block raises, the temporary file is removed and the old file stays.
 
     Args:
-        path: of the file to write; its folder has to be there.
+        path: the file to write; its folder has to exist.
 
     Yields:
-        where to write, in the same folder and with the same suffix; its name begins with a dot.
+        the temporary file, in the same folder and with the same suffix; its name begins with a dot.
 
     Raises:
-        OSError: it cannot be written, with its path.
+        OSError: the file cannot be written; the error names it.
     """
     path = Path(path)
     aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")

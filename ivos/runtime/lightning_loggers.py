@@ -162,7 +162,7 @@ class WandbLogger(lightning.WandbLogger):
 
     @staticmethod
     def _identity(folder: Path, mode: Mode, settings: dict[str, Any]) -> dict[str, Any]:
-        """What makes it the W&B run of this folder."""
+        """Return the settings that identify the W&B run of this folder."""
         import wandb
 
         try:
@@ -192,7 +192,7 @@ class WandbLogger(lightning.WandbLogger):
 
 
 def _id_of(folder: Path) -> str:
-    """The id of the folder's W&B run, noted there when it is first asked for."""
+    """Return the id of the folder's W&B run, which is created and saved at the first call."""
     note = folder / "wandb_id.txt"
     if not note.exists():  # an agent of a W&B sweep has chosen the id
         write_text(note, (os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)) + "\n")

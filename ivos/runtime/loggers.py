@@ -57,7 +57,7 @@ def _finish(status: int) -> None:
 
 
 def git_revision() -> str | None:
-    """The commit that ivos is run from, with ``-dirty`` if files differ; None outside a repository."""
+    """Return the commit that ivos runs from, with ``-dirty`` if files differ; None outside a repository."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

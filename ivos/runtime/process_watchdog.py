@@ -195,7 +195,7 @@ class ProcessWatchdog:
         os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
 
     def _signal_of(self, number: int) -> int:
-        """The signal for which a process has ended; 0: for none."""
+        """Return the signal that has ended a process, or 0."""
         try:
             return int(self._path(number).read_text() or 0)
         except (OSError, ValueError):  # it has left, or was killed while it wrote

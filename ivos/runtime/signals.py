@@ -43,7 +43,7 @@ class _State:
 
 
 def received() -> int | None:
-    """The signal after which this process is to end, or is ending."""
+    """Return the signal that has asked this process to end, or None."""
     return _State.received
 
 
@@ -158,7 +158,7 @@ def _status(number: int) -> int:
 
 
 def resuming(command: Sequence[str], folder: str, option: str = "hydra.run.dir") -> str:
-    """The command line that goes on with a run.
+    """Return the command line that continues a run.
 
     >>> resuming(["train.py", "experiment=anet", "resume=false"], "runs/a b")
     "train.py experiment=anet resume=true 'hydra.run.dir=runs/a b'"

@@ -11,10 +11,10 @@ _PARENT = "IVOS_PARENT"  # the process that Lightning starts others from
 
 
 def be_a_worker(*_: object) -> None:
-    """What a worker of a pool or a loader begins with: it ends with its parent, and by it.
+    """Initialise a worker of a pool or a data loader, so that it ends with its parent and by it alone.
 
-    In a process group of its own, as Ctrl-C and schedulers signal the whole group: the parent finishes what
-    is at hand, for which it needs its workers.
+    The worker gets a process group of its own, because Ctrl-C and schedulers signal the whole group, and the
+    parent needs its workers to finish its current step.
     """
     own_process_group()
     for number in SIGNALS:
@@ -26,9 +26,9 @@ def be_a_worker(*_: object) -> None:
 
 
 def join_the_program() -> None:
-    """What a program begins with: a process that Lightning has started for it ends with the first one.
+    """Let a process that Lightning has started end with the process that started it.
 
-    Until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches, which says who was lost.
+    This covers the time until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches the processes.
     """
     first = os.environ.get(_PARENT)
     if first is not None and started_by_lightning() and int(os.environ.get("LOCAL_RANK", 0)) > 0:

@@ -69,7 +69,7 @@ def summarise(folder: Path, metric: str | None = None, minimize: bool | None = N
 
 
 def _parameters(place: Path) -> dict[str, Any]:
-    """A run's overrides, numbers as numbers."""
+    """Return a run's overrides, with numbers as numbers."""
     overrides = OmegaConf.load(place / ".hydra/overrides.yaml")
     pairs = [str(override).lstrip("+~").partition("=") for override in overrides]
     return {name: _number(value) for name, _, value in pairs}
@@ -86,10 +86,10 @@ def _number(text: str) -> Any:
 
 
 def table(runs: pd.DataFrame, parameters: Sequence[str], metric: str, width: int = 80) -> list[str]:
-    """The lines of a table of runs, none of them longer than `width` unless a name alone is.
+    """Return the lines of a table of runs, none longer than `width` unless a single name is.
 
-    Parameters have long names and head their columns with letters, which the first lines explain. Those that
-    find no room are in ``sweep.csv`` alone, and a line says so.
+    The columns of parameters are headed by letters, which the first lines explain, because the names are
+    long. Parameters without room are in ``sweep.csv`` only, and a line says so.
 
     Args:
         runs: see :func:`summarise`.
@@ -122,7 +122,7 @@ def _column(head: str, cells: Iterable[str]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    """A parameter's value in at most 14 characters."""
+    """Return a parameter's value in at most 14 characters."""
     if value is None or value != value:  # a run that was not given it
         return "-"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -130,7 +130,7 @@ def _short(value: Any) -> str:
 
 
 def _plot(runs: pd.DataFrame, parameters: list[str], metric: str, path: Path) -> None:
-    """The metric against the order of the runs, and against every parameter that differs."""
+    """Draw the metric over the order of the runs and over every parameter that differs."""
     scored = runs[runs[metric].notna()]
     columns = min(3, 1 + len(parameters))
     rows = -(-(1 + len(parameters)) // columns)
@@ -150,7 +150,7 @@ def _plot(runs: pd.DataFrame, parameters: list[str], metric: str, path: Path) ->
 
 
 def _scatter(axes: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", name: str) -> None:
-    """The metric against one thing; the best (the first row) stands out."""
+    """Draw the metric over one quantity, with the best run (the first row) marked."""
     numbers = pd.to_numeric(x, errors="coerce")
     if numbers.notna().all():
         x = numbers

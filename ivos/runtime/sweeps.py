@@ -35,7 +35,7 @@ def note_scores(folder: Path, part: str, metrics: Mapping[str, Any]) -> None:
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    """The metrics of a run so far."""
+    """Return the metrics of a run so far."""
     path = folder / SCORES
     if not path.exists():
         return {}
@@ -46,10 +46,10 @@ def read_scores(folder: Path) -> dict[str, float]:
 
 
 def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
-    """A run of a sweep: one that fails says so, leaves ``error.txt``, and the next one has its turn.
+    """Run one run of a sweep; if it fails, its message goes to ``error.txt`` and the sweep goes on.
 
     Returns:
-        the figure that the sweep is about; None if the run failed.
+        the metric that the sweep optimises; None if the run failed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / ERROR).unlink(missing_ok=True)
@@ -153,7 +153,7 @@ class SweepTable(Callback):
 
 
 def main() -> None:
-    """The command line."""
+    """Print the table over the runs of a sweep."""
     parser = argparse.ArgumentParser(
         "python -m ivos.runtime.sweeps", description="The table over the runs of a sweep."
     )
