@@ -1,6 +1,7 @@
 """The interactive session over a set of videos, in one process or several, with its reports."""
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from ivos.evaluation.session_callbacks import Confidences, MasksLayout, RoundPic
 from ivos.evaluation.summary import summarise
 from ivos.interaction.clicks import click_radius
 from ivos.runtime.errors import UserError
-from ivos.runtime.process_watchdog import ProcessWatchdog
+from ivos.runtime.process_watchdog import ProcessWatchdog, started_by
 from ivos.session import Davis, Metric, ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
@@ -151,18 +152,20 @@ class _Session:
         return found
 
     def _run_share(self, run: RunFolder, session_callbacks: Sequence[SessionCallback]) -> None:
-        """Run the samples of this process; a lost process ends the others."""
+        """Run the samples of this process; a lost process ends the others, also while they start."""
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         share = run.share(rank, processes)  # before any process begins
+        all_started = threading.Event()
         with ProcessWatchdog(run.parts, rank, processes) as watchdog:
             if rank == 0:
                 run.clear()
+            watchdog.watch(after=all_started.is_set, started=lambda: started_by(self.trainer))
 
             def begin() -> None:
                 """Wait until all processes watch each other, so that one lost at once is noticed, too."""
-                watchdog.watch()
                 watchdog.meet()
                 self.trainer.strategy.barrier()
+                all_started.set()
 
             run_samples(
                 self.segmenter,

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -76,8 +76,9 @@ class ProcessWatchdog:
         """From now on end this process, with a message, should another be lost.
 
         Args:
-            after: whether all processes have started. Until then a process counts as lost if it ends after
-                it was seen alive, and it is no sign of a finished run that there is none.
+            after: whether all processes have started and hold their locks. Until then a process counts as
+                lost if it ends after it was seen alive, and it is no sign of a finished run that there is
+                none.
             started: the processes that this one has started as the next ranks, as far as they are. Their end
                 is noticed even before they hold their locks. Lightning, which starts them, would kill this
                 process without a message.
@@ -233,6 +234,11 @@ class ProcessWatchdog:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"process-{number}.lock"
+
+
+def started_by(trainer: Any) -> "list[subprocess.Popen[bytes]]":
+    """Return the processes that Lightning has started for a trainer so far."""
+    return list(getattr(trainer.strategy.launcher, "procs", []))
 
 
 def _can_share(file: IO[str]) -> bool:

@@ -26,7 +26,7 @@ from ivos.runtime.command_line import is_first_process, reported, user_error
 from ivos.runtime.config import check_values, resolved, training_trainer
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.files import clear, replacing, write_text
-from ivos.runtime.process_watchdog import ProcessWatchdog
+from ivos.runtime.process_watchdog import ProcessWatchdog, started_by
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.checkpoints import LAST, AtomicCheckpointIO, SaveOnSignal
 from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
@@ -93,8 +93,7 @@ class WatchdogCallback(Callback):
 
     def started(self) -> "list[subprocess.Popen[bytes]]":
         """Return the processes that Lightning has started for the trainer so far."""
-        launcher = None if self._trainer is None else self._trainer.strategy.launcher
-        return list(getattr(launcher, "procs", []))
+        return [] if self._trainer is None else started_by(self._trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let every process see all others alive before any of them takes a step."""

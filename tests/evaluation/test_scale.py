@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies.launchers import subprocess_script
 
 from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionSettings, evaluate, run_folder, share_out
@@ -314,6 +316,31 @@ def test_a_lost_process_ends_the_others_with_a_message(tmp_path):
     assert len(said.strip().splitlines()) == 1
 
 
+def start_two(folder, videos, command, output):
+    """The first of two processes of an evaluation, whose second one is another command."""
+    with (
+        Path(output).open("w") as sys.stderr,
+        mock.patch.object(subprocess_script, "_basic_subprocess_cmd", return_value=command),
+    ):
+        trainer = pl.Trainer(
+            logger=False, accelerator="cpu", devices=2, strategy="ddp", enable_progress_bar=False
+        )
+        evaluate(Guess(videos), videos, SETTINGS, folder, trainer)
+
+
+def test_a_process_lost_before_the_first_sample(videos, tmp_path):
+    """Lightning would kill the first process without a word, with status 137."""
+    said = tmp_path / "said"
+    second = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    with process(start_two, tmp_path / "run", videos, second, said) as first:
+        first.join(120)
+        assert first.exitcode == 1
+    message = "error: process 1 of 2 was lost. The samples completed so far are kept; go on with resume=true"
+    assert said.read_text().count(message) == 1
+    run_it(tmp_path / "run", Guess(videos), resume=True)
+    assert (tmp_path / "run" / "report.csv").exists()
+
+
 def test_those_that_have_left_are_not_missed(tmp_path):
     ready = FORK.Event()
     with process(hold, tmp_path, 5, 6, ready) as stale:  # of a run of six that was killed
@@ -482,6 +509,19 @@ def test_the_program_killed_five_times_over(run, videos, tmp_path):
     status, output, one = run(*arguments, folder=tmp_path / "one")
     assert status == 0, output
     assert without_times(folder) == without_times(one)
+
+
+@pytest.mark.slow
+def test_the_second_program_lost_while_it_starts(run, videos, tmp_path, monkeypatch):
+    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "trainer.accelerator=cpu"]
+    arguments += [f"data.root={videos.root}", "session.max_interactions=1", "trainer.devices=2"]
+    monkeypatch.setenv("LOST", "1")
+    status, output, folder = run(*arguments)
+    assert status == 1, output
+    assert output.count("error: process 1 of 2 was lost") == 1
+    monkeypatch.delenv("LOST")
+    status, output, _ = run(*arguments, "resume=true", folder=folder)
+    assert status == 0, output
 
 
 @pytest.mark.slow

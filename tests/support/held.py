@@ -1,13 +1,22 @@
-"""A segmenter that a test can hold in the middle of a sample."""
+"""A segmenter that a test can hold in the middle of a sample, or kill before the first one."""
 
 import os
+import signal
 import time
 
 import numpy as np
 
 
 class Held:
-    """All background; where the variable ``HELD`` is set, its third round never ends."""
+    """All background.
+
+    Where the variable ``HELD`` is set, its third round never ends; where ``LOST`` is set, it kills the
+    process of that local rank.
+    """
+
+    def __init__(self):
+        if os.environ.get("LOST") == os.environ.get("LOCAL_RANK", "0"):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def start(self, frames, num_objects):
         self.shape, self.round = frames.shape[:3], 0
