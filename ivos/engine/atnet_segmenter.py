@@ -30,6 +30,7 @@ from ivos.runtime.renamed_options import accept_former_keywords
 MAX_OBJECTS = 254
 # The frames are kept on the device, too, where they take at most this share of the granted memory.
 _SHARE_OF_FRAMES = 1 / 4
+_FRAMES_ON_A_GPU = 4  # whose image features are computed together
 
 
 @accept_former_keywords(
@@ -57,8 +58,8 @@ class ATNetSegmenter:
             compilation.
         batch_directions: compute one step in either direction as one batch; None: on a GPU, where it is
             faster.
-        feature_batch_size: number of frames whose image features are computed as one batch where they are
-            missing.
+        feature_batch_size: number of frames whose image features are computed as one batch, always the same
+            frames; None: 4 on a GPU, where a single frame leaves it waiting for the next operation, else 1.
         device_cache_gib: memory on the network's device for features and probabilities; None: half of what is
             free there.
         host_memory_gib: CPU memory for features of a network on a GPU; None: half of what is free, but none
@@ -86,7 +87,7 @@ class ATNetSegmenter:
         channels_last: bool = False,
         compile: CompileMode | None = None,
         batch_directions: bool | None = None,
-        feature_batch_size: int = 1,
+        feature_batch_size: int | None = None,
         device_cache_gib: float | None = None,
         host_memory_gib: float | None = None,
         undo_gib: float = 0,
@@ -95,7 +96,7 @@ class ATNetSegmenter:
     ) -> None:
         make = MemoryRunner if isinstance(network, MemoryATNet) else NetworkRunner
         self._networks = make(network, precision, tf32, winograd, channels_last, compile)
-        if feature_batch_size < 1:
+        if feature_batch_size is not None and feature_batch_size < 1:
             raise UserError(f"segmenter.feature_batch_size: at least 1 frame, got {feature_batch_size}")
         if not undo_gib >= 0:
             raise UserError(f"segmenter.undo_gib: at least 0 GiB, got {undo_gib}")
@@ -170,7 +171,8 @@ class ATNetSegmenter:
         resizing = Resizing.to_short_side(height, width, self.short_side)
         small = frames if resizing is None else resizing.reduced(frames)
         self._video = self._new_state(small, num_objects, resizing, before)
-        self._features = FrameFeatureCache(self._networks, self._video, self._pool, self.feature_batch_size)
+        batch_size = self.feature_batch_size or (_FRAMES_ON_A_GPU if self._device.type == "cuda" else 1)
+        self._features = FrameFeatureCache(self._networks, self._video, self._pool, batch_size)
         room = self._video.room_for_stores() * _SHARE_OF_FRAMES
         if self._device.type != "cpu" and small.nbytes <= room:
             self._video.video = torch.empty(small.shape, dtype=torch.uint8, device=self._device)

@@ -21,27 +21,43 @@ class FrameFeatureCache:
         networks: what computes them.
         video: the state of the video, whose stores keep the features.
         pool: where CPU memory behind a GPU comes from.
-        batch_size: how many frames' features are computed together where they are missing.
+        batch_size: how many frames' features are computed together (:meth:`batch_of`).
     """
 
     def __init__(self, networks: NetworkRunner, video: VideoState, pool: HostPool, batch_size: int) -> None:
         self.networks, self.video, self.pool, self.batch_size = networks, video, pool, batch_size
 
     def get(self, frames: Sequence[int]) -> list[FrameFeatures]:
-        """Return the features of frames, each of batch 1, computing the missing ones in batches."""
+        """Return the features of frames, each of batch 1, computing the missing ones."""
         recent = self.video.recent
-        kept = {frame: recent.get(frame) or self._kept(frame) for frame in frames}
-        found = {frame: features for frame, features in kept.items() if features}
-        missing = [frame for frame in frames if frame not in found]
-        for start in range(0, len(missing), self.batch_size):
-            part = missing[start : start + self.batch_size]
-            batch = self._computed(part)
-            for index, frame in enumerate(part):
-                one = [tensor[index : index + 1].clone() for tensor in vars(batch).values()]
-                found[frame] = type(batch)(*one)
-                self._keep(frame, found[frame])
-        recent.update(found)
-        return [found[frame] for frame in frames]
+        for frame in frames:
+            if frame not in recent and (kept := self._kept(frame)):
+                recent[frame] = kept
+        for frame in frames:
+            if frame not in recent:
+                self._compute(self.batch_of(frame))
+        return [recent[frame] for frame in frames]
+
+    def batch_of(self, frame: int) -> range:
+        """Return the frames whose features are computed together with those of a frame.
+
+        They are the same whatever is asked for first, so that a session that was shortened, undone or resumed
+        gets features of the same bits as an uninterrupted one.
+        """
+        first = frame - frame % self.batch_size
+        return range(first, min(first + self.batch_size, len(self.video.frames)))
+
+    def _compute(self, frames: range) -> None:
+        """Compute the features of frames as one batch, hold them for the next steps and keep them."""
+        batch, recent, store = self._computed(frames), self.video.recent, self.video.features
+        new = {
+            frame: type(batch)(*(tensor[index : index + 1].clone() for tensor in vars(batch).values()))
+            for index, frame in enumerate(frames)
+            if frame not in recent and (store is None or frame not in store)
+        }
+        recent.update(new)
+        for frame, features in new.items():
+            self._keep(frame, features)
 
     def forget_recent(self, needed: Collection[int]) -> None:
         """Release the features that are held for the next step, except those of the frames it needs."""
@@ -105,7 +121,8 @@ class FrameFeatureCache:
         waiting.put(frame, tensors)
         fetching = seconds(lambda: waiting.get(frame), device)
         waiting.clear()
-        return fetching < seconds(lambda: self._computed([frame]), device)
+        batch = self.batch_of(frame)
+        return fetching < seconds(lambda: self._computed(batch), device) / len(batch)
 
 
 def joined(features: Sequence[FrameFeatures]) -> FrameFeatures:

@@ -1,7 +1,7 @@
 """The inference of the networks on a frozen encoder: A-Net on features, T-Net on a memory of frames."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ivos.engine.compilation import compiled, filled, rounded_up
 from ivos.engine.frame_features import FrameFeatureCache
 from ivos.engine.network_runner import NetworkRunner
 from ivos.engine.propagation import PropagationPass, Propagator
@@ -44,7 +45,7 @@ class MemoryRunner(NetworkRunner):
 
     def _compile(self) -> None:
         for part in (self.memory_network.anet, self.memory_network.tnet):
-            part.decoder.forward = torch.compile(part.decoder.forward, mode=self.compile)  # type: ignore[method-assign]
+            part.decoder.forward = _in_powers_of_two(compiled(part.decoder.forward, self.compile))  # type: ignore[method-assign]
 
     def annotate(
         self, features: FrameFeatureCache, frame: int, channels: NDArray[np.float32]
@@ -91,6 +92,17 @@ class MemoryRunner(NetworkRunner):
         with self.autocast():
             logits, _ = self.memory_network.tnet(target, previous, mask, annotated, recent)
         return (twice_as_large(logits.float()) + LOG_ODDS).sigmoid()
+
+
+def _in_powers_of_two(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a guided decoder's forward method that fills the batch of one image's objects up with zeros."""
+
+    def filled_up(image: Sequence[Tensor], guidance: Sequence[Tensor | None]) -> Tensor:
+        count = next(len(maps) for maps in guidance if maps is not None)
+        batch = rounded_up(count)
+        return decode(image, [None if maps is None else filled(maps, batch) for maps in guidance])[:count]
+
+    return filled_up
 
 
 class MemoryPropagator(Propagator):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ivos.engine.arithmetic import tf32
+from ivos.engine.compilation import compiled, filled, rounded_up
 from ivos.engine.fused_layers import fast_copy, has_nnpack
 from ivos.interaction import Stroke, interaction_channels
 from ivos.networks import ANet, ATNet, FrameFeatures
@@ -35,7 +36,8 @@ class NetworkRunner:
         tf32: whether float32 products on a GPU may be computed in TF32.
         winograd: whether 3x3 convolutions use Winograd's algorithm; None: wherever that is possible.
         channels_last: whether images and weights are laid out with the channels last.
-        compile: a mode of ``torch.compile``, or None for no compilation.
+        compile: a mode of ``torch.compile``, or None for no compilation. Compiled parts run on batches of a
+            power of two, filled up with zeros (:mod:`ivos.engine.compilation`).
 
     Raises:
         UserError: The precision or the compile mode is not known.
@@ -109,9 +111,13 @@ class NetworkRunner:
     def _compile(self) -> None:
         """Compile the parts of the copy that run at each step."""
         fused = self.fused
-        fused.anet = cast(ANet, torch.compile(fused.anet, mode=self.compile))
+        fused.anet = cast(ANet, compiled(fused.anet, self.compile))
         for name in ("features", "decode"):
-            setattr(fused.tnet, name, torch.compile(getattr(fused.tnet, name), mode=self.compile))
+            setattr(fused.tnet, name, compiled(getattr(fused.tnet, name), self.compile))
+
+    def _batch(self, count: int) -> int:
+        """Return the size of the batch that so many images or objects are computed in."""
+        return rounded_up(count) if self.compile else count
 
     def channels(
         self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
@@ -165,13 +171,18 @@ class NetworkRunner:
         Returns:
             logits [N, 1, H, W] and the objects' features, projected for T-Net [N, 32w, H/16, W/16].
         """
+        count = len(channels)
+        drawn = filled(features.padded(channels), self._batch(count))
         with self.autocast():
-            return self.fused.anet(features.images([frame]), features.padded(channels))
+            logits, values = self.fused.anet(features.images([frame]), drawn)
+        return logits[:count], values[:count]
 
     def image_features(self, images: Tensor) -> FrameFeatures:
         """Return T-Net's image features of normalised images [B, 3, H, W]."""
+        count = len(images)
         with self.autocast():
-            return self.fused.tnet.features(images)
+            features = self.fused.tnet.features(filled(images, self._batch(count)))
+        return FrameFeatures(*(tensor[:count] for tensor in vars(features).values()))
 
     def propagate(
         self, target: FrameFeatures, moved: Tensor, previous: FrameFeatures, probability: Tensor
@@ -187,8 +198,16 @@ class NetworkRunner:
         Returns:
             the objects' probabilities in the targets, float32 [B N, 1, H, W].
         """
-        tnet = self.fused.tnet
+        tnet, frames = self.fused.tnet, len(target.r5)
+        count = len(moved) // frames
+        batch = self._batch(count)
         with self.autocast():
             local = tnet.local(target, previous, probability)
+            if batch > count:
+                moved, local = (
+                    torch.cat([filled(part, batch) for part in each.chunk(frames)]) for each in (moved, local)
+                )
             logits = tnet.decode(target, moved, local)
+        if batch > count:
+            logits = torch.cat([part[:count] for part in logits.chunk(frames)])
         return logits.float().sigmoid()

@@ -1,27 +1,36 @@
 """Optical flow between any two frames of a video, and what it carries along. OpenCV alone."""
 
 import functools
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Literal
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, zip_longest
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ivos.runtime.errors import UserError
+from ivos.runtime.machine import cores
 
 Image = NDArray[np.uint8]  # RGB [h, w, 3]
 Floats = NDArray[np.float32]
 Quality = Literal["fine", "fast"]
+Pair = tuple[int, int]  # two frames: the flow's start and its end
 
 _KEPT = 1 << 30  # bytes of flows: 1300 of 432x240
+_AHEAD = 3  # flows per thread of the pool that wait for their use
 # Pixels of the shorter side, below which OpenCV refuses frames, or crashes.
 _SMALLEST = {"fine": 12, "fast": 32}
 
 
 class OpticalFlow:
     """DIS optical flow (Kroeger et al., 2016) on a video, computed where it is asked for and kept.
+
+    A pool of threads computes flows ahead (:meth:`expect`), each thread with a DIS object of its own. A flow
+    has the same bits whichever thread computes it.
 
     Args:
         images: the frames, uint8 RGB [h, w, 3].
@@ -52,19 +61,43 @@ class OpticalFlow:
                 f"side of a frame, these have {images[0].shape[1]}x{images[0].shape[0]}"
             )
         # A step asks for those of its target and of three references; two directions take turns.
-        self._colours = functools.lru_cache(maxsize=8)(lambda frame: _lab(images[frame]))
+        self.colours = functools.lru_cache(maxsize=8)(lambda frame: _lab(images[frame]))
         self.grey = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images]
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
         self.band, self.softness = band, softness
         self._flows: OrderedDict[tuple[int, int], Floats] = OrderedDict()
         if before is not None and _same(before.grey, self.grey):
             self._flows = before._flows
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        if quality == "fine":
-            self._dis.setFinestScale(0)
-            self._dis.setPatchStride(3)
-            self._dis.setGradientDescentIterations(25)
-            self._dis.setVariationalRefinementIterations(5)
+        self._quality = quality
+        self._own = threading.local()  # the DIS object of each thread
+        self._pool: ThreadPoolExecutor | None = None
+        self._expected: deque[Pair] = deque()
+        self._coming: dict[Pair, Future[Floats]] = {}
+
+    def expect(self, pairs: Iterable[Pair]) -> None:
+        """Have flows computed ahead of their use by a pool of threads, in this order.
+
+        Only a few are computed ahead of the latest one that was used, so that little is wasted where a round
+        is stopped, and flows do not push each other out. What was expected before is forgotten.
+        """
+        for future in self._coming.values():
+            future.cancel()
+        self._coming, self._expected = {}, deque(pairs)
+        self._compute_ahead()
+
+    def _compute_ahead(self) -> None:
+        threads = cores()
+        while self._expected and len(self._coming) < _AHEAD * threads:
+            pair = self._expected.popleft()
+            if pair not in self._flows and pair not in self._coming:
+                self._pool = self._pool or ThreadPoolExecutor(threads, "flow")
+                self._coming[pair] = self._pool.submit(self._computed, *pair)
+
+    def _computed(self, start: int, end: int) -> Floats:
+        if not hasattr(self._own, "dis"):
+            self._own.dis = _dis(self._quality)
+        nothing = np.zeros((*self.grey[0].shape, 2), np.float32)
+        return np.asarray(self._own.dis.calc(self.grey[start], self.grey[end], nothing), np.float32)
 
     def carry(self, target: int, references: Mapping[int, Floats]) -> tuple[Floats, Floats]:
         """What the references' layers are in the target, and how far that can be trusted.
@@ -84,7 +117,7 @@ class OpticalFlow:
         for reference, layers in references.items():
             there, back = self.between(target, reference), self.between(reference, target)
             mismatch = np.linalg.norm(there + warp(back, there), axis=2)
-            colour = np.abs(warp(self._colours(reference), there) - self._colours(target)).sum(axis=2)
+            colour = np.abs(warp(self.colours(reference), there) - self.colours(target)).sum(axis=2)
             doubt = cv2.blur(colour / self.colour_scale + mismatch / self.flow_scale, (7, 7))
             weight = np.exp(-doubt) + 1e-6 / abs(target - reference)
             total += weight[..., None] * as_layers(warp(layers, there))
@@ -93,16 +126,15 @@ class OpticalFlow:
 
     def between(self, start: int, end: int) -> Floats:
         """Where each pixel of one frame is on another: [h, w, 2] (x, y), in pixels."""
-        flows = self._flows
-        if (start, end) not in flows:
-            nothing = np.zeros((*self.grey[0].shape, 2), np.float32)
-            flows[start, end] = np.asarray(
-                self._dis.calc(self.grey[start], self.grey[end], nothing), np.float32
-            )
-            while len(flows) > 4 and len(flows) * nothing.nbytes > _KEPT:
+        flows, pair = self._flows, (start, end)
+        if pair not in flows:
+            coming = self._coming.pop(pair, None)
+            flows[pair] = self._computed(start, end) if coming is None else coming.result()
+            while len(flows) > 4 and len(flows) * flows[pair].nbytes > _KEPT:
                 flows.popitem(last=False)
-        flows.move_to_end((start, end))
-        return flows[start, end]
+            self._compute_ahead()
+        flows.move_to_end(pair)
+        return flows[pair]
 
     def refine(self, target: int, layers: Floats) -> Floats:
         """Draw the outlines of layers [h, w, N] in [0, 1] to the edges of the image, in a band along them.
@@ -111,11 +143,42 @@ class OpticalFlow:
         """
         if not self.band:
             return layers
-        guide = _Guide(np.asarray(self._colours(target) / 100, np.float32), self.band, self.softness)
+        guide = _Guide(np.asarray(self.colours(target) / 100, np.float32), self.band, self.softness)
         refined = np.empty_like(layers)
         for index in range(layers.shape[2]):
             refined[..., index] = guide.filter(layers[..., index])
         return refined.clip(0, 1)
+
+
+def pairs_of_passes(source: int, passes: Sequence[Sequence[int]]) -> Iterator[Pair]:
+    """Return the pairs of frames whose flows are used where passes from one frame take turns, in order.
+
+    Layers are carried to each target from the source and from the two frames before, there and back.
+
+    Args:
+        source: the frame that all passes begin at.
+        passes: the targets of each pass, in order.
+    """
+    by_pass = [[list(_pairs(source, targets, index)) for index in range(len(targets))] for targets in passes]
+    return chain.from_iterable(chain.from_iterable(zip_longest(*by_pass, fillvalue=())))
+
+
+def _pairs(source: int, targets: Sequence[int], index: int) -> Iterator[Pair]:
+    target = targets[index]
+    for reference in (source, *targets[max(0, index - 2) : index]):
+        yield target, reference
+        yield reference, target
+
+
+def _dis(quality: Quality) -> Any:
+    """Return a DIS object, which one thread at a time can use."""
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    if quality == "fine":
+        dis.setFinestScale(0)
+        dis.setPatchStride(3)
+        dis.setGradientDescentIterations(25)
+        dis.setVariationalRefinementIterations(5)
+    return dis
 
 
 def _same(one: list[Image], other: list[Image]) -> bool:

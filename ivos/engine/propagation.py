@@ -3,21 +3,19 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ivos.engine.flow_fusion import FlowFusion, flow_fusion
 from ivos.engine.frame_features import FrameFeatureCache, joined
 from ivos.engine.network_runner import NetworkRunner
-from ivos.engine.optical_flow import Floats, one_hot
+from ivos.engine.optical_flow import pairs_of_passes
 from ivos.engine.plan import Plan
 from ivos.engine.state import VideoState
 from ivos.engine.thresholding import centred, off_centre
 from ivos.networks import FrameFeatures, MemoryFrame, affinity, readout
-
-# The weight of T-Net's result beside what the optical flow carries from three frames, each of at most one.
-_TNET_WEIGHT = 0.15
 
 
 @dataclass
@@ -29,8 +27,8 @@ class PropagationPass:
         probability: the objects' probabilities in the source [N, 1, H, W].
         targets: the frames that are still to come, the next one first.
         steps: how many of them are to be computed in this round.
-        carried: layers [h, w, N] of the frames from which optical flow carries masks: of the annotated frame
-            and of the latest two.
+        carried: layers (:class:`ivos.engine.flow_fusion.FlowFusion`) of the frames from which optical flow
+            carries masks: of the annotated frame and of the latest two.
         recent: what a network that reads a memory remembers of the latest frames, the newest last.
     """
 
@@ -38,7 +36,7 @@ class PropagationPass:
     probability: Tensor
     targets: deque[int]
     steps: int
-    carried: dict[int, Floats] = field(default_factory=dict)
+    carried: dict[int, Any] = field(default_factory=dict)
     recent: list[MemoryFrame] = field(default_factory=list)
 
 
@@ -57,6 +55,9 @@ class Propagator:
     ) -> None:
         self.networks, self.video, self.features = networks, video, features
         self.batch_directions = batch_directions
+        self.fusion: FlowFusion | None = None
+        if video.flow is not None:
+            self.fusion = flow_fusion(video.flow, networks.device)
 
     def passes(self, plan: Plan, probability: Tensor, reach: tuple[int, int]) -> list[PropagationPass]:
         """Return the two passes of a round, backward and forward.
@@ -69,10 +70,14 @@ class Propagator:
         steps = [plan.annotated - reach[0], reach[1] - plan.annotated]
         if self.batch_directions and steps[0] == steps[1] + 1:  # stopped between the frames of a joint step
             steps[1] = min(steps[0], len(plan.forward))
-        return [
+        passes = [
             PropagationPass(plan.annotated, probability, deque(frames), number)
             for frames, number in zip((plan.backward, plan.forward), steps, strict=True)
         ]
+        if self.video.flow is not None:
+            targets = [list(one.targets)[: one.steps] for one in passes]
+            self.video.flow.expect(pairs_of_passes(plan.annotated, targets))
+        return passes
 
     def next_groups(self, passes: Sequence[PropagationPass]) -> list[list[PropagationPass]]:
         """Return the passes that go on, grouped by what is computed in one batch; empty at the end."""
@@ -89,13 +94,12 @@ class Propagator:
         """
         sources = [one.source for one in passes]
         targets = [one.targets.popleft() for one in passes]
-        ahead = [frame for one in passes for frame in self._ahead(one)]
-        wanted = list(dict.fromkeys([*sources, *targets, *ahead]))
+        wanted = list(dict.fromkeys([*sources, *targets]))
         features = dict(zip(wanted, self.features.get(wanted), strict=True))
         probabilities = self._tnet_step(passes, targets, features)
         found = []
         for one, frame, new in zip(passes, targets, probabilities.chunk(len(passes)), strict=True):
-            fused = self._fused_with_flow(one, frame, new) if self.video.flow is not None else new
+            fused = self._fused_with_flow(self.fusion, one, frame, new) if self.fusion is not None else new
             one.source, one.probability, one.steps = frame, fused, one.steps - 1
             found.append((frame, fused))
         return found
@@ -145,33 +149,28 @@ class Propagator:
         video.summed[frame] = len(annotations)
         return total / len(annotations)
 
-    def _fused_with_flow(self, one: PropagationPass, target: int, new: Tensor) -> Tensor:
+    def _fused_with_flow(self, fusion: FlowFusion, one: PropagationPass, target: int, new: Tensor) -> Tensor:
         """Return T-Net's probabilities [N, 1, H, W] of a target, fused with those that optical flow carries.
 
         The flow carries the labels of the annotated frame and the fused layers of the latest two frames.
         """
         video = self.video
-        assert video.flow is not None
         if not one.carried:
-            labels = video.labels(one.probability[:, 0]).cpu().numpy()
-            one.carried[one.source] = one_hot(labels, len(new)).astype(np.float32)
-        total, weights = video.flow.carry(target, one.carried)
-        own = centred(video.padding.crop(new[:, 0])).permute(1, 2, 0).float().cpu().numpy()
-        mean = (total + _TNET_WEIGHT * own) / (weights + _TNET_WEIGHT)[..., None]
-        layers = video.flow.refine(target, np.asarray(mean, np.float32))
+            one.carried[one.source] = fusion.layers(video.labels(one.probability[:, 0]), len(new))
+        own = centred(video.padding.crop(new[:, 0])).float()
+        layers = fusion.fused(target, one.carried, own)
         first, *later = one.carried
         one.carried = {frame: one.carried[frame] for frame in (first, *later[-1:])} | {target: layers}
-        carried = off_centre(torch.from_numpy(layers).permute(2, 0, 1).to(new))
         fused = new.clone()
-        video.padding.crop(fused)[:, 0] = carried
+        video.padding.crop(fused)[:, 0] = off_centre(fusion.tensor(layers).to(new))
         return fused
 
-    def _ahead(self, one: PropagationPass) -> list[int]:
-        """Return the frames after the next target whose features are computed in the same batch."""
-        return list(one.targets)[: self.features.batch_size - 1]
-
     def release(self, passes: Sequence[PropagationPass]) -> None:
-        """Release the image features that no pass needs in its next step."""
-        self.features.forget_recent(
-            {frame for one in passes if one.steps for frame in (one.source, *self._ahead(one))}
-        )
+        """Release the image features that no pass needs in its next steps.
+
+        Those of frames ahead were computed in the same batch as others.
+        """
+        ahead = self.features.batch_size - 1
+        needed = {one.source for one in passes if one.steps}
+        needed |= {frame for one in passes if one.steps for frame in list(one.targets)[:ahead]}
+        self.features.forget_recent(needed)

@@ -223,10 +223,18 @@ class VideoState:
         return self.full_masks[frame]
 
     def all_full_masks(self) -> NDArray[np.uint8]:
-        """Return the labels of all frames at the frames' own size, a copy uint8 [T, ...]."""
+        """Return the labels of all frames at the frames' own size, a copy uint8 [T, ...].
+
+        Only frames that have changed are enlarged, and their labels leave the device many at a time.
+        """
         self.fetch()
-        for frame in sorted(self.outdated):
-            self.full_mask(frame)
+        changed = sorted(self.outdated)
+        number = max(1, _PENDING // self.full_masks[0].size)
+        for start in range(0, len(changed), number):
+            part = changed[start : start + number]
+            labels = [to_labels(self.full_probabilities(frame)) for frame in part]
+            self.full_masks[part] = torch.stack(labels).cpu().numpy()
+        self.outdated.clear()
         return self.full_masks.copy()
 
     def label(self, frame: int) -> None:

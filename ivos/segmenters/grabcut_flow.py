@@ -1,6 +1,6 @@
 """Segmenters without weights: GrabCut from the strokes, optical flow from frame to frame, OpenCV alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.engine.adoption import check_adoption
-from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot
+from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot, pairs_of_passes
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
 from ivos.segmenters.baselines import copy_nearest
@@ -222,9 +222,10 @@ class FlowSegmenter:
                 share = (t - left) / (right - left)
                 self._video.probabilities[t] = (1 - share) * forward[t] + share * backward[t]
 
-    def _pass(self, source: int, targets: Iterable[int]) -> dict[int, Floats]:
+    def _pass(self, source: int, targets: Sequence[int]) -> dict[int, Floats]:
         """Return probabilities [h, w, N] of the targets, each from the frames before it and the source."""
         video = self._video
+        video.flow.expect(pairs_of_passes(source, [targets]))
         done = {source: np.asarray(video.probabilities[source], np.float32)}
         order = [source]
         for t in targets:

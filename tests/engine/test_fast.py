@@ -1,6 +1,7 @@
 """The engine's shortcuts against the plain networks: same numbers, less work, within the memory granted."""
 
 import copy
+import functools
 import json
 from unittest import mock
 
@@ -14,11 +15,12 @@ from ivos.engine import ATNetSegmenter, TensorStore
 from ivos.engine.feature_store import GIB, HostPool, budget, seconds, zeros
 from ivos.engine.fused_layers import Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.state import VideoState
+from ivos.engine.thresholding import THRESHOLD
 from ivos.networks import affinity, readout
 from ivos.networks.decoder import scale_up
 from ivos.runtime.errors import UserError
 from ivos.runtime.machine import recycle_memory
-from tests.support.lively import lively
+from tests.support.lively import lively, lively_memory
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (13, 22), (5, 64), (40, 3), (32, 54)])  # the last is 480p
@@ -198,6 +200,92 @@ def test_half_precision_is_near(network, expected):
 def test_compiled(network, expected):
     probabilities, _ = play(ATNetSegmenter(network, compile="default"), masks_of_others=expected[1])
     assert np.abs(probabilities - expected[0]).max() < 2e-5
+
+
+class CompiledParts:
+    """Takes the place of ``torch.compile``: notes the shapes, and spoils results at the next call.
+
+    The outputs of CUDA graphs (compile=reduce-overhead) are overwritten in the same way.
+    """
+
+    def __init__(self):
+        self.shapes, self.outputs = {}, []
+
+    def compile(self, function, mode, dynamic):
+        assert dynamic is False  # so that each shape is compiled once
+        if isinstance(function, nn.Module):
+            function.forward = self.compile(function.forward, mode, dynamic)
+            return function
+        seen = self.shapes.setdefault(f"{type(function.__self__).__name__}.{function.__name__}", set())
+
+        def run(*arguments):
+            for earlier in self.outputs:
+                earlier.fill_(torch.nan)
+            seen.add(tuple(tensor.shape for each in arguments for tensor in tensors_of(each)))
+            result = function(*arguments)
+            self.outputs = list(tensors_of(result))
+            return result
+
+        return run
+
+
+def tensors_of(value):
+    if torch.is_tensor(value):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from tensors_of(each)
+    elif value is not None:
+        yield from vars(value).values()
+
+
+def one_round(segmenter, num_objects):
+    """A round from the second of four small frames: probabilities and masks."""
+    frames = np.random.default_rng(0).integers(0, 256, (4, 30, 40, 3), np.uint8)
+    segmenter.start(frames, num_objects)
+    places = [(label, [[label / 9, 0.4], [label / 10, 0.7]]) for label in range(1, num_objects + 1)]
+    masks = segmenter.interact(1, [{"path": path, "object_id": label} for label, path in places])
+    return segmenter.probabilities.copy(), masks
+
+
+@pytest.mark.parametrize("kind", ["plain", "batch_directions", "memory"])
+def test_objects_1_to_8_are_compiled_four_times(kind, monkeypatch):
+    """Every part at most once for each power of two; for two directions in a batch and for one of them."""
+    network = lively_memory() if kind == "memory" else lively(width=8, decoder_width=16)
+    options = {"winograd": False, "feature_batch_size": 3, "batch_directions": kind == "batch_directions"}
+    parts = CompiledParts()
+    monkeypatch.setattr(torch, "compile", parts.compile)
+    plain, compiled = (ATNetSegmenter(network, **options, compile=mode) for mode in (None, "default"))
+    for num_objects in range(1, 9):
+        (expected, labels), (found, masks) = (one_round(each, num_objects) for each in (plain, compiled))
+        assert np.abs(found - expected).max() < 2e-5
+        best = np.sort(np.pad(expected, ((0, 0), (1, 0), (0, 0), (0, 0))), axis=1)
+        sure = (best[:, -1] - best[:, -2] > 4e-5) & (np.abs(best[:, -1] - THRESHOLD) > 4e-5)
+        assert sure.mean() > 0.1  # elsewhere rounding decides between objects that are nearly equal
+        assert np.array_equal(masks[sure], labels[sure])
+    counts = {name: len(shapes) for name, shapes in parts.shapes.items()}
+    if kind == "memory":
+        assert counts == {"GuidedDecoder.forward": 8}  # of A-Net and of T-Net
+    else:
+        decoded = 8 if kind == "batch_directions" else 4
+        assert counts == {"ANet.forward": 4, "TNet.features": 2, "TNet.decode": decoded}
+
+
+@pytest.mark.slow
+def test_pytorch_compiles_as_often_as_there_are_shapes(monkeypatch):
+    from torch._dynamo.testing import CompileCounter
+
+    torch.compiler.reset()
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    network = lively(width=4, depths=(1, 1, 1, 1), decoder_width=8)
+    segmenter = ATNetSegmenter(network, winograd=False, compile="default")
+    for num_objects in (3, 1, 8, 2, 5, 4, 7, 6):
+        one_round(segmenter, num_objects)
+    assert counter.frame_count == 4 + 1 + 4  # A-Net, T-Net's features and its decoder
+    before = counter.frame_count
+    one_round(segmenter, 9)
+    assert counter.frame_count == before + 2  # sixteen objects
 
 
 def calls(network, segmenter) -> tuple[int, int]:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.optical_flow import OpticalFlow
+from ivos.engine.flow_fusion import FusionByOpenCV, FusionByTensors
+from ivos.engine.optical_flow import _AHEAD, OpticalFlow, pairs_of_passes
+from ivos.engine.resizing import Resizing
 from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
 from ivos.networks import load
@@ -58,6 +60,138 @@ def test_flows_are_kept_within_bounds(clip, monkeypatch):
     np.testing.assert_array_equal(flow.between(0, 1), found)
 
 
+def test_flows_of_a_pool_are_those_of_one_thread(clip):
+    """To the bit, whichever thread computes them, also where they are asked for in another order."""
+    alone, pool = OpticalFlow(list(clip[0])), OpticalFlow(list(clip[0]))
+    pairs = list(pairs_of_passes(4, [range(3, -1, -1), range(5, 10)]))
+    pool.expect(pairs)
+    assert pool._coming
+    for pair in [*pairs[::-1], (9, 0)]:
+        np.testing.assert_array_equal(pool.between(*pair), alone.between(*pair))
+
+
+def test_pairs_are_those_that_the_passes_use_in_their_order(clip, monkeypatch):
+    used, between = [], OpticalFlow.between
+
+    def noting(flow, start, end):
+        used.append((start, end))
+        return between(flow, start, end)
+
+    monkeypatch.setattr(OpticalFlow, "between", noting)
+    segmenter = ATNetSegmenter(lively(width=4, decoder_width=8), flow=True)
+    segmenter.start(clip[0], 1)
+    segmenter.interact(3, STROKES)
+    planned = list(pairs_of_passes(3, [range(2, -1, -1), range(4, 10)]))
+    assert list(dict.fromkeys(used)) == planned
+    assert planned[:6] == [(2, 3), (3, 2), (4, 3), (3, 4), (1, 3), (3, 1)]
+
+
+def test_few_flows_are_computed_ahead_and_only_while_a_round_runs(clip, monkeypatch):
+    monkeypatch.setattr("ivos.engine.optical_flow.cores", lambda: 2)
+    segmenter = ATNetSegmenter(lively(width=4, decoder_width=8), flow=True)
+    segmenter.start(clip[0], 1)
+    flow = segmenter._video.flow
+    rounds = segmenter.propagate(0, STROKES)
+    for _ in range(3):  # the annotated frame and two others
+        next(rounds)
+    assert len(flow._flows) == 2 + 4
+    assert 0 < len(flow._coming) <= 2 * _AHEAD
+    rounds.close()
+    segmenter.interact(9, STROKES)
+    assert not flow._coming  # all were used
+    kept = dict(flow._flows)
+    segmenter.interact(9, STROKES)
+    assert all(flow._flows[pair] is kept[pair] for pair in kept)  # none is computed again
+    assert flow._flows.keys() == kept.keys()
+
+
+def test_a_flow_that_fails_in_a_thread_fails_the_round(clip, monkeypatch):
+    def broken(flow, start, end):
+        raise MemoryError
+
+    segmenter = ATNetSegmenter(lively(width=4, decoder_width=8), flow=True)
+    segmenter.start(clip[0], 1)
+    monkeypatch.setattr(OpticalFlow, "_computed", broken)
+    with pytest.raises(UserError, match="out of memory in a round"):
+        segmenter.interact(0, STROKES)
+    monkeypatch.undo()
+    assert segmenter.interact(0, STROKES).any()
+
+
+@pytest.fixture
+def three_layers(clip):
+    """Layers [h, w, 3] of two frames: soft, sharp and empty."""
+    layers = np.random.default_rng(0).random((2, *clip[0].shape[1:3], 3), np.float32)
+    layers[..., 1], layers[..., 2] = clip[1][2:4], 0
+    return dict(zip((2, 3), (cv2.GaussianBlur(each, (0, 0), 2) for each in layers), strict=True))
+
+
+def test_tensors_fuse_as_opencv_does(clip, three_layers):
+    """Positions are rounded to 1/32 of a pixel by OpenCV; the tensors' are exact."""
+    flow = OpticalFlow(list(clip[0]))
+    tensors, opencv = FusionByTensors(flow, torch.device("cpu")), FusionByOpenCV(flow)
+    of_tensors = {frame: torch.from_numpy(each).permute(2, 0, 1) for frame, each in three_layers.items()}
+    (total, weights), (found, trust) = flow.carry(4, three_layers), tensors.carry(4, of_tensors)
+    np.testing.assert_allclose(trust.numpy(), weights, atol=0.02)
+    np.testing.assert_allclose(found.permute(1, 2, 0).numpy(), total, atol=0.04)
+    refined = tensors.refine(3, of_tensors[3]).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(refined, flow.refine(3, three_layers[3]), atol=1e-4)
+    own = torch.rand(3, *clip[0].shape[1:3], generator=torch.manual_seed(0))
+    expected = opencv.fused(4, three_layers, own)
+    np.testing.assert_allclose(
+        tensors.fused(4, of_tensors, own).permute(1, 2, 0).numpy(), expected, atol=0.02
+    )
+    labels = torch.from_numpy(2 * clip[1][0])
+    np.testing.assert_array_equal(tensors.layers(labels, 3).permute(1, 2, 0), opencv.layers(labels, 3))
+
+
+def test_no_refinement_without_a_band(clip, three_layers):
+    tensors = FusionByTensors(OpticalFlow(list(clip[0]), band=0), torch.device("cpu"))
+    layers = torch.from_numpy(three_layers[3])
+    assert tensors.refine(3, layers) is layers
+
+
+def rounds_with(segmenter):
+    segmenter.interact(0, STROKES)
+    segmenter.interact(7, STROKES)
+    return segmenter.probabilities.copy(), segmenter.interact(3, [])
+
+
+def test_sessions_by_tensors_and_by_opencv_have_the_same_masks(clip, monkeypatch):
+    network = load("untrained")
+    expected = rounds_with(with_true_annotations(network, clip, flow=True))
+    monkeypatch.setattr("ivos.engine.propagation.flow_fusion", FusionByTensors)
+    found = rounds_with(with_true_annotations(network, clip, flow=True))
+    assert np.abs(found[0] - expected[0]).mean() < 2e-3
+    assert jaccard(expected[1], found[1], 1).min() > 0.98
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_flow_on_a_gpu(clip):
+    network = load("untrained")
+    expected = rounds_with(with_true_annotations(network, clip, flow=True))
+    found = rounds_with(with_true_annotations(load("untrained").cuda(), clip, flow=True))
+    assert np.abs(found[0] - expected[0]).mean() < 2e-3
+    assert jaccard(expected[1], found[1], 1).min() > 0.98
+
+
+@pytest.mark.parametrize("pending", [64 << 20, 3 * 64 * 128])
+def test_only_frames_that_a_round_has_touched_are_enlarged(clip, pending, monkeypatch):
+    """Their labels leave the device together, or so many at a time."""
+    monkeypatch.setattr("ivos.engine.state._PENDING", pending)
+    segmenter = ATNetSegmenter(lively(width=4, decoder_width=8), short_side=32)
+    segmenter.start(clip[0], 1)
+    segmenter.interact(2, STROKES)
+    enlarged, enlarge = [], Resizing.enlarged
+    monkeypatch.setattr(Resizing, "enlarged", lambda *given: enlarged.append(1) or enlarge(*given))
+    first, last = segmenter.planned(8)
+    masks = segmenter.interact(8, STROKES)
+    assert len(enlarged) == last - first + 1 < len(clip[0])
+    for frame in range(10):
+        np.testing.assert_array_equal(masks[frame], segmenter._video.full_labels(segmenter._video.of(frame)))
+
+
 def with_true_annotations(network, clip, **options):
     """A segmenter whose A-Net says the truth, whatever its weights."""
     segmenter = ATNetSegmenter(network, **options)
@@ -66,7 +200,7 @@ def with_true_annotations(network, clip, **options):
     def truth(frame, channels):
         logits, values = anet(frame, channels)
         padded = torch.from_numpy(segmenter._started().padding.pad(clip[1][frame] == 1).copy())
-        return torch.where(padded, 8.0, -8.0).expand(logits.shape), values
+        return torch.where(padded.to(logits.device), 8.0, -8.0).expand(logits.shape), values
 
     segmenter._anet = truth
     segmenter.start(clip[0], 1)

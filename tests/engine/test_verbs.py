@@ -20,6 +20,8 @@ OPTIONS = [
     {"winograd": False, "undo_gib": 1},
     {"winograd": False, "undo_gib": 0.0003},  # keeps what one round changes, not two
     {"winograd": False, "batch_directions": True, "feature_batch_size": 2},
+    {"winograd": False, "feature_batch_size": 3},
+    {"winograd": False, "feature_batch_size": 4, "device_cache_gib": 0.001},
     {"winograd": False, "flow": True},
     {"winograd": False, "flow": True, "batch_directions": True, "undo_gib": 1},
     {"winograd": False, "device_cache_gib": 0.001},  # nearly nothing is kept from step to step
