@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ivos.app import export_formats as formats
 from ivos.app.masks import draw_chain
+from ivos.app.prompts import expanded
 from ivos.app.session import Edit, Object, Round, Session, Shown
 from ivos.app.workspace import Workspace
 from ivos.runtime.files import replacing, write_text
@@ -73,11 +74,18 @@ class Export:
         return found if found == sorted(set(found)) and len(found) == len(numbers) else numbers
 
     def drawn(self, one: Round) -> list[dict[str, Any]]:
-        """Return the strokes of a round in the DAVIS format, without those of removed objects."""
+        """Return the strokes of a round in the DAVIS format, without those of removed objects.
+
+        A box is written as the strokes that stand for it in networks that take no boxes.
+        """
         known = {0, *(each.number for each in self.objects)}
-        strokes = (self.strokes[key] for key in one.strokes)
+        strokes = expanded([self.strokes[key] for key in one.strokes])
         names = ("path", "object_id", "start_time", "end_time")
-        return [{name: stroke[name] for name in names} for stroke in strokes if stroke["object_id"] in known]
+        return [
+            {name: stroke.get(name, 0) for name in names}
+            for stroke in strokes
+            if stroke["object_id"] in known
+        ]
 
 
 def davis(job: Export, progress: Progress) -> tuple[Path, str]:

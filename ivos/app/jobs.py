@@ -42,6 +42,7 @@ class SessionJobs:
         self.recorder, self.worker, self.pages = recorder, worker, pages
         self.workspace = recorder.workspace
         self.can_preview = True
+        self.prompts = ["strokes"]  # the kinds that the segmenter takes, once it is there
         self.preview: tuple[int, bytes] | None = None  # frame and packed labels
         self.notice = ""  # what the last restoring has found
         self.masks = SessionMasks(recorder.workspace, lambda: recorder.session)
@@ -190,7 +191,7 @@ class SessionJobs:
 
     def _report_restored(self, report: dict[str, Any]) -> None:
         self.recorder.session.apply({"type": "restore", "busy": False})
-        self.can_preview = report["can_preview"]
+        self.can_preview, self.prompts = report["can_preview"], report["prompts"]
         if report["differing"]:
             self.notice = (
                 f"{report['differing']} pixels of masks that were made again differ from the saved ones, "

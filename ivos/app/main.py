@@ -101,6 +101,8 @@ def check(cfg: DictConfig) -> None:
         value = cfg[name]
         if value is not None and (type(value) is not int or not low <= value <= high):
             raise UserError(f"{name}={value}: a whole number from {low} to {high} is needed")
+    if "checkpoint" in cfg.segmenter and cfg.segmenter.checkpoint is None:
+        raise UserError("segmenter.checkpoint: name a folder or a model of the hub, for this segmenter")
     checkpoint = str(cfg.checkpoint)
     if {"/", "."} & set(checkpoint) and not Path(checkpoint).is_file():  # else a name
         raise UserError(f"checkpoint={checkpoint}: no such file")

@@ -150,7 +150,18 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class DrawStroke(Message):
-    """A stroke in the DAVIS format, with an id of the page and the milliseconds of its start and end."""
+    """A stroke in the DAVIS format, or a box around an object.
+
+    Attributes:
+        id: chosen by the page.
+        frame: where it was drawn.
+        path: points as shares of the frame; of a box, two opposite corners.
+        object_id: 1..N, or 0 for the background.
+        start_time: when it was begun, in milliseconds.
+        end_time: when it was ended.
+        box: whether it is a box.
+        of: the object that was chosen while the background was drawn.
+    """
 
     id: str
     frame: int
@@ -158,6 +169,8 @@ class DrawStroke(Message):
     object_id: int
     start_time: float = 0
     end_time: float = 0
+    box: bool = False
+    of: int = 0
     CHECKS: ClassVar[Checks] = {
         "id": _text(_ID),
         "frame": _FRAME,
@@ -165,6 +178,8 @@ class DrawStroke(Message):
         "object_id": _whole(0, 254),
         "start_time": _TIME,
         "end_time": _TIME,
+        "box": _flag,
+        "of": _whole(0, 254),
     }
 
 
@@ -236,7 +251,7 @@ class Operation(Message):
 
     Attributes:
         kind: ``copy`` the mask of `frame` to the frames `lo` to `hi`, ``delete`` an object or ``swap`` two
-            objects there.
+            objects there, or ``fill`` the frames between `lo` and `hi` with masks between theirs.
         frame: the frame that is shown.
         lo: the first frame that changes.
         hi: the last frame that changes.
@@ -251,7 +266,7 @@ class Operation(Message):
     object: int = 0
     other: int = 0
     CHECKS: ClassVar[Checks] = {
-        "kind": _one_of("copy", "delete", "swap"),
+        "kind": _one_of("copy", "delete", "swap", "fill"),
         "frame": _FRAME,
         "lo": _FRAME,
         "hi": _FRAME,

@@ -203,6 +203,7 @@ class OpenSession:
             "failure": session.failure,
             "notice": jobs.notice or self.workspace.notice,
             "can_preview": jobs.can_preview,
+            "prompts": jobs.prompts,
             "undoable": _describe(session.undoable(), session),
             "redoable": _describe(session.redoable[-1] if session.redoable else None, session),
             "pending": session.pending,
@@ -271,7 +272,8 @@ class OpenSession:
     def _handle_drawstroke(self, message: messages.DrawStroke) -> None:
         if message.id in self.session.strokes:  # sent again, because its acknowledgement was lost
             return
-        stroke = {name: value for name, value in vars(message).items() if name != "seq"}
+        stroke = {name: value for name, value in vars(message).items() if name not in ("seq", "box", "of")}
+        stroke |= {name: value for name in ("box", "of") if (value := getattr(message, name))}
         self.recorder.record({"type": "stroke", **stroke})
         self.pages.broadcast({"type": "strokes", "strokes": [self.session.strokes[message.id]]})
         self.jobs.ask_preview(message.frame)

@@ -1,10 +1,12 @@
-"""Operations on masks that are there: copying to other frames, deleting and swapping objects."""
+"""Operations on masks that are there: copying, filling between frames, deleting and swapping objects."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.app.interpolation import Interpolation
 from ivos.app.locks import ranges
 from ivos.app.masks import SessionMasks
 from ivos.app.messages import Operation
@@ -26,17 +28,20 @@ def plan(session: Session, message: Operation) -> tuple[list[int], Event]:
     for number in (message.object, message.other):
         if number and (number not in session.objects or session.objects[number].removed):
             raise Refused(f"there is no object {number}")
-    if message.kind != "copy" and not message.object:
+    if message.kind in ("delete", "swap") and not message.object:
         raise Refused(f"{message.kind}: name an object")
     if message.kind == "swap" and message.object == message.other:
         raise Refused("swap: name two objects")
+    if message.kind == "fill" and message.hi - message.lo < 2:
+        raise Refused("fill: choose a range, or a frame between two that you have annotated")
+    kept = {message.frame} if message.kind == "copy" else set(_keys(session, message))
     frames = [
         frame
         for frame in range(message.lo, message.hi + 1)
-        if not session.locks.is_locked(frame, 0) and not (message.kind == "copy" and frame == message.frame)
+        if not session.locks.is_locked(frame, 0) and frame not in kept
     ]
     if not frames:
-        raise Refused("all these frames are locked; unlock them first")
+        raise Refused("all these frames are annotated or locked; unlock them first")
     event = {
         "type": "operation",
         "round": len(session.rounds) + 1,
@@ -45,16 +50,27 @@ def plan(session: Session, message: Operation) -> tuple[list[int], Event]:
         "frames": ranges(frames),
         "object": message.object,
         "other": message.other,
-        "annotated": True,
+        "annotated": message.kind != "fill",  # what was filled in may be changed by later rounds
     }
     session.check(event)
     return frames, event
+
+
+def _keys(session: Session, message: Operation) -> list[int]:
+    """Return the frames that a filling goes between: the ends, and frames between that the user has made."""
+    if message.kind != "fill":
+        return []
+    between = range(message.lo + 1, message.hi)
+    return [message.lo, *(frame for frame in between if session.is_annotated(frame)), message.hi]
 
 
 def run(
     session: Session, masks: SessionMasks, message: Operation, frames: list[int]
 ) -> Iterator[tuple[int, Labels]]:
     """Yield the labels [h, w] of the frames that an operation changes."""
+    if message.kind == "fill":
+        yield from _fill(session, masks, _keys(session, message), frames)
+        return
     source = masks.current(message.frame)
     for frame in frames:
         current = masks.current(frame)
@@ -67,6 +83,20 @@ def run(
             changed[current == message.object] = message.other
             changed[current == message.other] = message.object
         yield frame, protect(current, changed, session.locks.objects_on(frame))
+
+
+def _fill(
+    session: Session, masks: SessionMasks, keys: list[int], frames: list[int]
+) -> Iterator[tuple[int, Labels]]:
+    """Yield the masks of frames between key frames, by interpolation."""
+    for low, high in itertools.pairwise(keys):
+        inside = [frame for frame in frames if low < frame < high]
+        if not inside:
+            continue
+        between = Interpolation(masks.current(low), masks.current(high))
+        for frame in inside:
+            labels = between.at((frame - low) / (high - low))
+            yield frame, protect(masks.current(frame), labels, session.locks.objects_on(frame))
 
 
 def _replace(current: Labels, source: Labels, number: int) -> Labels:

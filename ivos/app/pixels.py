@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.app.prompts import is_drawn_box
 from ivos.interaction import Stroke
 
 Labels = NDArray[np.uint8]
@@ -88,12 +89,12 @@ def merge_annotation(
     Args:
         current: the labels [h, w] that the frame shows.
         network: the labels [h, w] that the network finds for the strokes.
-        strokes: the new strokes on the frame.
+        strokes: the new strokes and boxes on the frame; boxes cover nothing.
         locked: objects that are locked on the frame.
         cover: whether the pixels under strokes get the strokes' labels.
     """
-    areas = covered(strokes, current.shape[1::-1])
-    drawn = {label for label, _ in areas}
+    areas = covered([one for one in strokes if not is_drawn_box(one)], current.shape[1::-1])
+    drawn = {label for label, _ in areas} | {one["object_id"] for one in strokes if is_drawn_box(one)}
     crossed = {int(label) for _, area in areas for label in np.unique(current[area])} - {0}
     kept = [label for label in np.unique(current).tolist() if label and label not in drawn | crossed]
     gained = (network != current) & (network != 0) & ~np.isin(network, list(drawn))

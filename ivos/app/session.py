@@ -301,6 +301,10 @@ class Session:
         self._check_frame(event["frame"], "stroke")
         if event["object_id"]:
             self._known(event["object_id"])
+        if event.get("box"):
+            (x0, y0), (x1, y1) = event["path"] if len(event["path"]) == 2 else ([0, 0], [0, 0])
+            if not event["object_id"] or x0 == x1 or y0 == y1:
+                raise Refused("a box has two opposite corners and is drawn around an object")
 
     def _check_frame(self, frame: int, what: str) -> None:
         if not 0 <= frame < self.num_frames:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from ivos.app.messages import pack_labels
 from ivos.app.pixels import merge_annotation, protect
+from ivos.app.prompts import Kinds, prompts_of, within_boxes
 from ivos.app.workspace import Workspace
 from ivos.interaction import Stroke
+from ivos.interaction.clicks import understood_prompts
 from ivos.runtime.errors import UserError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ class _Live:
     segmenter: Any
     num_objects: int
     applied: list[CompletedRound] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of prompts that the segmenter takes."""
+        return understood_prompts(self.segmenter)
 
 
 class Worker:
@@ -180,17 +187,17 @@ class Worker:
             return
         differing = job.differing
         seconds = time.perf_counter() - begin
-        can_preview = hasattr(self._live[job.workspace.name].segmenter, "preview")
-        self._report(job, "restored", differing=differing, seconds=seconds, can_preview=can_preview)
+        live = self._live[job.workspace.name]
+        about = {"can_preview": hasattr(live.segmenter, "preview"), "prompts": sorted(live.kinds)}
+        self._report(job, "restored", differing=differing, seconds=seconds, **about)
 
     def _preview(self, job: Job) -> None:
         self._bring_up(job)
-        segmenter = self._live[job.workspace.name].segmenter
+        live = self._live[job.workspace.name]
         data, seconds = b"", 0.0
-        if hasattr(segmenter, "preview") and job.strokes:
+        if hasattr(live.segmenter, "preview") and job.strokes:
             begin = time.perf_counter()
-            network = np.asarray(segmenter.preview(job.frame, list(job.strokes)), np.uint8)
-            data = pack_labels(_merge(job, network))
+            data = pack_labels(_merge(job, live.kinds, _previewed(live, job)))
             seconds = time.perf_counter() - begin
         self._report(job, "preview", frame=job.frame, data=data, seconds=seconds)
 
@@ -203,7 +210,7 @@ class Worker:
             planned = live.segmenter.planned(job.frame)
         if job.limits is not None:
             planned = max(planned[0], job.limits[0]), min(planned[1], job.limits[1])
-        steps, annotation = self._annotate(job, live.segmenter, None if job.limits is None else planned)
+        steps, annotation = self._annotate(job, live, None if job.limits is None else planned)
         announced = self._announce(job, planned)
         writing: deque[Future[None]] = deque()
         reached: set[int] = set()
@@ -217,7 +224,7 @@ class Worker:
                 if labels is None:
                     break
                 reached.add(frame)
-                labels = self._guarded(job, frame, labels, annotation)
+                labels = self._guarded(job, live.kinds, frame, labels, annotation)
                 if frame == job.frame and annotation is None:
                     annotation = labels
                     if job.merged != announced:
@@ -270,7 +277,7 @@ class Worker:
         return job.merged
 
     def _annotate(
-        self, job: Job, segmenter: Any, reach: tuple[int, int] | None
+        self, job: Job, live: _Live, reach: tuple[int, int] | None
     ) -> tuple[Iterator[tuple[int, Labels]], Labels | None]:
         """Begin a round from its strokes, from the mask that the user has drawn, or from both.
 
@@ -282,40 +289,43 @@ class Worker:
             UserError: there are no strokes, and the segmenter cannot continue from a mask.
         """
         wanted = job.current if job.adopt and not job.strokes else None
-        if job.strokes and job.current is not None and hasattr(segmenter, "preview"):
-            network = np.asarray(segmenter.preview(job.frame, list(job.strokes)), np.uint8)
-            merged = _merge(job, network)
+        if job.strokes and job.current is not None and hasattr(live.segmenter, "preview"):
+            network = _previewed(live, job)
+            merged = _merge(job, live.kinds, network)
             job.merged = bool((merged != network).any())
-            if (_merge(job, network, cover=False) == network).all():  # only pixels under strokes differ
-                return _steps(segmenter, job.frame, job.strokes, reach), merged if job.merged else None
+            if (_merge(job, live.kinds, network, cover=False) == network).all():
+                # Only pixels under strokes differ.
+                return _steps(live, job.frame, job.strokes, reach), merged if job.merged else None
             wanted = merged
         if wanted is None:
-            return _steps(segmenter, job.frame, job.strokes, reach), None
+            return _steps(live, job.frame, job.strokes, reach), None
         job.adopted = True
-        return self._from_mask(segmenter, job.frame, job.strokes, wanted, reach), wanted
+        return self._from_mask(live, job.frame, job.strokes, wanted, reach), wanted
 
     def _from_mask(
         self,
-        segmenter: Any,
+        live: _Live,
         frame: int,
         strokes: Sequence[Stroke],
         labels: Labels,
         reach: tuple[int, int] | None,
     ) -> Iterator[tuple[int, Labels]]:
         """Propagate a frame's labels; without ``adopt`` the strokes are propagated in their place."""
-        if hasattr(segmenter, "adopt"):
-            segmenter.adopt(frame, labels)
-            return _steps(segmenter, frame, (), reach)
+        if hasattr(live.segmenter, "adopt"):
+            live.segmenter.adopt(frame, labels)
+            return _steps(live, frame, (), reach)
         if not strokes:
             raise UserError("this segmenter cannot continue from a mask; draw a stroke on the frame, too")
-        return _steps(segmenter, frame, strokes, reach)
+        return _steps(live, frame, strokes, reach)
 
-    def _guarded(self, job: Job, frame: int, labels: Labels, annotation: Labels | None) -> Labels:
+    def _guarded(
+        self, job: Job, kinds: Kinds, frame: int, labels: Labels, annotation: Labels | None
+    ) -> Labels:
         """Return the labels of a frame with locked objects and with the user's own mask."""
         if frame == job.frame:
             if annotation is not None:
                 return annotation
-            merged = _merge(job, labels) if job.strokes else labels
+            merged = _merge(job, kinds, labels) if job.strokes else labels
             job.merged = job.merged or bool((merged != labels).any())
             return merged
         if frame in job.guards:
@@ -405,9 +415,9 @@ class Worker:
         differing = 0
         if past.adopted:
             labels = job.workspace.read_mask(past.number, past.frame)
-            steps = self._from_mask(live.segmenter, past.frame, past.strokes, labels, past.reach)
+            steps = self._from_mask(live, past.frame, past.strokes, labels, past.reach)
         else:
-            steps = _steps(live.segmenter, past.frame, past.strokes, past.reach)
+            steps = _steps(live, past.frame, past.strokes, past.reach)
         for frame, labels in steps:
             own = (past.adopted or past.merged) and frame == past.frame
             if frame not in past.guarded and not own:
@@ -416,20 +426,28 @@ class Worker:
         return differing
 
 
-def _merge(job: Job, network: Labels, cover: bool = True) -> Labels:
+def _previewed(live: _Live, job: Job) -> Labels:
+    """Return the labels that the segmenter alone gives to the frame of a job's strokes."""
+    return np.asarray(live.segmenter.preview(job.frame, prompts_of(job.strokes, live.kinds)), np.uint8)
+
+
+def _merge(job: Job, kinds: Kinds, network: Labels, cover: bool = True) -> Labels:
     """Return what a frame's mask becomes by new strokes; see :func:`ivos.app.pixels.merge_annotation`."""
     if job.current is None:
         return network
+    if "boxes" not in kinds:
+        network = within_boxes(network, job.current, job.strokes)
     return merge_annotation(job.current, network, job.strokes, job.locked, cover)
 
 
 def _steps(
-    segmenter: Any, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
+    live: _Live, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
 ) -> Iterator[tuple[int, Labels]]:
     """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
+    segmenter, prompts = live.segmenter, prompts_of(strokes, live.kinds)
     if hasattr(segmenter, "propagate"):
-        return iter(segmenter.propagate(frame, list(strokes), reach))
-    masks = segmenter.interact(frame, list(strokes))
+        return iter(segmenter.propagate(frame, prompts, reach))
+    masks = segmenter.interact(frame, prompts)
     low, high = reach or (0, len(masks) - 1)
     order = sorted(range(low, high + 1), key=lambda t: abs(t - frame))
     return iter([(t, np.asarray(masks[t], np.uint8)) for t in order])

@@ -1,5 +1,6 @@
-"""Strokes in the DAVIS scribble format, their rasterising, and clicks; the robot that draws is in `robot`."""
+"""Strokes in the DAVIS scribble format, their rasterising, clicks, boxes; the robot is in `robot`."""
 
+from ivos.interaction.boxes import Box
 from ivos.interaction.clicks import Click, Prompt, PromptKind
 from ivos.interaction.raster import interaction_channels, rasterise
 from ivos.interaction.strokes import (
@@ -12,6 +13,7 @@ from ivos.interaction.strokes import (
 )
 
 __all__ = [
+    "Box",
     "Click",
     "Prompt",
     "PromptKind",

@@ -5,18 +5,19 @@ A point has the convention of a stroke's path: the pixel (x, y) of a frame of w 
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
+from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.interaction.boxes import Box, centres, is_box, strokes_from_boxes
 from ivos.interaction.strokes import Stroke
 from ivos.runtime.errors import UserError
 from ivos.video.labels import VOID
 
 ClickRule = Literal["S1", "S2"]
-PromptKind = Literal["strokes", "clicks", "masks"]
+PromptKind = Literal["strokes", "clicks", "boxes", "masks"]
 
 
 class Click(TypedDict):
@@ -32,7 +33,7 @@ class Click(TypedDict):
     object_id: int
 
 
-Prompt = Stroke | Click
+Prompt = Stroke | Click | Box
 
 
 class ErrorCentre(NamedTuple):
@@ -48,7 +49,7 @@ class ClickError(UserError):
 
 
 def is_click(prompt: Any) -> TypeGuard[Click]:
-    """Return whether a prompt is a click; otherwise it is a stroke."""
+    """Return whether a prompt is a click."""
     return isinstance(prompt, dict) and "point" in prompt
 
 
@@ -264,9 +265,10 @@ def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
     """
     named = getattr(segmenter, "prompts", "strokes")
     kinds = frozenset([named] if isinstance(named, str) else named)
-    if not kinds or not kinds <= {"strokes", "clicks", "masks"}:
+    if not kinds or not kinds <= set(get_args(PromptKind)):
         raise UserError(
-            f"{type(segmenter).__name__}.prompts: strokes, clicks or both are possible, got {named!r}"
+            f"{type(segmenter).__name__}.prompts: some of {', '.join(get_args(PromptKind))} are possible, "
+            f"got {named!r}"
         )
     return kinds
 
@@ -306,13 +308,19 @@ def translate(
         aspect: see there.
     """
     kinds = frozenset(kinds)
+    boxes = [prompt for prompt in prompts if is_box(prompt)]
     clicks = [prompt for prompt in prompts if is_click(prompt)]
-    strokes: list[Stroke] = [prompt for prompt in prompts if not is_click(prompt)]  # type: ignore[misc]
+    strokes: list[Stroke] = [one for one in prompts if not is_click(one) and not is_box(one)]  # type: ignore[misc]
+    kept: list[Any] = boxes if "boxes" in kinds else []
+    if boxes and not kept and ("strokes" in kinds or "clicks" not in kinds):
+        strokes += strokes_from_boxes(boxes)
+    elif boxes and not kept:
+        clicks += [{"point": point, "positive": True, "object_id": k} for point, k in centres(boxes)]
     if "clicks" not in kinds:
-        return strokes + strokes_from_clicks(clicks, radius, aspect)
+        return kept + strokes + strokes_from_clicks(clicks, radius, aspect)
     if "strokes" not in kinds:
-        return clicks_from_strokes(strokes, rule, limit) + clicks
-    return list(prompts)
+        return kept + clicks_from_strokes(strokes, rule, limit) + clicks
+    return kept + strokes + clicks if boxes else list(prompts)
 
 
 def _click(x: int, y: int, positive: bool, object_id: int, shape: tuple[int, ...]) -> Click:

@@ -1,6 +1,7 @@
 """SAM 2.1, EdgeTAM and SAM 3's tracker, through transformers (the extra ``sam2``)."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as nnf
 
 from ivos.engine.adoption import check_adoption
-from ivos.interaction import Click, PromptKind
+from ivos.interaction import Box, Click, PromptKind
+from ivos.interaction.boxes import check_boxes, is_box
 from ivos.interaction.clicks import check_clicks
 from ivos.runtime.errors import UserError
 
@@ -57,12 +59,13 @@ def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
 
 
 class Sam2Segmenter:
-    """SAM 2 with clicks and masks (follows :class:`ivos.engine.AdoptingSegmenter`).
+    """SAM 2 with clicks, boxes and masks (follows :class:`ivos.engine.AdoptingSegmenter`).
 
     Every round adds its clicks to those of the frame, and the whole video is segmented again from all
-    prompted frames. A prompted frame conditions the others, whether it had been tracked before or not. An
-    object is tracked from its first prompt on. The processor of transformers, which needs torchvision, is not
-    used: frames are resized by an area-preserving bilinear filter, so that masks may differ by single pixels.
+    prompted frames. A box replaces what an object was given on the frame before. A prompted frame conditions
+    the others, whether it had been tracked before or not. An object is tracked from its first prompt on. The
+    processor of transformers, which needs torchvision, is not used: frames are resized by an area-preserving
+    bilinear filter, so that masks may differ by single pixels.
 
     Args:
         checkpoint: see :func:`load_sam2`; or the model itself.
@@ -73,7 +76,7 @@ class Sam2Segmenter:
         UserError: No checkpoint is named, or it cannot be loaded.
     """
 
-    prompts: ClassVar[tuple[PromptKind, ...]] = ("clicks", "masks")
+    prompts: ClassVar[tuple[PromptKind, ...]] = ("clicks", "boxes", "masks")
 
     def __init__(self, checkpoint: Any, download: bool = False, device: str | None = None) -> None:
         if checkpoint is None:
@@ -113,17 +116,49 @@ class Sam2Segmenter:
         return int(size if isinstance(size, int) else max(size))
 
     @torch.inference_mode()
-    def interact(self, frame: int, prompts: Sequence[Click]) -> NDArray[np.uint8]:
-        """Add clicks and segment the video again; see :meth:`ivos.engine.Segmenter.interact`."""
-        check_clicks(prompts, self._num_objects)
-        clicked = self._add(frame, prompts)
-        if clicked:
+    def interact(self, frame: int, prompts: Sequence[Click | Box]) -> NDArray[np.uint8]:
+        """Add clicks and boxes and segment the video again; see :meth:`ivos.engine.Segmenter.interact`."""
+        self._check(prompts)
+        prompted = self._add(frame, prompts)
+        if prompted:
             self._adopted.pop(frame, None)
-            self._masks[frame] = self._condition(frame, clicked)
+            self._masks[frame] = self._condition(frame, prompted)
         elif frame not in self._adopted:
             return self._masks.copy()
         self._propagate()
         return self._masks.copy()
+
+    @torch.inference_mode()
+    def preview(self, frame: int, prompts: Sequence[Click | Box]) -> NDArray[np.uint8]:
+        """Return what these prompts make of the frame; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        self._check(prompts)
+        with self._unchanged():
+            prompted = self._add(frame, prompts)
+            return self._condition(frame, prompted) if prompted else self._masks[frame].copy()
+
+    def add_object(self) -> int:
+        """Have one more object; see :meth:`ivos.engine.LiveSegmenter.add_object`."""
+        self._num_objects += 1
+        return self._num_objects
+
+    def _check(self, prompts: Sequence[Any]) -> None:
+        check_boxes([one for one in prompts if is_box(one)], self._num_objects)
+        check_clicks([one for one in prompts if not is_box(one)], self._num_objects)
+
+    @contextlib.contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Put the session back at the end, except for its video and its cache of image features."""
+        session, prompted = self._session, set(self._prompted)
+        state = {
+            name: _copied(value)
+            for name, value in vars(session).items()
+            if isinstance(value, dict | list) and name != "processed_frames"
+        }
+        try:
+            yield
+        finally:
+            vars(session).update(state)
+            self._prompted = prompted
 
     @torch.inference_mode()
     def adopt(
@@ -160,28 +195,41 @@ class Sam2Segmenter:
         for frame, labels in self._adopted.items():
             self._masks[frame] = labels
 
-    def _add(self, frame: int, prompts: Sequence[Click]) -> list[int]:
-        """Add clicks to those of the frame, and return the objects that have new ones."""
-        session, scale = self._session, torch.tensor([float(self._side), float(self._side)])
+    def _add(self, frame: int, prompts: Sequence[Click | Box]) -> list[int]:
+        """Add prompts to those of the frame, and return the objects that have new ones."""
+        session = self._session
         known = set(session.obj_ids)
-        objects = sorted({click["object_id"] for click in prompts})
-        positive = {click["object_id"] for click in prompts if click["positive"]}
+        objects = sorted({one["object_id"] for one in prompts})
+        positive = {one["object_id"] for one in prompts if one.get("positive", is_box(one))}
         objects = [
             number for number in objects if number in known | positive
         ]  # an object does not begin with a negative click
         for number in objects:
-            own = [click for click in prompts if click["object_id"] == number]
-            points = torch.tensor([click["point"] for click in own]) * scale
-            labels = torch.tensor([int(click["positive"]) for click in own], dtype=torch.int32)
+            inputs, fresh = self._points([one for one in prompts if one["object_id"] == number])
             index = session.obj_id_to_idx(number)
             before = session.point_inputs_per_obj[index].get(frame)
-            inputs = {"point_coords": points[None, None], "point_labels": labels[None, None]}
-            if before is not None:
+            if before is not None and not fresh:
                 inputs = {name: torch.cat([before[name].cpu(), inputs[name]], dim=2) for name in inputs}
             session.add_point_inputs(index, frame, inputs)
             session.remove_mask_inputs(index, frame)
         session.obj_with_new_inputs = list(objects)
         return objects
+
+    def _points(self, prompts: Sequence[Click | Box]) -> tuple[dict[str, torch.Tensor], bool]:
+        """Return one object's prompts as the model takes them, and whether they begin with a box.
+
+        Corners of a box are points of the labels 2 and 3, and come before all others; of several boxes the
+        last counts.
+        """
+        boxes = [one["box"] for one in prompts if is_box(one)][-1:]
+        clicks: list[Any] = [one for one in prompts if not is_box(one)]
+        corners = [corner for box in boxes for corner in (box[:2], box[2:])]
+        coordinates = [*corners, *(one["point"] for one in clicks)]
+        labels = [*([2, 3] if boxes else []), *(int(one["positive"]) for one in clicks)]
+        return {
+            "point_coords": (torch.tensor(coordinates) * float(self._side))[None, None],
+            "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None],
+        }, bool(boxes)
 
     def _condition(self, frame: int, clicked: Sequence[int]) -> NDArray[np.uint8]:
         """Segment the prompted frame, and let it condition the others.
@@ -209,3 +257,10 @@ class Sam2Segmenter:
         numbers = torch.tensor([0, *output.object_ids], dtype=torch.uint8, device=index.device)
         labels = numbers[torch.where(best > 0, index + 1, 0)]
         return labels.cpu().numpy()
+
+
+def _copied(value: Any) -> Any:
+    """Copy nested dictionaries and lists, but not what they hold."""
+    if isinstance(value, dict):
+        return type(value)((key, _copied(each)) for key, each in value.items())
+    return list(value) if isinstance(value, list) else value

@@ -85,6 +85,27 @@ class Fake:
         return np.linspace(1, 0.4, self.shape[0], dtype=np.float32)
 
 
+class Clicker(Fake):
+    """Takes clicks and boxes: a click is a disc, or takes one away from its object; a box is filled."""
+
+    prompts = ("clicks", "boxes")
+
+    def _frame(self, frame, source, prompts):
+        labels = np.zeros(self.shape[1:], np.uint8)
+        y, x = np.mgrid[: self.shape[1], : self.shape[2]]
+        x, y = (x - (frame - source)) / self.shape[2], y / self.shape[1]
+        for one in prompts:
+            number = one["object_id"]
+            if "box" in one:
+                left, top, right, bottom = one["box"]
+                labels[(left <= x) & (x < right) & (top <= y) & (y < bottom)] = number
+                continue
+            px, py = one["point"]
+            near = (x - px) ** 2 + (y - py) ** 2 < 0.01
+            labels[near & ((labels == number) | one["positive"])] = number if one["positive"] else 0
+        return labels
+
+
 class Plain:
     """Only what every segmenter has."""
 

@@ -611,6 +611,43 @@ def test_the_brush_draws_at_once_and_is_undone_stroke_by_stroke(server, visit, w
     wait(page, "app.state.undoable?.what === 'edit' && !app.state.redoable")
 
 
+def test_a_box_around_an_object_and_a_fill_between_frames(server, visit, wait, tmp_path):
+    page = visit(server.address)
+    page.keyboard.press("t")
+    drag(page, (30, 20), (60, 50))
+    wait(page, "app.state.pending.length === 1 && app.preview && app.state.phase === 'drawing'")
+    (stroke,) = [line for line in journal(tmp_path) if line["type"] == "stroke"]
+    assert stroke["box"]
+    assert np.abs(np.array(stroke["path"]) * (96, 64) - [(30, 20), (60, 50)]).max() < 0.6
+    drag(page, (30, 20), (30.5, 20.5))  # hardly drawn: none
+    page.mouse.move(*pixel(page, 30, 20))
+    page.mouse.down()
+    page.mouse.move(*pixel(page, 50, 40))
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    assert page.evaluate(COUNTS) == [0, 0, 1]
+    page.keyboard.press("Control+z")
+    wait(page, "app.state.pending.length === 0")
+    page.keyboard.press("r")
+    drag(page, (10, 10), (29.9, 29.9))
+    page.keyboard.press("End")
+    wait(page, "app.displayedFrame === 11")
+    drag(page, (50, 10), (69.9, 29.9))
+    wait(page, SAVED)
+    page.keyboard.press("u")  # not between two annotated frames
+    assert page.evaluate("app.said.some((text) => text.startsWith('Go to a frame between'))")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("u")
+    wait(page, "app.shown.every(Boolean) && app.displayedFrame === 6")
+    page.evaluate("app.masks.get(app.shown[6], 6)")
+    labels = np.array(page.evaluate("[...app.masks.at(app.shown[6], 6)]")).reshape(64, 96)
+    assert labels[12:28, 34:50].all()
+    assert labels.sum() < 500
+    page.keyboard.press("Control+z")
+    wait(page, "app.shown.filter(Boolean).length === 2")
+
+
 def test_strokes_on_two_frames_are_both_propagated(server, visit, wait):
     page = visit(server.address)
     draw(page, [(0.3, 0.5), (0.4, 0.5)])
@@ -670,6 +707,8 @@ def test_by_keyboard_alone(server, visit, wait):
     page.keyboard.press("k")
     wait(page, "app.object === 2")
     page.focus("#tools [data-tool=stroke]")
+    page.keyboard.press("ArrowDown")
+    wait(page, "app.editor.tool === 'around'")
     page.keyboard.press("ArrowDown")
     wait(page, "app.editor.tool === 'brush'")
     page.evaluate("document.activeElement.blur()")
@@ -817,6 +856,34 @@ def test_the_shipped_network_in_the_page(annotate, visit, wait, tmp_path):
     page.click("#undo")
     page.click("#undo")
     wait(page, "app.state.rounds.length === 0 && app.state.phase === 'idle'")
+
+
+@pytest.mark.slow
+def test_sam_2_drives_the_page(annotate, visit, wait, tmp_path, clip, tiny_sam2):
+    """By the path of a model of transformers: click, box, preview, two rounds, restart."""
+    tiny_sam2().save_pretrained(tmp_path / "model")
+    options = {"segmenter": "sam2", "segmenter.checkpoint": tmp_path / "model", "segmenter.device": "cpu"}
+    server = annotate(video=clip, workspace=tmp_path / "workspaces", **options)
+    page = visit(server.address)
+    wait(page, "app.state.phase === 'idle' && app.state.prompts.join() === 'boxes,clicks,masks'")
+    assert page.get_attribute("#tools [data-tool=stroke]", "aria-label") == "Click"
+    page.mouse.click(*at(page, 0.3, 0.5))
+    wait(page, "app.state.pending.length === 1 && app.preview && app.state.phase === 'drawing'")
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.shown.every(Boolean)")
+    page.keyboard.press("a")
+    wait(page, "app.state.objects.length === 2")
+    page.keyboard.press("End")
+    wait(page, "app.displayedFrame === 11")
+    page.keyboard.press("t")
+    drag(page, (50, 10), (80, 40))
+    wait(page, "app.state.pending.length === 1 && app.preview?.frame === 11")
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.state.rounds.length === 2")
+    server.restart()
+    wait(page, "app.connection.ready && app.state.phase === 'idle' && app.state.rounds.length === 2")
+    assert page.evaluate("app.state.notice") == ""
+    assert page.evaluate("app.state.failure") == ""
 
 
 @pytest.mark.slow

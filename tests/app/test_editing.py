@@ -211,6 +211,83 @@ def test_operations_on_ranges(server):
     assert "the video has 0 to 11" in one.ask("operation", kind="copy", frame=0, lo=3, hi=12)
 
 
+def test_frames_between_two_edited_ones_are_filled(server):
+    one = Painter(server).phase("idle")
+    assert one.ask("operation", kind="fill", frame=1, lo=0, hi=1).startswith("fill: choose a range")
+    one.edit(2, area(10, 30, 10, 30), 1)
+    one.edit(6, area(20, 40, 50, 70), 1)
+    one.edit(10, area(20, 40, 50, 60), 1)
+    assert one.ask("lock", lo=4, hi=4, object=0, locked=True) == ""
+    before = {frame: one.mask(server, frame) for frame in range(12)}
+    assert one.ask("operation", kind="fill", frame=3, lo=2, hi=10) == ""
+    for frame in (0, 1, 2, 4, 6, 10, 11):  # outside, annotated or locked
+        assert (one.mask(server, frame) == before[frame]).all()
+    assert (one.mask(server, 3)[13:32, 20:39] == 1).all()  # a fourth of the way
+    filled = one.mask(server, 3)
+    assert 380 <= filled.sum() <= 420
+    assert 200 < one.mask(server, 8).sum() < 400
+    assert not one.state["annotated"] or all(low != 3 for low, _ in one.state["annotated"])
+    server.restart()
+    one = Painter(server).phase("drawing")
+    assert (one.mask(server, 3) == filled).all()
+    assert one.ask("undo") == ""
+    assert not one.mask(server, 3).any()
+    assert one.ask("redo") == ""
+    assert (one.mask(server, 3) == filled).all()
+
+
+def test_a_box_around_an_object_gives_its_extent(server, tmp_path):
+    """The fake knows strokes alone: it gets strokes for the box, and what it finds outside does not count."""
+    one = Painter(server).phase("idle")
+    box = {"frame": 3, "path": [[0.6, 0.6], [0.4, 0.4]], "box": True}
+    assert "a box has two opposite corners" in one.ask("stroke", id="x", object_id=0, **box)
+    assert "a box has two" in one.ask("stroke", id="x", object_id=1, **{**box, "path": [[0.1, 0.1]]})
+    assert one.state["prompts"] == ["strokes"]
+    assert one.ask("stroke", id="a", object_id=1, **box) == ""
+    one.until(lambda each: each.state["previewed"] == 3 and (0, 3) in each.masks)
+    preview = unpack_labels(one.masks[0, 3], SIZE)
+    inside = area(25, 39, 38, 58)
+    assert preview[inside].any()
+    assert not preview[~inside].any()
+    one.propagate(3)
+    assert (one.mask(server, 3) == preview).all()
+    assert (one.mask(server, 5) == np.roll(preview, 2, axis=1)).all()  # it was given the mask
+    (line,) = [line for line in read_lines(tmp_path / "clip" / "journal.jsonl") if line["type"] == "stroke"]
+    assert line["box"]
+    server.restart()
+    again = Painter(server).phase("idle")
+    assert again.state["notice"] == ""
+    assert (again.mask(server, 3) == preview).all()
+
+
+def test_a_segmenter_of_clicks_and_boxes(serve, tmp_path, clip):
+    server = serve(root=str(tmp_path), videos=[str(clip)], segmenter="Clicker")
+    one = Painter(server).phase("idle")
+    one.ask("add_object", name="b")
+    assert one.state["prompts"] == ["boxes", "clicks"]
+    box = {"id": "a", "frame": 3, "path": [[0.25, 0.25], [0.5, 0.75]], "box": True, "object_id": 1}
+    assert one.ask("stroke", **box) == ""
+    assert one.stroke("b", 3, 0.8, 2) == ""
+    minus = {"frame": 3, "path": [[0.5, 0.75], [0.5, 0.74]], "object_id": 0, "of": 1}
+    assert one.ask("stroke", id="c", **minus) == ""
+    one.propagate(3)
+    mask = one.mask(server, 3)
+    assert mask[20, 30] == 1
+    assert mask[32, 76] == 2
+    assert mask[46, 46] == 0  # a negative click of object 1
+    assert (one.mask(server, 4) == np.roll(mask, 1, axis=1)).all()
+    assert wire.request(server, "/w/clip/export", "POST", '{"format": "scribbles"}',
+                        Origin=f"http://127.0.0.1:{server.port}")[0] == 202  # fmt: skip
+    one.until(lambda each: "exported" in each.heard)
+    written = json.loads((tmp_path / "clip" / "exports" / "clip-scribbles.json").read_text())
+    strokes = written["rounds"][0]["strokes"]
+    assert len(strokes) == 1 + 4 + 1 + 1  # the box as strokes that stand for it
+    assert {tuple(sorted(stroke)) for stroke in strokes} == {("end_time", "object_id", "path", "start_time")}
+    server.restart()
+    again = Painter(server).phase("idle")
+    assert again.state["notice"] == ""
+
+
 def test_objects_are_merged_and_removed_and_come_back(server):
     one = Painter(server).phase("idle")
     one.ask("add_object", name="b")

@@ -261,8 +261,9 @@ def test_segmenters_say_what_they_understand():
     assert understood_prompts(having()) == {"strokes"}
     assert understood_prompts(having(prompts="clicks")) == {"clicks"}
     assert understood_prompts(having(prompts=("clicks", "strokes"))) == {"clicks", "strokes"}
-    with pytest.raises(UserError, match=r"Own\.prompts: strokes, clicks or both are possible, got 'boxes'"):
-        understood_prompts(having(prompts="boxes"))
+    assert understood_prompts(having(prompts=["boxes", "clicks"])) == {"boxes", "clicks"}
+    with pytest.raises(UserError, match=r"Own\.prompts: some of strokes, clicks.* got 'words'"):
+        understood_prompts(having(prompts="words"))
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,39 @@ def test_a_checkpoint_that_is_not_here_is_not_fetched(tmp_path):
         Sam2Segmenter(str(tmp_path / "none"))
     with pytest.raises(UserError, match="name a folder or a model"):
         Sam2Segmenter(None)
+
+
+def box(left, top, right, bottom, object_id=1):
+    return {"box": [left, top, right, bottom], "object_id": object_id}
+
+
+def test_a_box_is_given_as_two_points_and_replaces_earlier_prompts(segmenter, clip):
+    segmenter.start(clip.frames, 2)
+    segmenter.interact(0, [click(0.3, 0.5)])
+    segmenter.interact(0, [click(0.35, 0.4), box(0.25, 0.25, 0.5, 0.75)])
+    given = segmenter._session.point_inputs_per_obj[0][0]
+    assert given["point_labels"].tolist() == [[[2, 3, 1]]]
+    corners = given["point_coords"][0, 0, :2] / segmenter._side
+    assert torch.equal(corners, torch.tensor([[0.25, 0.25], [0.5, 0.75]]))
+    segmenter.interact(0, [click(0.9, 0.9, positive=False)])  # a click adds to the box
+    assert segmenter._session.point_inputs_per_obj[0][0]["point_labels"].tolist() == [[[2, 3, 1, 0]]]
+    with pytest.raises(UserError, match="object 3 of 2"):
+        segmenter.interact(0, [box(0, 0, 0.5, 0.5, 3)])
+
+
+def test_a_preview_is_the_rounds_own_and_changes_nothing(obedient, clip):
+    from ivos.segmenters.sam2 import Sam2Segmenter
+
+    one, other = (Sam2Segmenter(obedient, device="cpu") for _ in range(2))
+    for each in (one, other):
+        each.start(clip.frames, 1)
+        each.interact(0, [click(0.3, 0.5)])
+    assert one.add_object() == other.add_object() == 2
+    prompts = [click(0.5, 0.5), click(0.6, 0.4, 2)]
+    preview = one.preview(3, prompts)
+    assert preview.any()
+    assert not one.preview(3, []).any()  # as it was tracked
+    masks = one.interact(3, prompts)
+    assert (masks == other.interact(3, prompts)).all()
+    assert (masks[3] == preview).all()
+    assert (one.interact(0, [click(0.4, 0.5)]) == other.interact(0, [click(0.4, 0.5)])).all()

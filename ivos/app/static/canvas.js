@@ -124,11 +124,13 @@ export class Stage extends EventTarget {
   }
 
   // In the frame's own pixels, as wide as the network sees it.
-  line(c, { path, colour, background, old }) {
+  line(c, { path, colour, background, old, box }) {
+    if (box) path = [path[0], [path[1][0], path[0][1]], path[1], [path[0][0], path[1][1]], path[0]];
+    const brush = box ? 2 / this.scale : BRUSH;
     c.lineCap = c.lineJoin = "round";
     c.globalAlpha = old ? 0.55 : 1;
     const rim = Math.max(1, 1.5 / this.scale);
-    for (const [width, style] of [[BRUSH + 2 * rim, background ? "#000" : "#fff"], [BRUSH, background ? "#fff" : colour]]) {
+    for (const [width, style] of [[brush + 2 * rim, background ? "#000" : "#fff"], [brush, background ? "#fff" : colour]]) {
       c.strokeStyle = style;
       c.lineWidth = width;
       c.beginPath();
@@ -189,7 +191,7 @@ export class Stage extends EventTarget {
       work.points.forEach(([px, py], i) => (i ? path.lineTo(px, py) : path.moveTo(px, py)));
       if (this.cursor) path.lineTo(x, y);
       outline(path);
-    } else if (tool === "box" && work) {
+    } else if ((tool === "box" || tool === "around") && work) {
       const [[left, top]] = work.points;
       path.rect(left, top, work.last[0] - left, work.last[1] - top);
       outline(path);

@@ -1,10 +1,10 @@
-// Editing masks by hand: brush, eraser, polygon and box. The mask changes here at once; what has changed is sent as
+// Editing masks by hand: brush, eraser, polygon and box; and boxes that are hints for the network. The mask changes here at once; what has changed is sent as
 // runs of pixels, which the server writes to its journal before it acknowledges them.
 
 import { box, polygon, runs, segment } from "./raster.js";
 import { load, save } from "./storage.js";
 
-export const TOOLS = ["stroke", "brush", "eraser", "polygon", "box"];
+export const TOOLS = ["stroke", "around", "brush", "eraser", "polygon", "box"];
 const LARGEST = 200;
 
 export class Editor {
@@ -56,6 +56,11 @@ export class Editor {
     }
     const { app } = this;
     const frame = app.displayedFrame;
+    if (this.tool === "around") {
+      app.press();
+      this.work = { points: [point], last: point, start: Date.now() };
+      return true;
+    }
     if (frame === undefined || app.locks.isLocked(frame, 0)) {
       app.toast(`Frame ${frame} is locked; unlock it first (V)`, "warn");
       return false;
@@ -86,8 +91,22 @@ export class Editor {
     const { work } = this;
     if (!work || this.tool === "polygon") return;
     this.move(point);
+    if (this.tool === "around") {
+      this.around(point);
+      return;
+    }
     if (this.tool === "box") box(work.set, this.width, this.height, work.points[0], point);
     this.commit();
+  }
+
+  // Send a box around the chosen object; one that was hardly drawn is none.
+  around([x1, y1]) {
+    const { points: [[x0, y0]], start } = this.work;
+    this.cancel();
+    const inside = (value, most) => Math.min(1, Math.max(0, value / most));
+    if (Math.abs(x1 - x0) < 2 || Math.abs(y1 - y0) < 2) return;
+    const path = [[x0, y0], [x1, y1]].map(([x, y]) => [inside(x, this.width), inside(y, this.height)]);
+    this.app.drawn({ path, background: false, box: true, start, end: Date.now() });
   }
 
   closePolygon() {

@@ -157,6 +157,7 @@ class App {
     this.timeline.pending = new Set(state.pending.map((id) => this.strokes.get(id)?.frame).filter((t) => t !== undefined));
     this.timeline.changed();
     this.panel.update(state, before);
+    this.tools.update();
     this.range.update();
     this.brush();
     this.show();
@@ -280,7 +281,7 @@ class App {
 
   strokesOn(frame) {
     const colours = new Map((this.state?.objects ?? []).filter((one) => !one.removed).map((one) => [one.number, one.colour]));
-    const drawn = (one, old) => ({ path: one.path, background: !one.object_id, colour: colours.get(one.object_id) ?? "#888", old });
+    const drawn = (one, old) => ({ path: one.path, background: !one.object_id, colour: colours.get(one.object_id) ?? "#888", old, box: one.box });
     const list = [];
     if (this.showStrokes) {
       for (const round of this.state?.rounds ?? []) {
@@ -337,7 +338,7 @@ class App {
     this.study.send("press");
   }
 
-  drawn({ path, background, start, end }) {
+  drawn({ path, background, start, end, box }) {
     const most = this.video.max_points;
     const every = Math.ceil(path.length / most);
     const thinned = every > 1 ? path.filter((_, i) => i % every === 0 || i === path.length - 1) : path;
@@ -348,6 +349,8 @@ class App {
       object_id: background ? 0 : this.object,
       start_time: start,
       end_time: end,
+      ...(box ? { box } : {}),
+      ...(background ? { of: this.object } : {}), // whose negative click it is for a network of clicks
     };
     this.mine.set(stroke.id, stroke);
     const from = performance.now();

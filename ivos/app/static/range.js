@@ -16,6 +16,7 @@ export class Range {
       "range-lock-object": () => this.lock(app.object, true),
       "range-delete": () => this.operate("delete"),
       "range-copy": () => this.operate("copy"),
+      "range-fill": () => this.fill(),
       "range-swap": () => this.swap(),
       "range-merge": () => this.merge(),
     };
@@ -86,7 +87,21 @@ export class Range {
   async operate(kind, content = {}) {
     const [lo, hi] = this.bounds;
     const { frame, object } = this.app;
-    await this.app.ask("operation", { kind, frame, lo, hi, object: kind === "copy" ? 0 : object, ...content });
+    await this.app.ask("operation", { kind, frame, lo, hi, object: ["copy", "fill"].includes(kind) ? 0 : object, ...content });
+  }
+
+  // Fill the frames inside the range; without one, those between the annotated frames around the one that is shown.
+  fill() {
+    const { app } = this;
+    if (this.from !== null) return this.operate("fill");
+    const annotated = (app.state.annotated ?? []).flatMap(([first, last]) => [first, last]);
+    const keys = [...new Set([...annotated, ...app.editedFrames(), ...app.state.rounds.map((one) => one.frame)])];
+    const lo = Math.max(...keys.filter((frame) => frame < app.frame));
+    const hi = Math.min(...keys.filter((frame) => frame > app.frame));
+    if (!Number.isFinite(lo) || !Number.isFinite(hi)) {
+      return app.toast("Go to a frame between two annotated frames, or choose a range (I, O)", "warn");
+    }
+    return this.operate("fill", { lo, hi });
   }
 
   swap() {

@@ -32,6 +32,10 @@ export class Tools {
       button.setAttribute("aria-checked", String(on));
       button.tabIndex = on ? 0 : -1;
     }
+    const clicks = this.app.state?.prompts?.includes("strokes") === false;
+    const stroke = document.querySelector('#tools [data-tool="stroke"]');
+    stroke.title = clicks ? "Click: a point of the object; a stroke counts as a click (S)" : "Stroke: a hint for the network (S)";
+    stroke.setAttribute("aria-label", clicks ? "Click" : "Stroke");
     $("size").value = size;
     $("size-value").textContent = size;
     $("size-row").hidden = !["brush", "eraser"].includes(tool);
