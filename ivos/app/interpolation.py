@@ -27,7 +27,7 @@ class Interpolation:
     """The masks between two masks [h, w].
 
     An object that both masks show moves straight from the centre of the one to that of the other, while its
-    outline goes over from one to the other: it is inside where the mean distance to both outlines is positive.
+    outline goes over from one to the other: inside, the mean distance to both outlines is positive.
     An object that only one of them shows shrinks to nothing towards the other. Where two objects would
     overlap, a pixel belongs to the one whose outline is farther away.
     """
