@@ -68,9 +68,10 @@ def _shape(mask: Mask, radius: int) -> _Shape | None:
     rows, columns = np.nonzero(mask)
     y, x = float(rows.mean()), float(columns.mean())
     solid = np.pad(mask, 2 * radius + 1).view(np.uint8)
-    depth = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    depth -= cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    depth += 0.5 - solid.astype(np.float32)  # the outline is between two pixels
+    inside, outside = (
+        cv2.distanceTransform(each, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for each in (solid, 1 - solid)
+    )
+    depth = inside - outside + (0.5 - solid.astype(np.float32))  # the outline is between two pixels
     side = 2 * radius + 1
     moved = np.asarray([[1, 0, -x - radius - 1], [0, 1, -y - radius - 1]], np.float32)
     cut = cv2.warpAffine(depth, moved, (side, side), flags=cv2.INTER_LINEAR)

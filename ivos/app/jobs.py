@@ -56,8 +56,14 @@ class SessionJobs:
 
     def restore(self) -> None:
         """Have the rounds run again in the network, as far as it does not have them."""
-        self.recorder.session.apply({"type": "restore", "busy": True})
-        self.worker.submit(self._job("restore"))
+        session = self.recorder.session
+        session.apply({"type": "restore", "busy": True})
+        job = self._job("restore")
+        if session.pending:  # of a very long video, the part that is worked on
+            job.frame = session.strokes[session.pending[-1]]["frame"]
+        elif job.history:
+            job.frame = job.history[-1].frame
+        self.worker.submit(job)
 
     def ask_preview(self, frame: int) -> None:
         """Ask what the strokes that wait on a frame make of it; an earlier preview no longer counts."""
@@ -69,7 +75,7 @@ class SessionJobs:
         if self.preview and self.preview[0] != frame:
             self.preview = None
         job = self._job("preview")
-        job.frame = frame
+        job.frame, job.alone = frame, not session.loaded
         job.strokes = tuple(session.strokes[key] for key in keys)  # type: ignore[misc]
         job.current, job.locked = self.masks.current(frame), tuple(session.locks.objects_on(frame))
         self._latest_preview += 1

@@ -118,12 +118,14 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
     found = []
     for path in map(str, paths):
         if is_project(Path(path)):
-            found += [open_source(each, None, limits, cfg.fps) for each in videos_in(Path(path))]
+            found += [
+                open_source(each, None, limits, cfg.fps, faulty_later=True) for each in videos_in(Path(path))
+            ]
             continue
         if sequences and not is_davis(path):
             raise UserError(f"data.sequences: {path} is not a folder in DAVIS layout (no JPEGImages)")
         for sequence in sequences or [None]:
-            found.append(open_source(path, sequence, limits, cfg.fps))
+            found.append(open_source(path, sequence, limits, cfg.fps, faulty_later=True))
     return found
 
 
@@ -170,7 +172,8 @@ class Project:
             if name in known or path in self._refused:
                 continue
             try:
-                found.append(Workspace(self.root / name, open_source(path, None, self.limits, self.fps)))
+                source = open_source(path, None, self.limits, self.fps, faulty_later=True)
+                found.append(Workspace(self.root / name, source))
                 known.add(name)
             except UserError as error:
                 self._refused.add(path)

@@ -337,7 +337,10 @@ class TakeOver(Message):
 
 @dataclass(frozen=True)
 class Retry(Message):
-    """A request to try again after a failure."""
+    """A request to try again after a failure, if wanted without the pictures that cannot be read."""
+
+    leave_out: bool = False
+    CHECKS: ClassVar[Checks] = {"leave_out": _flag}
 
 
 TYPES: dict[str, type[Message]] = {

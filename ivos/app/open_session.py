@@ -21,8 +21,19 @@ from ivos.app.pixels import draw_runs, find_runs
 from ivos.app.recorder import Recorder
 from ivos.app.session import Event, Refused, Round, Session, Shown
 from ivos.app.worker import Worker, one_line
-from ivos.app.workspace import Workspace
+from ivos.app.workspace import UnreadablePictures, Workspace
 from ivos.runtime.errors import UserError
+
+_EARLY = (
+    messages.DrawStroke,
+    messages.DrawEdit,
+    messages.Undo,
+    messages.Redo,
+    messages.AddObject,
+    messages.ChangeObject,
+    messages.RemoveObject,
+)
+"""What can be done while the rest of the video is being decoded."""
 
 
 class OpenSession:
@@ -57,6 +68,8 @@ class OpenSession:
         self.exporting = ""
         self._opening: asyncio.Future[None] | None = None
         self.writing = ""  # the operation whose masks are being written
+        self.can_go_on = False  # whether the user can go on without the pictures that cannot be read
+        self._leave_out = self._resumed = False
 
     @property
     def session(self) -> Session:
@@ -77,22 +90,49 @@ class OpenSession:
         def count(done: int) -> None:
             loop.call_soon_threadsafe(self._count, done)
 
+        leave_out, self._leave_out = self._leave_out, False
         try:
-            await asyncio.to_thread(self.workspace.prepare, count)
-            if not self.session.num_frames:
-                self.recorder.session = await asyncio.to_thread(self.workspace.recover)
+            await self._begin_early()
+            await asyncio.to_thread(self.workspace.prepare, count, leave_out)
+            await self._recover(self.workspace.metadata.num_frames)
             self._begin()
         except (UserError, OSError) as error:
+            self.can_go_on = isinstance(error, UnreadablePictures) and error.can_go_on
             self.jobs.set_failure(one_line(error))
             self._opening = None
             return
+        self.can_go_on = False
         self.num_ready = self.session.num_frames
+        self.session.decoding = False
         self.session.apply({"type": "loaded"})
         self.jobs.restore()
         if self.session.pending:
             self.jobs.refresh_preview()
         for page in self.pages:
             self._welcome(page)
+
+    async def _begin_early(self) -> None:
+        """Let the first frames be drawn on while the others are being decoded.
+
+        Pictures that are used in place are shown at once and only have to be checked.
+        """
+        workspace = self.workspace
+        if workspace.metadata.num_frames or workspace.source.in_place:
+            return
+        expected = await asyncio.to_thread(workspace.count_frames)
+        if expected:
+            await self._recover(expected)
+            self._begin()
+            self.session.decoding = True
+            for page in self.pages:
+                self._welcome(page)
+
+    async def _recover(self, num_frames: int) -> None:
+        """Read the journal, unless that was done before; the number of frames may have been wrong then."""
+        if not self.session.num_frames:
+            self.recorder.session = await asyncio.to_thread(self.workspace.recover, num_frames)
+        elif self.session.num_frames != num_frames:
+            self.session.resize(num_frames)
 
     def peek(self) -> None:
         """Read the journal of a video that was decoded before, so that its progress can be listed."""
@@ -108,8 +148,9 @@ class OpenSession:
             for number in range(1, self.num_objects + 1):
                 self.recorder.record({"type": "add_object", "number": number})
         begun = [event for event in self.session.study if event["event"] != "resume"]
-        if begun and begun[-1]["event"] != "satisfied":
+        if begun and not self._resumed and begun[-1]["event"] != "satisfied":
             self.recorder.record({"type": "study", "event": "resume", "at": 0})
+        self._resumed = True
 
     def summary(self) -> dict[str, Any]:
         """Return what the page of all videos shows of this one."""
@@ -177,7 +218,7 @@ class OpenSession:
                 "size": list(self.workspace.size),
                 "rate": metadata.rate,
                 "times": list(metadata.times),
-                "num_frames": metadata.num_frames or self.workspace.source.num_frames,
+                "num_frames": self.session.num_frames or self.workspace.source.num_frames,
                 "ready": self.num_ready,
                 "study": self.study,
                 "max_points": messages.MAX_POINTS,
@@ -201,6 +242,7 @@ class OpenSession:
             "phase": session.phase,
             "role": page.role,
             "failure": session.failure,
+            "can_go_on": self.can_go_on,
             "notice": jobs.notice or self.workspace.notice,
             "can_preview": jobs.can_preview,
             "prompts": jobs.prompts,
@@ -262,12 +304,22 @@ class OpenSession:
         if page.role != "writer":
             raise Refused("another page writes; take over first")
         if not self.session.loaded:
-            raise Refused("the video is still being read")
+            self._check_early(message)
         if self.writing and not isinstance(message, messages.Study | messages.ChangeObject):
             raise Refused(f"the masks of {self.writing} are being written; wait a moment")
         work: Awaitable[None] | None = getattr(self, f"_handle_{type(message).__name__.lower()}")(message)
         self.broadcast_state()
         return work
+
+    def _check_early(self, message: Message) -> None:
+        """Refuse what needs all frames, while the video is being decoded."""
+        if isinstance(message, messages.Retry) and self.session.failure:
+            return
+        if not self.session.decoding or self.session.failure or not isinstance(message, _EARLY):
+            raise Refused("the video is still being read")
+        frame = getattr(message, "frame", 0)
+        if frame >= self.num_ready:
+            raise Refused(f"frame {frame} is still being read")
 
     def _handle_drawstroke(self, message: messages.DrawStroke) -> None:
         if message.id in self.session.strokes:  # sent again, because its acknowledgement was lost
@@ -443,6 +495,10 @@ class OpenSession:
             if not low <= frame <= high:
                 raise Refused(f"frames {low} to {high} do not contain frame {frame}")
             event["limits"] = [low, high]
+        part = self.workspace.part(frame)
+        if part != (0, session.num_frames - 1):  # the network has no other frames
+            low, high = event.get("limits", part)
+            event["limits"] = [max(low, part[0]), min(high, part[1])]
         if kept := session.kept_frames(frame):
             event["kept"] = ranges(kept)
         used = session.new_strokes(frame)
@@ -496,7 +552,11 @@ class OpenSession:
         if not self.session.failure:
             raise Refused("nothing has failed")
         self.jobs.set_failure("")
-        self.jobs.restore()
+        if self.session.loaded:
+            self.jobs.restore()
+        else:
+            self._leave_out = message.leave_out
+            self.start_opening()
 
     def _handle_hello(self, message: messages.Hello) -> None:
         raise Refused("hello comes once, first of a connection")

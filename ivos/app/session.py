@@ -17,7 +17,9 @@ from ivos.app.locks import Locks
 from ivos.runtime.errors import UserError
 
 Event = dict[str, Any]
-Phase = Literal["loading", "restoring", "failed", "propagating", "previewing", "drawing", "stopped", "idle"]
+Phase = Literal[
+    "loading", "decoding", "restoring", "failed", "propagating", "previewing", "drawing", "stopped", "idle"
+]
 Shown = int | str  # the number of a round, 0 for none, or the id of an edit
 
 MAX_OBJECTS = 254
@@ -121,6 +123,7 @@ class Session:
     done: bool = False  # the user has said so
     # What a restart forgets:
     loaded: bool = False
+    decoding: bool = False  # the first frames are there and can be drawn on
     previewing: bool = False
     restoring: bool = False
     failure: str = ""
@@ -138,7 +141,7 @@ class Session:
     def phase(self) -> Phase:
         """The activity that the page shows."""
         checks: list[tuple[bool, Phase]] = [
-            (not self.loaded, "loading"),
+            (not self.loaded and not self.failure, "decoding" if self.decoding else "loading"),
             (bool(self.failure), "failed"),
             (self.open_round is not None, "propagating"),
             (self.restoring, "restoring"),
@@ -181,6 +184,12 @@ class Session:
                 return number
             number = one.merged_into
         return 0
+
+    def resize(self, num_frames: int) -> None:
+        """Take the number of frames that a video turned out to have, before there is any round."""
+        self.num_frames = num_frames
+        self._layers = [0] * num_frames
+        self._touch(0, num_frames - 1)
 
     # What frames show
 

@@ -47,7 +47,7 @@ class CompletedRound:
 
 @dataclass(eq=False)
 class Job:
-    """A task for a workspace.
+    """A task for a workspace, on the part of the video that has `frame`.
 
     ``restore`` runs the rounds of `history` in the segmenter. ``preview`` does so and then computes the mask
     of the strokes' frame. ``propagate`` does so and then runs the strokes as the round `number`.
@@ -66,6 +66,7 @@ class Job:
     adopt: bool = False  # start from `current`, which the user has drawn or imported
     limits: tuple[int, int] | None = None  # propagate no further
     differing: int = 0  # pixels that a restore has found to differ so far
+    alone: bool = False  # the other frames are not there yet
     adopted: bool = False  # whether the network was given the mask of the frame
     merged: bool = False  # whether the frame's mask on disk is not the network's own
     guards: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
@@ -80,7 +81,50 @@ class _Live:
 
     segmenter: Any
     num_objects: int
+    low: int = 0  # the first frame of its part of the video
     applied: list[CompletedRound] = field(default_factory=list)
+
+    def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
+        """Return the labels that the segmenter alone gives to a frame with these strokes."""
+        prompts = prompts_of(strokes, self.kinds)
+        return np.asarray(self.segmenter.preview(frame - self.low, prompts), np.uint8)
+
+    def steps(
+        self, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, Labels]]:
+        """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
+        low, prompts = self.low, prompts_of(strokes, self.kinds)
+        within = None if reach is None else (reach[0] - low, reach[1] - low)
+        if hasattr(self.segmenter, "propagate"):
+            return self._moved(self.segmenter.propagate(frame - low, prompts, within))
+        masks = self.segmenter.interact(frame - low, prompts)
+        first, last = within or (0, len(masks) - 1)
+        order = sorted(range(first, last + 1), key=lambda t: abs(t + low - frame))
+        return iter([(t + low, np.asarray(masks[t], np.uint8)) for t in order])
+
+    def _moved(self, steps: Iterator[tuple[int, Labels]]) -> Iterator[tuple[int, Labels]]:
+        try:
+            for frame, labels in steps:
+                yield frame + self.low, labels
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+
+    def planned(self, job: Job) -> tuple[int, int]:
+        """Return the first and the last frame that a job's round goes to."""
+        low, high = job.workspace.part(job.frame)
+        if hasattr(self.segmenter, "planned"):
+            first, last = self.segmenter.planned(job.frame - self.low)
+            low, high = first + self.low, last + self.low
+        return (low, high) if job.limits is None else (max(low, job.limits[0]), min(high, job.limits[1]))
+
+    def confidence(self, reach: tuple[int, int]) -> list[float] | None:
+        """Return the confidence in [0, 1] of the frames of a reach; None where the segmenter has none."""
+        if not hasattr(self.segmenter, "confidence"):
+            return None
+        found = self.segmenter.confidence()[reach[0] - self.low : reach[1] + 1 - self.low]
+        return [round(float(value), 3) for value in found]
 
     @property
     def kinds(self) -> Kinds:
@@ -106,7 +150,8 @@ class Worker:
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._ending = False
-        self._live: OrderedDict[str, _Live] = OrderedDict()
+        self._live: OrderedDict[tuple[str, int], _Live] = OrderedDict()  # by name and first frame
+        self._early: tuple[str, int, _Live] | None = None  # a frame of a video that is being decoded
         self._running: Job | None = None
         self._writers = ThreadPoolExecutor(4, "masks")  # they wait for the disk, all at once
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
@@ -166,7 +211,7 @@ class Worker:
             try:
                 getattr(self, f"_{job.kind}")(job)
             except Exception as error:  # the page shows any error, and the thread continues
-                self._live.pop(job.workspace.name, None)  # its state is unknown; its rounds are run again
+                self._drop_live(job.workspace.name)  # its state is unknown; its rounds are run again
                 if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
                     log.exception("%s of %s failed", job.kind, job.workspace.name)
                 self._report(job, "failed", failed=job.kind, message=one_line(error))
@@ -175,11 +220,16 @@ class Worker:
     def _report(self, job: Job, kind: str, **content: Any) -> None:
         self._post(job.workspace.name, {"type": kind, "round": job.number, **content})
 
+    def _drop_live(self, name: str) -> None:
+        self._early = None
+        for key in [key for key in self._live if key[0] == name]:
+            del self._live[key]
+
     # Jobs
 
     def _restore(self, job: Job) -> None:
         begin = time.perf_counter()
-        differing = self._bring_up(job)
+        live, differing = self._bring_up(job)
         job.differing += differing
         if job.stop.is_set():
             job.stop.clear()
@@ -187,29 +237,22 @@ class Worker:
             return
         differing = job.differing
         seconds = time.perf_counter() - begin
-        live = self._live[job.workspace.name]
         about = {"can_preview": hasattr(live.segmenter, "preview"), "prompts": sorted(live.kinds)}
         self._report(job, "restored", differing=differing, seconds=seconds, **about)
 
     def _preview(self, job: Job) -> None:
-        self._bring_up(job)
-        live = self._live[job.workspace.name]
+        live = self._alone(job) if job.alone else self._bring_up(job)[0]
         data, seconds = b"", 0.0
         if hasattr(live.segmenter, "preview") and job.strokes:
             begin = time.perf_counter()
-            data = pack_labels(_merge(job, live.kinds, _previewed(live, job)))
+            data = pack_labels(_merge(job, live.kinds, live.preview(job.frame, job.strokes)))
             seconds = time.perf_counter() - begin
         self._report(job, "preview", frame=job.frame, data=data, seconds=seconds)
 
     def _propagate(self, job: Job) -> None:
-        self._bring_up(job)
-        live = self._live[job.workspace.name]
+        live, _ = self._bring_up(job)
         begin = time.perf_counter()
-        planned = 0, job.workspace.metadata.num_frames - 1
-        if hasattr(live.segmenter, "planned"):
-            planned = live.segmenter.planned(job.frame)
-        if job.limits is not None:
-            planned = max(planned[0], job.limits[0]), min(planned[1], job.limits[1])
+        planned = live.planned(job)
         steps, annotation = self._annotate(job, live, None if job.limits is None else planned)
         announced = self._announce(job, planned)
         writing: deque[Future[None]] = deque()
@@ -256,7 +299,7 @@ class Worker:
         )
         live.applied.append(past)
         seconds = time.perf_counter() - begin
-        sure = _confidence(live.segmenter, reach)
+        sure = live.confidence(reach)
         report = {"lo": reach[0], "hi": reach[1], "complete": complete, "confidence": sure}
         report |= {"adopted": job.adopted, "merged": job.merged}
         self._report(job, "end", **report, seconds=seconds, network_seconds=network)
@@ -290,15 +333,15 @@ class Worker:
         """
         wanted = job.current if job.adopt and not job.strokes else None
         if job.strokes and job.current is not None and hasattr(live.segmenter, "preview"):
-            network = _previewed(live, job)
+            network = live.preview(job.frame, job.strokes)
             merged = _merge(job, live.kinds, network)
             job.merged = bool((merged != network).any())
             if (_merge(job, live.kinds, network, cover=False) == network).all():
                 # Only pixels under strokes differ.
-                return _steps(live, job.frame, job.strokes, reach), merged if job.merged else None
+                return live.steps(job.frame, job.strokes, reach), merged if job.merged else None
             wanted = merged
         if wanted is None:
-            return _steps(live, job.frame, job.strokes, reach), None
+            return live.steps(job.frame, job.strokes, reach), None
         job.adopted = True
         return self._from_mask(live, job.frame, job.strokes, wanted, reach), wanted
 
@@ -312,11 +355,11 @@ class Worker:
     ) -> Iterator[tuple[int, Labels]]:
         """Propagate a frame's labels; without ``adopt`` the strokes are propagated in their place."""
         if hasattr(live.segmenter, "adopt"):
-            live.segmenter.adopt(frame, labels)
-            return _steps(live, frame, (), reach)
+            live.segmenter.adopt(frame - live.low, labels)
+            return live.steps(frame, (), reach)
         if not strokes:
             raise UserError("this segmenter cannot continue from a mask; draw a stroke on the frame, too")
-        return _steps(live, frame, strokes, reach)
+        return live.steps(frame, strokes, reach)
 
     def _guarded(
         self, job: Job, kinds: Kinds, frame: int, labels: Labels, annotation: Labels | None
@@ -346,17 +389,18 @@ class Worker:
 
     # Engines
 
-    def _bring_up(self, job: Job) -> int:
+    def _bring_up(self, job: Job) -> tuple[_Live, int]:
         """Bring the workspace's segmenter to the state after the job's history.
 
         Returns:
-            The number of pixels in which masks that were made again differ from those on disk.
+            The segmenter, and the number of pixels in which masks that were made again differ from those on
+            disk.
         """
-        live = self._open(job)
+        first, last = job.workspace.part(job.frame)
+        history = [past for past in job.history if first <= past.frame <= last]
+        live = self._open(job, history)
         common = 0
-        while common < min(len(live.applied), len(job.history)) and (
-            live.applied[common] == job.history[common]
-        ):
+        while common < min(len(live.applied), len(history)) and live.applied[common] == history[common]:
             common += 1
         extra = len(live.applied) - common
         if extra and hasattr(live.segmenter, "undo"):
@@ -365,42 +409,57 @@ class Worker:
                 for _ in range(2 if undone.adopted and hasattr(live.segmenter, "adopt") else 1):
                     live.segmenter.undo()  # adopting a mask counts as a round of its own
         elif extra:
-            live = self._begin(job, live.segmenter)
+            live = self._begin(job, live.segmenter, history)
             common = 0
         differing = 0
-        for done, past in enumerate(job.history[common:], start=common):
+        for done, past in enumerate(history[common:], start=common):
             if job.kind == "restore":
                 if job.stop.is_set():
-                    return differing
-                self._report(job, "restoring", done=done, total=len(job.history))
+                    return live, differing
+                self._report(job, "restoring", done=done, total=len(history))
             differing += self._replay(job, live, past)
         self._grow(job, live, job.num_objects)
-        return differing
+        return live, differing
 
-    def _open(self, job: Job) -> _Live:
-        name = job.workspace.name
-        if name in self._live:
-            self._live.move_to_end(name)
-            return self._live[name]
+    def _open(self, job: Job, history: Sequence[CompletedRound]) -> _Live:
+        self._early = None
+        key = job.workspace.name, job.workspace.part(job.frame)[0]
+        if key in self._live:
+            self._live.move_to_end(key)
+            return self._live[key]
         while len(self._live) >= self._most:
             self._live.popitem(last=False)
             _free()
-        return self._begin(job, self._make())
+        return self._begin(job, self._make(), history)
 
-    def _begin(self, job: Job, segmenter: "Segmenter") -> _Live:
+    def _begin(self, job: Job, segmenter: "Segmenter", history: Sequence[CompletedRound]) -> _Live:
         """Start a video; a segmenter that can add objects later begins with those of the first round."""
-        first = job.history[0].num_objects if job.history else job.num_objects
+        first = history[0].num_objects if history else job.num_objects
         count = first if hasattr(segmenter, "add_object") else job.num_objects
-        segmenter.start(job.workspace.read_frames(), max(count, 1))
-        live = self._live[job.workspace.name] = _Live(segmenter, max(count, 1))
+        part = job.workspace.part(job.frame)
+        segmenter.start(job.workspace.read_frames(part), max(count, 1))
+        live = self._live[job.workspace.name, part[0]] = _Live(segmenter, max(count, 1), part[0])
         return live
+
+    def _alone(self, job: Job) -> _Live:
+        """Return a segmenter of a video of one frame, for previews while the others are being decoded."""
+        name, frame = job.workspace.name, job.frame
+        if self._early is None or self._early[:2] != (name, frame):
+            segmenter = self._make() if self._early is None else self._early[2].segmenter
+            segmenter.start(job.workspace.read_frame(frame)[None], job.num_objects)
+            self._early = name, frame, _Live(segmenter, job.num_objects, frame)
+        elif self._early[2].num_objects < job.num_objects:
+            self._early[2].segmenter.start(job.workspace.read_frame(frame)[None], job.num_objects)
+            self._early[2].num_objects = job.num_objects
+        return self._early[2]
 
     def _grow(self, job: Job, live: _Live, num_objects: int) -> None:
         """Add objects until the segmenter has as many as given."""
         if num_objects <= live.num_objects:
             return
         if not hasattr(live.segmenter, "add_object"):
-            live.segmenter.start(job.workspace.read_frames(), num_objects)
+            part = job.workspace.part(job.frame)
+            live.segmenter.start(job.workspace.read_frames(part), num_objects)
             behind, live.applied, live.num_objects = live.applied, [], num_objects
             for past in behind:
                 self._replay(job, live, past)
@@ -417,18 +476,13 @@ class Worker:
             labels = job.workspace.read_mask(past.number, past.frame)
             steps = self._from_mask(live, past.frame, past.strokes, labels, past.reach)
         else:
-            steps = _steps(live, past.frame, past.strokes, past.reach)
+            steps = live.steps(past.frame, past.strokes, past.reach)
         for frame, labels in steps:
             own = (past.adopted or past.merged) and frame == past.frame
             if frame not in past.guarded and not own:
                 differing += job.workspace.differing(labels, past.number, frame)
         live.applied.append(past)
         return differing
-
-
-def _previewed(live: _Live, job: Job) -> Labels:
-    """Return the labels that the segmenter alone gives to the frame of a job's strokes."""
-    return np.asarray(live.segmenter.preview(job.frame, prompts_of(job.strokes, live.kinds)), np.uint8)
 
 
 def _merge(job: Job, kinds: Kinds, network: Labels, cover: bool = True) -> Labels:
@@ -438,26 +492,6 @@ def _merge(job: Job, kinds: Kinds, network: Labels, cover: bool = True) -> Label
     if "boxes" not in kinds:
         network = within_boxes(network, job.current, job.strokes)
     return merge_annotation(job.current, network, job.strokes, job.locked, cover)
-
-
-def _steps(
-    live: _Live, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
-) -> Iterator[tuple[int, Labels]]:
-    """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
-    segmenter, prompts = live.segmenter, prompts_of(strokes, live.kinds)
-    if hasattr(segmenter, "propagate"):
-        return iter(segmenter.propagate(frame, prompts, reach))
-    masks = segmenter.interact(frame, prompts)
-    low, high = reach or (0, len(masks) - 1)
-    order = sorted(range(low, high + 1), key=lambda t: abs(t - frame))
-    return iter([(t, np.asarray(masks[t], np.uint8)) for t in order])
-
-
-def _confidence(segmenter: Any, reach: tuple[int, int]) -> list[float] | None:
-    """Return the confidence in [0, 1] of the frames of a reach, or None where the segmenter has none."""
-    if not hasattr(segmenter, "confidence"):
-        return None
-    return [round(float(value), 3) for value in segmenter.confidence()[reach[0] : reach[1] + 1]]
 
 
 def one_line(error: BaseException) -> str:

@@ -19,20 +19,34 @@ from numpy.typing import NDArray
 
 from ivos.app.journal import Journal
 from ivos.app.session import Event, Session, interrupted
-from ivos.runtime.errors import UserError
+from ivos.runtime.errors import UserError, listing
 from ivos.runtime.files import read_json, replacing, write_picture, write_text
 from ivos.runtime.machine import lock
 from ivos.video.files import DataError, read_frame, read_mask
 from ivos.video.palette import write_labels
-from ivos.video.reader import Source, extract
+from ivos.video.reader import Source, extract, faulty_pictures
 
 VERSION = 1
 IN_MEMORY = 512 << 20  # bytes of frames; more of them are kept in a file that is mapped
+WHOLE = 5000 * 854 * 480 * 3  # bytes of frames; of a longer video, the network has a part at a time
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class WorkspaceError(UserError):
     """A workspace that cannot be used; the message names it and the remedy."""
+
+
+class UnreadablePictures(DataError):
+    """Pictures of a video that cannot be read; the message names them.
+
+    Args:
+        message: says how many there are.
+        can_go_on: whether there are others, so that the user can go on without these.
+    """
+
+    def __init__(self, message: str, can_go_on: bool) -> None:
+        super().__init__(message)
+        self.can_go_on = can_go_on
 
 
 @dataclass
@@ -47,6 +61,7 @@ class WorkspaceMetadata:
     times: tuple[float, ...] = ()  # of the frames in seconds; empty where they are evenly spaced
     files: tuple[str, ...] = ()  # of frames used in place; empty: frames/00000.jpg, ...
     notice: str = ""  # what the user has to know about the video
+    left_out: tuple[str, ...] = ()  # names of pictures that could not be read
     network: dict[str, Any] | None = None  # the checkpoint's sha256 and the segmenter's options
 
 
@@ -71,6 +86,7 @@ class Workspace:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._lock = self._lock_folder()
             self.metadata = self._open(fingerprint(source))
+            self.source = source.without(self.metadata.left_out)
             self.notice = self.metadata.notice
             self.journal = Journal(folder / "journal.jsonl")
         except OSError as error:
@@ -119,38 +135,74 @@ class Workspace:
         content = {"version": VERSION, "name": self.name, **vars(metadata)}
         write_text(self.folder / "workspace.json", json.dumps(content, indent=1))
 
-    def prepare(self, done: Callable[[int], None] | None = None) -> None:
-        """Decode the video if needed; `done` is called with the number of frames that are ready.
+    def prepare(self, done: Callable[[int], None] | None = None, leave_out: bool = False) -> None:
+        """Decode the video if needed.
+
+        Args:
+            done: called with the number of frames that are ready.
+            leave_out: whether to go on without pictures that cannot be read.
 
         Raises:
+            UnreadablePictures: some pictures of a folder cannot be read.
             DataError: the video cannot be decoded.
             OSError: the frames cannot be written.
         """
         if self.metadata.num_frames:
             return
-        source = self.source
+        if self.source.in_place or leave_out:
+            self._check_pictures(leave_out)
+        source, metadata = self.source, self.metadata
         if source.in_place:
-            files = tuple(str(path.resolve()) for path in source.files)
-            metadata = {"num_frames": len(files), "files": files}
+            metadata.files = tuple(str(path.resolve()) for path in source.files)
+            metadata.num_frames = len(metadata.files)
         else:
-            written, times = extract(source, self.folder / "frames", done)
+            written, times = self._extract(done)
             sync_all()
             if len(written) < source.num_frames:
-                self.metadata.notice = (
+                metadata.notice = (
                     f"{source.path.name}: its header says {source.num_frames} frames, and {len(written)} "
                     "could be read. You can annotate these; if the others matter, re-encode the file "
                     "(ffmpeg -i IN OUT) and open the result"
                 )
-                self.notice = self.metadata.notice
             gaps = np.diff(times)
             even = not len(gaps) or float(np.ptp(gaps)) < 0.002
-            metadata = {
-                "num_frames": len(written),
-                "times": () if even else tuple(round(time, 6) for time in times),
-            }
-        for name, value in metadata.items():
-            setattr(self.metadata, name, value)
-        self._write(self.metadata)
+            metadata.num_frames = len(written)
+            metadata.times = () if even else tuple(round(time, 6) for time in times)
+        self.notice = metadata.notice
+        self._write(metadata)
+
+    def _extract(self, done: Callable[[int], None] | None) -> tuple[list[Path], list[float]]:
+        """Write the frames as JPEGs; where a picture cannot be read, look for all such pictures."""
+        try:
+            return extract(self.source, self.folder / "frames", done)
+        except DataError:
+            if self.source.files:
+                self._check_pictures(leave_out=False)
+            raise
+
+    def _check_pictures(self, leave_out: bool) -> None:
+        """Look for pictures that cannot be read, and leave them out where that is wanted."""
+        faulty = {path.name: problem for path, problem in faulty_pictures(self.source.files)}
+        if not faulty:
+            return
+        total = len(self.source.files)
+        names = listing([f"{name} ({problem})" for name, problem in faulty.items()])
+        if not leave_out or len(faulty) == total:
+            raise UnreadablePictures(
+                f"{self.source.path}: {total - len(faulty)} of {total} pictures can be read; these cannot: "
+                f"{names}. Replace them and try again, or go on without them",
+                can_go_on=len(faulty) < total,
+            )
+        self.metadata.left_out = tuple(faulty)
+        self.metadata.notice = (
+            f"{self.source.path.name}: {len(faulty)} of {total} pictures could not be read and are left out: "
+            f"{names}"
+        )
+        self.source = self.source.without(self.metadata.left_out)
+
+    def count_frames(self) -> int:
+        """Return how many frames the video will have, as far as that can be said before it is decoded."""
+        return self.metadata.num_frames or self.source.count_frames()
 
     def remember_network(self, network: dict[str, Any]) -> None:
         """Write down the network that the masks were made with."""
@@ -158,9 +210,13 @@ class Workspace:
             self.metadata.network = network
             self._write(self.metadata)
 
-    def recover(self) -> Session:
-        """Return the session of the journal; a round that was left open is closed there."""
-        session = Session(self.metadata.num_frames)
+    def recover(self, num_frames: int = 0) -> Session:
+        """Return the session of the journal; a round that was left open is closed there.
+
+        Args:
+            num_frames: of a video that is still being decoded, as many as it will have.
+        """
+        session = Session(num_frames or self.metadata.num_frames)
         for number, line in enumerate(self.journal.lines, start=1):
             try:
                 session.apply(line)
@@ -207,14 +263,14 @@ class Workspace:
         return self.folder / "frames" / f"{frame:05d}.jpg"
 
     def thumbnail(self) -> Path:
-        """Return a small picture of the first frame, which is made where it does not exist.
+        """Return a small picture of the first frame that can be read, which is made where it does not exist.
 
         Raises:
             DataError: the video cannot be decoded.
         """
         path = self.folder / "thumbnail.jpg"
         if not path.exists():
-            first, _ = next(iter(self.source.decode()))
+            first = self.source.first_frame()
             height = max(1, round(first.shape[0] * 320 / first.shape[1]))
             small = cv2.resize(first[..., ::-1], (320, height), interpolation=cv2.INTER_AREA)
             write_picture(path, small.astype(np.uint8))
@@ -227,25 +283,49 @@ class Workspace:
         found = [path.stem for path in self.source.files]
         return found if len(found) == len(numbers) else numbers
 
-    def read_frames(self) -> NDArray[np.uint8]:
-        """Return all frames, uint8 RGB [T, h, w, 3]; those of a long video stay on disk.
+    def part(self, frame: int) -> tuple[int, int]:
+        """Return the first and the last frame of the part of the video that the network works on at once.
+
+        It is the whole video, except for a very long one, which is cut into parts of about equal length.
+        """
+        count, (width, height) = self.metadata.num_frames, self.size
+        each = width * height * 3
+        if count * each <= WHOLE:
+            return 0, count - 1
+        parts = math.ceil(count / max(1, IN_MEMORY // each))
+        number = min(parts - 1, frame * parts // count)
+        while number and math.ceil(number * count / parts) > frame:
+            number -= 1
+        return math.ceil(number * count / parts), math.ceil((number + 1) * count / parts) - 1
+
+    def read_frames(self, part: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return the frames of a part, or all frames, uint8 RGB [T, h, w, 3]; many frames stay on disk.
 
         Raises:
             WorkspaceError: a frame has changed its size, or the disk has no room for the frames.
         """
         width, height = self.size
-        shape = (self.metadata.num_frames, height, width, 3)
+        low, high = part or (0, self.metadata.num_frames - 1)
+        shape = (high - low + 1, height, width, 3)
         stack: NDArray[np.uint8]
         if math.prod(shape) <= IN_MEMORY:
             stack = np.empty(shape, np.uint8)
         else:
             stack = self._frames_on_disk(shape)
-        for frame, target in enumerate(stack):
-            picture = read_frame(self.frame_file(frame))
-            if picture.shape != target.shape:
-                raise WorkspaceError(f"{self.frame_file(frame)}: has changed its size")
-            target[:] = picture
+        for frame, target in enumerate(stack, start=low):
+            target[:] = self.read_frame(frame)
         return stack
+
+    def read_frame(self, frame: int) -> NDArray[np.uint8]:
+        """Return a frame, uint8 RGB [h, w, 3], which has to be there.
+
+        Raises:
+            WorkspaceError: it has changed its size.
+        """
+        picture = read_frame(self.frame_file(frame))
+        if picture.shape[1::-1] != self.size:
+            raise WorkspaceError(f"{self.frame_file(frame)}: has changed its size")
+        return picture
 
     def _frames_on_disk(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return an array in a file without a name, which the system frees with the array."""
@@ -347,6 +427,7 @@ def _read_metadata(path: Path) -> WorkspaceMetadata:
         metadata = WorkspaceMetadata(**content)
         metadata.size = (metadata.size[0], metadata.size[1])
         metadata.times, metadata.files = tuple(metadata.times), tuple(metadata.files)
+        metadata.left_out = tuple(metadata.left_out)
         return metadata
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, WorkspaceError):

@@ -1,7 +1,9 @@
 """Reader of videos: a video file, a folder of pictures, or a sequence of a folder in DAVIS layout."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.runtime.machine import cores
 from ivos.video.files import (
     PICTURE_SUFFIXES,
     DataError,
+    PictureInfo,
     by,
     files_in,
     inspect_file,
@@ -128,6 +132,32 @@ class Source:
         path = self.masks[frame] if self.masks else None
         return None if path is None else renumber(read_mask(path), self.mask_labels)
 
+    def without(self, names: Collection[str]) -> "Source":
+        """Return the video without the pictures of these file names."""
+        if not names:
+            return self
+        kept = [index for index, path in enumerate(self.files) if path.name not in names]
+        files = tuple(self.files[index] for index in kept)
+        masks = tuple(self.masks[index] for index in kept) if self.masks else ()
+        return replace(self, files=files, masks=masks, num_frames=len(files))
+
+    def first_frame(self) -> Frame:
+        """Return the first frame that can be read.
+
+        Raises:
+            DataError: There is none.
+        """
+        if self.kind == "file":
+            return next(iter(self.decode()))[0]
+        for path in self.files[:-1]:
+            with contextlib.suppress(DataError):
+                return _read_picture(path, oriented=self.kind == "folder")
+        return _read_picture(self.files[-1], oriented=self.kind == "folder")
+
+    def count_frames(self) -> int:
+        """Return the number of frames by the header; of a file whose header lacks it, of its packets."""
+        return self.num_frames or _count_packets(self.path)
+
     def count_objects(self) -> int:
         """Return the number of objects that the first mask shows, 1 where there is no mask.
 
@@ -144,7 +174,11 @@ class Source:
 
 
 def open_source(
-    path: str | Path, sequence: str | None = None, limits: Limits | None = None, rate: float = 24
+    path: str | Path,
+    sequence: str | None = None,
+    limits: Limits | None = None,
+    rate: float = 24,
+    faulty_later: bool = False,
 ) -> Source:
     """Find a video and read its headers.
 
@@ -154,6 +188,7 @@ def open_source(
         sequence: The name of a sequence of a folder in DAVIS layout; None if it has only one.
         limits: The largest video that is accepted; None for the default.
         rate: Frames per second of pictures.
+        faulty_later: Whether pictures whose header cannot be read are found when they are decoded, not now.
 
     Raises:
         DataError: There is no video; the message says what there is instead.
@@ -168,13 +203,13 @@ def open_source(
                 f"{path}: a folder in DAVIS layout with {len(names)} sequences; choose by "
                 f"data.sequences=[NAME] from: {listing(names)}"
             )
-        return _open_davis(path, sequence or names[0], limits, rate)
+        return _open_davis(path, sequence or names[0], limits, rate, faulty_later)
     if sequence is not None:
         raise DataError(f"{path}: data.sequences={sequence}: not a folder in DAVIS layout (no JPEGImages)")
     if path.is_dir():
         if inside := subsets_in(path):
             raise DataError(f"{path}: not a video but a data set; name one of its folders: {listing(inside)}")
-        return _open_folder(path, path.resolve().name, limits, rate)
+        return _open_folder(path, path.resolve().name, limits, rate, faulty_later)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     return _open_file(path, limits)
@@ -287,6 +322,24 @@ def _video_stream(path: Path, container: "InputContainer") -> "VideoStream":
     return stream
 
 
+def _count_packets(path: Path) -> int:
+    """Return the number of packets of a video file, which takes no decoding; 0 where it cannot be read."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return sum(packet.size > 0 for packet in container.demux(_video_stream(path, container)))
+    except (av.FFmpegError, OSError):
+        return 0
+
+
+def faulty_pictures(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Decode pictures at a small size, and return those that cannot be read, each with its fault."""
+    with ThreadPoolExecutor(cores()) as pool:  # decoding lets go of the interpreter lock
+        found = zip(files, pool.map(lambda path: inspect_file(path, "frame").problem, files), strict=True)
+        return [(path, problem) for path, problem in found if problem]
+
+
 def _decode_file(source: Source) -> Iterator[tuple[Frame, float]]:
     import av
 
@@ -314,16 +367,22 @@ def _decode_file(source: Source) -> Iterator[tuple[Frame, float]]:
 
 
 def _open_folder(
-    path: Path, name: str, limits: Limits, rate: float, kind: Kind = "folder", masks: Path | None = None
+    path: Path,
+    name: str,
+    limits: Limits,
+    rate: float,
+    faulty_later: bool,
+    kind: Kind = "folder",
+    masks: Path | None = None,
 ) -> Source:
     """Open a folder of pictures, with the masks of the same names in another folder, if there are any."""
     files = pictures_in(path)
     if not files:
         raise DataError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    infos = [picture_info(file) for file in files]
-    sizes = [info.oriented_size if kind == "folder" else info.size for info in infos]
+    infos = _headers(files, faulty_later)
+    sizes = [info.oriented_size if kind == "folder" else info.size for info in infos.values()]
     size = max(set(sizes), key=sizes.count)
-    odd = [f"{file.name} is {by(other)}" for file, other in zip(files, sizes, strict=True) if other != size]
+    odd = [f"{file.name} is {by(other)}" for file, other in zip(infos, sizes, strict=True) if other != size]
     if odd:
         raise DataError(f"{path}: {listing(odd)}, the others {by(size)}; frames of one size are needed")
     limits.check(path, size, len(files))
@@ -336,7 +395,7 @@ def _open_folder(
         and info.format == "JPEG"
         and info.mode in ("RGB", "L")
         and info.orientation == 1
-        for file, info in zip(files, infos, strict=True)
+        for file, info in infos.items()
     )
     return Source(
         name, path, kind, size, Fraction(rate).limit_denominator(1001), len(files), tuple(files), paired,
@@ -344,12 +403,25 @@ def _open_folder(
     )  # fmt: skip
 
 
-def _open_davis(root: Path, name: str, limits: Limits, rate: float) -> Source:
+def _headers(files: Sequence[Path], faulty_later: bool) -> dict[Path, PictureInfo]:
+    """Return what the pictures' headers say; a header that cannot be read is an error, or left out."""
+    found: dict[Path, PictureInfo] = {}
+    for file in files:
+        try:
+            found[file] = picture_info(file)
+        except DataError:
+            if not faulty_later or (file == files[-1] and not found):
+                raise
+    return found
+
+
+def _open_davis(root: Path, name: str, limits: Limits, rate: float, faulty_later: bool) -> Source:
     frames, masks = davis_folders(root)
     if not (frames / name).is_dir():
         raise DataError(f"{root}: no sequence {name}; it has: {listing(davis_sequences(root))}")
     place = masks / name
-    return _open_folder(frames / name, name, limits, rate, "davis", place if place.is_dir() else None)
+    masks_there = place if place.is_dir() else None
+    return _open_folder(frames / name, name, limits, rate, faulty_later, "davis", masks_there)
 
 
 def _read_picture(path: Path, oriented: bool) -> Frame:

@@ -4,12 +4,15 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
+from ivos.app import workspace
 from ivos.app.access import token_of
 from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
 from ivos.runtime.command_line import reported
+from ivos.video import reader
 from ivos.video.reader import open_source
 
 if __name__ == "__main__":
@@ -27,8 +30,20 @@ if __name__ == "__main__":
             return write(handle, data, at)
 
         os.pwrite = refuse
+    for name, value in options.get("sizes", {}).items():  # at which long videos are cut into parts
+        setattr(workspace, name, value)
+    if options.get("slow_decoding"):  # waits before that frame while there is a file of that name
+        decode = reader.Source.decode
+
+        def slowly(source):
+            for index, found in enumerate(decode(source)):
+                while index >= options["slow_decoding"] and (root / "wait").exists():
+                    time.sleep(0.01)
+                yield found
+
+        reader.Source.decode = slowly
     with reported():
-        sources = [open_source(path) for path in options["videos"]]
+        sources = [open_source(path, faulty_later=True) for path in options["videos"]]
         workspaces = [Workspace(root / one.name, one) for one in sources]
         settings = Settings(token_of(root), port=options.get("port", 0))
         kind = getattr(fake, options.get("segmenter", "Fake"))

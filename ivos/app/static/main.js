@@ -140,7 +140,7 @@ class App {
     this.frames.ready = this.timeline.ready = ready;
     const text = total ? `Reading the video: ${ready} of ${total} frames` : `Reading the video: ${ready} frames`;
     $("loading").querySelector("span").textContent = text;
-    if (ready && !this.stage.bitmap) this.show();
+    if (this.frame < ready && this.displayedFrame !== this.frame) this.show();
     this.timeline.draw();
   }
 
@@ -148,7 +148,7 @@ class App {
     const before = this.state;
     state = this.state = { ...before, ...state };
     this.merge(state);
-    if (state.phase !== "loading") this.frames.ready = this.timeline.ready = this.count;
+    if (!["loading", "decoding", "failed"].includes(state.phase)) this.frames.ready = this.timeline.ready = this.count;
     if (state.previewed === null) this.preview = null;
     const objects = state.objects.filter((one) => !one.removed);
     if (!objects.some((one) => one.number === this.object)) this.object = objects[0]?.number ?? 1;
@@ -276,7 +276,7 @@ class App {
     this.stage.set(bitmap, nothing ? null : this.paint.canvas, this.strokesOn(frame));
     this.displayedFrame = frame;
     if (!$("loading").classList.contains("small")) $("loading").classList.add("small");
-    $("loading").hidden = this.state !== null && this.state.phase !== "loading";
+    $("loading").hidden = this.state !== null && !["loading", "decoding"].includes(this.state.phase);
   }
 
   strokesOn(frame) {

@@ -5,7 +5,7 @@ import { load, save } from "./storage.js";
 
 const $ = (id) => document.getElementById(id);
 const PHASES = {
-  loading: "opening the video", restoring: "the network is getting ready", idle: "ready", drawing: "ready to propagate",
+  loading: "opening the video", decoding: "ready to draw; the rest is being read", restoring: "the network is getting ready", idle: "ready", drawing: "ready to propagate",
   previewing: "previewing", propagating: "propagating", stopped: "stopped", failed: "failed", lost: "connection lost",
 };
 const COACH = [
@@ -64,12 +64,13 @@ export class Panel {
     $("add-object").disabled = !writer || ["propagating", "loading"].includes(state.phase);
     $("continue").hidden = !(state.phase === "stopped" && writer);
     $("doubt").hidden = !this.app.timeline.sure().length;
-    $("export").disabled = state.phase === "loading" || Boolean(state.exporting);
+    $("export").disabled = ["loading", "decoding"].includes(state.phase) || Boolean(state.exporting);
     $("export").querySelector("span").textContent = state.exporting ? "Exporting…" : "Export, import";
     $("done").hidden = Boolean(this.app.video.study) || !writer || !state.rounds.length;
     $("done").textContent = state.done ? "Not done" : "Done";
     this.banner("reader", writer ? "" : "Another page is annotating this video. This one only looks on.", "warn", ["Take over", () => this.app.ask("take_over")]);
-    this.banner("failure", state.failure, "bad", writer && state.phase === "failed" ? ["Try again", () => this.app.ask("retry")] : null);
+    this.banner("failure", state.failure, "bad", ...(writer && state.phase === "failed" ? [["Try again", () => this.app.ask("retry")]] : []),
+      ...(writer && state.can_go_on ? [["Go on without them", () => this.app.ask("retry", { leave_out: true })]] : []));
     this.banner("notice", state.notice, "warn");
     this.banner("disk", state.saved ? "" : "The last round is not saved yet: the disk is full or read-only.", "bad");
     if (before?.phase === "propagating" && state.phase === "stopped") {
@@ -99,7 +100,7 @@ export class Panel {
     const running = state.phase === "propagating";
     const waits = this.app.pendingFrames().length > 0 || this.app.isAnnotated(this.app.frame);
     button.classList.toggle("stop", running);
-    button.disabled = state.role !== "writer" || state.satisfied || !(running || waits) || state.phase === "loading" || state.phase === "failed";
+    button.disabled = state.role !== "writer" || state.satisfied || !(running || waits) || ["loading", "decoding", "failed"].includes(state.phase);
     const limit = this.app.video?.study?.rounds;
     if (!running && limit && state.rounds.length >= limit) button.disabled = true;
     const [text, key] = running ? ["Stop", "Esc"] : ["Propagate", "Enter"];
@@ -239,7 +240,7 @@ export class Panel {
   }
 
   // A strip above the stage; without a text it goes away.
-  banner(name, text = "", kind = "", action = null) {
+  banner(name, text = "", kind = "", ...actions) {
     const old = $("banners").querySelector(`[data-name="${name}"]`);
     if (!text) {
       old?.remove();
@@ -251,7 +252,7 @@ export class Panel {
     const span = document.createElement("span");
     span.textContent = text;
     box.append(span);
-    if (action) {
+    for (const action of actions.filter(Boolean)) {
       const click = document.createElement("button");
       click.textContent = action[0];
       click.addEventListener("click", action[1]);
