@@ -20,6 +20,7 @@ BELOW = {
     "session": {"engine", "interaction", "video", "metrics"},
     "segmenters": {"engine", "networks", "interaction", "video"},
     "segmentation": {"segmenters", "engine", "networks", "interaction", "video", "_api"},
+    "export": {"engine", "networks"},
     "evaluation": {"session", "segmenters", "engine", "networks", "data", "interaction", "video", "metrics"},
     "training": {"evaluation", "session", "segmenters", "engine", "networks", "kernels", "data",
                  "interaction", "video", "metrics"},

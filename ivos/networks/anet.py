@@ -53,7 +53,7 @@ class ANet(nn.Module):
         Returns:
             logits [B, 1, H, W] and the object feature [B, 32w, H/16, W/16].
         """
-        image = image.expand(len(interaction), -1, -1, -1)
+        image = image.expand(interaction.shape[0], -1, -1, -1)
         pyramid = self.encoder(torch.cat([image, interaction], dim=1))
         skip3 = self.decoder.refine3.skip(pyramid.r3)
         skip2 = self.decoder.refine2.skip(pyramid.r2)

@@ -22,7 +22,7 @@ def add_image(x: Tensor, image: Tensor) -> Tensor:
 
     The N objects of an image follow each other in ``x``.
     """
-    return (x.unflatten(0, (len(image), -1)) + image[:, None]).flatten(0, 1)
+    return (x.unflatten(0, (image.shape[0], -1)) + image[:, None]).flatten(0, 1)
 
 
 def _conv3x3(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:

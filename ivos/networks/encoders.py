@@ -175,7 +175,7 @@ def cosine_key(features: list[Tensor], size: tuple[int, int]) -> Tensor:
     levels = []
     for feature in features:
         if feature.shape[-1] > size[1]:
-            feature = F.adaptive_avg_pool2d(feature, size)
+            feature = F.avg_pool2d(feature, feature.shape[-1] // size[1])
         elif feature.shape[-1] < size[1]:
             feature = F.interpolate(feature, size, mode="bilinear", align_corners=False)
         levels.append(F.normalize(feature.float(), dim=1) / len(features) ** 0.5)

@@ -157,25 +157,36 @@ def stroke_maps(key: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         greatest similarity less the distance, exp(-distance / quarter of the height), and whether there are
         any strokes; 0 where there are none.
     """
-    height, width = key.shape[1:]
-    flat = key.float().flatten(1)
-    rows = torch.arange(height, device=key.device).repeat_interleave(width)
-    columns = torch.arange(width, device=key.device).repeat(height)
-    places = torch.stack([rows, columns], 1).float() / height
-    maps = key.new_zeros((len(positive), 8, height * width), dtype=torch.float32)
+    maps = key.new_zeros((len(positive), 8, *key.shape[1:]), dtype=torch.float32)
     for index, pair in enumerate(zip(positive, negative, strict=True)):
         for sign, strokes in enumerate(pair):
             under = strokes.flatten().nonzero()[:, 0]
-            if not len(under):
-                continue
-            similarity = flat.T @ flat[:, under]
-            distance = torch.cdist(places, places[under])
-            part = maps[index, 4 * sign : 4 * sign + 4]
-            part[0] = similarity.amax(1)
-            part[1] = (similarity - _DISTANCE_WEIGHT * distance).amax(1).clamp(min=-1)
-            part[2] = torch.exp(-4 * distance.amin(1))
-            part[3] = 1
-    return maps.view(-1, 8, height, width)
+            if len(under):
+                maps[index, 4 * sign : 4 * sign + 4] = stroke_map(key, under)
+    return maps
+
+
+def stroke_map(key: Tensor, under: Tensor) -> Tensor:
+    """Compare every position of an image with the positions under one kind of strokes.
+
+    Args:
+        key: unit vectors [C, h, w] of the image.
+        under: the positions under the strokes, of h w in the order of rows, int64 [M], at least one.
+
+    Returns:
+        float32 [4, h, w], see :func:`stroke_maps`.
+    """
+    height, width = key.shape[1:]
+    flat = key.float().flatten(1)
+    rows = torch.arange(height, device=key.device)[:, None].expand(-1, width).flatten()
+    columns = torch.arange(width, device=key.device).expand(height, -1).flatten()
+    places = torch.stack([rows, columns], 1).float() / height
+    similarity = flat.T @ flat[:, under]
+    distance = torch.cdist(places, places[under])
+    nearest = distance.amin(1)
+    close = (similarity - _DISTANCE_WEIGHT * distance).amax(1).clamp(min=-1)
+    maps = torch.stack([similarity.amax(1), close, torch.exp(-4 * nearest), torch.ones_like(nearest)])
+    return maps.view(4, height, width)
 
 
 class StrokeANet(nn.Module):
@@ -200,15 +211,19 @@ class StrokeANet(nn.Module):
             logits [B N, 1, H/2, W/2].
         """
         images = len(features.key)
-        half = F.avg_pool2d(interaction[:, :1], 2), F.max_pool2d(interaction[:, 1:], 2)
         strokes = F.max_pool2d(interaction[:, 1:], 8) > 0.5
         with torch.no_grad(), torch.autocast(interaction.device.type, enabled=False):
             maps = [
                 stroke_maps(key, part[:, 0], part[:, 1])
                 for key, part in zip(features.key, strokes.unflatten(0, (images, -1)), strict=True)
             ]
+        return self.decode(features, interaction, torch.cat(maps))
+
+    def decode(self, features: MemoryFeatures, interaction: Tensor, maps: Tensor) -> Tensor:
+        """Segment with the strokes' maps [B N, 8, H/8, W/8] of :func:`stroke_maps`; see :meth:`forward`."""
+        half = F.avg_pool2d(interaction[:, :1], 2), F.max_pool2d(interaction[:, 1:], 2)
         logits: Tensor = self.decoder(
-            self.decoder.project(features.pyramid()), [torch.cat(half, 1), None, torch.cat(maps)]
+            self.decoder.project(features.pyramid()), [torch.cat(half, 1), None, maps]
         )
         return logits
 
@@ -339,7 +354,6 @@ class MemoryTNet(nn.Module):
         Returns:
             logits [B N, 1, H/2, W/2], and the mask that was read, the same shape: label propagation's result.
         """
-        images = len(target.key)
         with torch.autocast(target.key.device.type, enabled=False):
             frames = [*annotated, *recent]
             all_read = read(target.key, [f.key for f in frames], [f.values() for f in frames])
@@ -348,13 +362,26 @@ class MemoryTNet(nn.Module):
             else:
                 of_annotated = all_read
             moved = self.local(target, previous, mask.float())
-            carried = F.pixel_shuffle(all_read[:, : _SUB**2], _SUB)
-            first = F.pixel_shuffle(of_annotated[:, : _SUB**2], _SUB)
-            maps = torch.cat([carried, first, moved], 1)
-            base = twice_as_large(carried)
-            half_local = twice_as_large(moved)
+        return self.decode(target, all_read, of_annotated, moved)
+
+    def decode(
+        self, target: MemoryFeatures, all_read: Tensor, of_annotated: Tensor, moved: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decode what was read and moved to the target frame; see :meth:`forward`.
+
+        Args:
+            target: the target frame's features, of batch B.
+            all_read: :func:`read` from all frames of the memory, float32 [B N, 37, H/8, W/8].
+            of_annotated: the same from the annotated frames alone.
+            moved: of :meth:`local`, float32 [B N, 1, H/4, W/4].
+        """
+        images = target.half.shape[0]
+        carried = F.pixel_shuffle(all_read[:, : _SUB**2], _SUB)
+        first = F.pixel_shuffle(of_annotated[:, : _SUB**2], _SUB)
+        maps = torch.cat([carried, first, moved], 1)
+        base = twice_as_large(carried)
         guidance = [
-            torch.cat([base, half_local], 1),
+            torch.cat([base, twice_as_large(moved)], 1),
             torch.cat([maps, others_of(maps, images)], 1),
             torch.cat([all_read[:, _SUB**2 :], of_annotated[:, _SUB**2 :]], 1),
         ]
@@ -363,13 +390,19 @@ class MemoryTNet(nn.Module):
 
 
 def others_of(maps: Tensor, images: int) -> Tensor:
-    """Return for each object the largest value among the image's other objects, [B N, ...] -> same."""
+    """Return for each object the largest value among the image's other objects.
+
+    Args:
+        maps: values from 0 of the N objects on each image, [B N, C, h, w].
+        images: B.
+
+    Returns:
+        [B N, C, h, w].
+    """
     grouped = maps.unflatten(0, (images, -1))
-    number = grouped.shape[1]
-    if number == 1:
-        return torch.zeros_like(maps)
-    top, which = grouped.topk(2, dim=1)
-    own = torch.arange(number, device=maps.device).view(1, -1, *[1] * (grouped.ndim - 2))
+    padded = F.pad(grouped, (0, 0, 0, 0, 0, 0, 0, 1))  # by an object of zeros, for an image with one object
+    top, which = padded.topk(2, dim=1)
+    own = torch.arange(grouped.shape[1], device=maps.device).view(1, -1, 1, 1, 1)
     return torch.where(which[:, :1] == own, top[:, 1:], top[:, :1]).flatten(0, 1)
 
 

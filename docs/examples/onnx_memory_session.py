@@ -1,0 +1,74 @@
+"""The session of :mod:`onnx_session` with an exported network of ``model.transfer=memory``.
+
+ivos-export base --output base-onnx
+python onnx_memory_session.py base-onnx frames.npy strokes.json masks.npy
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from onnx_session import Array, Session
+
+
+class MemorySession(Session):
+    """Rounds of strokes on one video; see :class:`onnx_session.Session`."""
+
+    def annotate(self, frame: int, channels: Array) -> Array:
+        """Return A-Net's probabilities [N, 1, H, W]."""
+        of = self.of_image(frame)
+        maps = np.stack([self.stroke_maps(of["key"], strokes) for strokes in channels[:, 1:]])
+        return self.run("anet", interaction=channels, stroke_maps=maps, **of)
+
+    def stroke_maps(self, key: Array, strokes: Array) -> Array:
+        """Return the comparison [8, H/8, W/8] of an image with an object's two kinds of strokes [2, H, W]."""
+        height, width = key.shape[-2:]
+        maps = np.zeros((2, 4, height, width), np.float32)
+        cells = strokes.reshape(2, height, 8, width, 8).max(axis=(2, 4)) > 0.5
+        for sign, pixels in enumerate(map(np.flatnonzero, cells)):
+            if len(pixels):
+                maps[sign] = self.run("stroke_map", key=key, pixels=pixels)
+        return maps.reshape(8, height, width)
+
+    def begin_round(self) -> None:
+        """Remember every annotated frame anew: their probabilities may have changed."""
+        self.memory = {
+            frame: self.remember(frame, self.probabilities[frame][:, None]) for frame in set(self.annotated)
+        }
+
+    def begin_direction(self) -> None:
+        """Forget the recent frames."""
+        self.recent = []
+
+    def remember(self, frame: int, mask: Array) -> tuple[Array, Array]:
+        """Return the key and the values of a frame with its probabilities [N, 1, H, W]."""
+        of = self.of_image(frame)
+        return of["key"], self.run("remember", mask=mask, **of)
+
+    def read(self, key: Array, memory: list[tuple[Array, Array]]) -> Array:
+        """Read from frames of the memory."""
+        keys, values = np.concatenate([key for key, _ in memory]), np.stack([one for _, one in memory])
+        return self.run("read", target=key, keys=keys, values=values)
+
+    def propagate(self, target: int, source: int, mask: Array) -> Array:
+        """Return T-Net's probabilities [N, 1, H, W] in a frame from those in the frame before."""
+        if source not in self.memory:
+            self.recent = [*self.recent, self.remember(source, mask)][-self.about["recent"] :]
+        of, previous = self.of_image(target), self.of_image(source)["local"]
+        near = sorted(self.memory, key=lambda frame: (abs(frame - target), frame))[: self.about["annotated"]]
+        annotated = [self.memory[frame] for frame in near]
+        moved = self.run("local_transfer", target=of["local"], previous=previous, mask=mask)
+        first = self.read(of["key"], annotated)
+        both = self.read(of["key"], annotated + self.recent) if self.recent else first
+        return self.run("decoder", read=both, read_annotated=first, moved_mask=moved, **of)
+
+
+if __name__ == "__main__":
+    folder, frames, rounds, masks = sys.argv[1:]
+    rounds = json.loads(Path(rounds).read_text())
+    numbers = [stroke["object_id"] for _, strokes in rounds for stroke in strokes]
+    session = MemorySession(folder, np.load(frames), max(1, *numbers))
+    for frame, strokes in rounds:
+        session.interact(frame, strokes)
+    np.save(masks, session.masks)

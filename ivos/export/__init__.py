@@ -1,0 +1,1 @@
+"""The networks outside ivos: their parts as ONNX graphs or as programs of torch.export."""
