@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ivos.networks.anet import ANet
 from ivos.networks.checkpoint import (
+    SAFETENSORS,
     CheckpointError,
     check_state,
     from_released_names,
@@ -18,6 +19,7 @@ from ivos.networks.checkpoint import (
     strip_wrappers,
     to_released_names,
     unwrapped,
+    write_safetensors,
 )
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.networks.tnet import Normalize, TNet
@@ -133,7 +135,7 @@ class ATNet(nn.Module):
         """Write the weights with what is needed to build the network again (:func:`load` reads it).
 
         Args:
-            path: the file.
+            path: the file; one that ends in ``.safetensors`` is written in that format.
             half: parameters in half precision, which is half the size and as good for inference. The batch
                 norms' statistics stay in float32: their variances may be beyond what a half holds.
         """
@@ -141,7 +143,60 @@ class ATNet(nn.Module):
         if half:
             state |= {key: value.detach().half() for key, value in self.named_parameters()}
         about = {"format": FORMAT, **self.about}
-        torch.save({"ivos": about, "state_dict": state}, path)
+        if Path(path).suffix == SAFETENSORS:
+            write_safetensors(path, about, state)
+        else:
+            torch.save({"ivos": about, "state_dict": state}, path)
+
+    @staticmethod
+    def from_pretrained(path_or_name: str | Path, **options: Any) -> "ATNet":
+        """Return the network of a folder or of a model on the Hugging Face Hub, in eval mode.
+
+        Args:
+            path_or_name: a folder that :meth:`save_pretrained` has written, the name of a model on the Hub,
+                or whatever :func:`load` takes.
+            options: of huggingface_hub's method of this name, such as ``revision`` or ``local_files_only``.
+
+        Returns:
+            the network, of the kind that the files are of.
+
+        Raises:
+            CheckpointError: There is no such network; one line says why.
+        """
+        from ivos.networks.hub import from_pretrained
+
+        return from_pretrained(path_or_name, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> str | None:
+        """Write ``model.safetensors``, ``config.json`` and a model card to a folder.
+
+        Args:
+            folder: where; it is made if it does not exist.
+            options: of huggingface_hub's method of this name, such as ``model_card_kwargs``, whose entries
+                ``title``, ``repo_id`` and ``description`` go into the card.
+        """
+        from ivos.networks.hub import HubNetwork
+
+        return HubNetwork(self).save_pretrained(folder, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repo_id: USER/NAME of the model there.
+            options: of huggingface_hub's method of this name, such as ``private`` or ``token``.
+
+        Returns:
+            the address of the commit.
+        """
+        from ivos.networks.hub import HubNetwork
+
+        card = {
+            "title": repo_id.rpartition("/")[2],
+            "repo_id": repo_id,
+            **(options.pop("model_card_kwargs", None) or {}),
+        }
+        return HubNetwork(self).push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
         """Take over a checked state dict into a network built on the meta device."""

@@ -1,6 +1,8 @@
 """Reading checkpoint files, and the names that the authors' released checkpoint gives to the parameters."""
 
 import argparse
+import json
+import os
 import pickle
 import re
 import warnings
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ivos.runtime.errors import UserError
@@ -61,6 +65,9 @@ class CheckpointError(UserError):
 def read(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint file's dictionary onto the CPU, tensors and plain values only.
 
+    Files of safetensors are recognised by their content. What ivos says of a network in their metadata is the
+    entry ``ivos``, as in its other files.
+
     Raises:
         CheckpointError: one line with the file's name, where there is no such file or it holds anything else.
     """
@@ -72,6 +79,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a file" if there else f"{path}: no such file")
     if (other := _other_content(path)) is not None:
         raise CheckpointError(f"{path}: not a checkpoint but {other}")
+    if _is_safetensors(path):
+        return _read_safetensors(path)
     try:
         _check_sums(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
@@ -87,6 +96,34 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dictionary")
     return content
+
+
+SAFETENSORS = ".safetensors"  # suffix of such files
+
+
+def _is_safetensors(path: str | Path) -> bool:
+    """Return whether a file is one of safetensors: the length of a header in JSON, then the header."""
+    if Path(path).suffix == SAFETENSORS:
+        return True
+    with open(path, "rb") as file:
+        begin = file.read(9)
+    return begin[8:] == b"{" and int.from_bytes(begin[:8], "little") < os.path.getsize(path)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            about = (file.metadata() or {}).get("ivos")
+        return state if about is None else {"ivos": json.loads(about), "state_dict": state}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable file of safetensors ({error})") from error
+
+
+def write_safetensors(path: str | Path, about: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Write weights in the format of safetensors, with what is said about them as metadata in JSON."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    save_file(tensors, path, metadata={"format": "pt", "ivos": json.dumps(about)})
 
 
 def _other_content(path: str | Path) -> str | None:

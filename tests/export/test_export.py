@@ -64,7 +64,7 @@ def _compare(folder, network, arrays, monkeypatch):
     assert "torch" not in (ROOT / f"docs/examples/{name}.py").read_text().replace("PyTorch", "")
     assert len((ROOT / f"docs/examples/{name}.py").read_text().splitlines()) < 200
     frames, number = arrays["frames"], int(arrays["num_objects"])
-    session = session_class(folder, frames, number)
+    session = session_class(folder, frames, number, threads=1)
     segmenter = ATNetSegmenter(network, flow=False, short_side=None)
     segmenter.start(frames, number)
     differences = []
@@ -85,6 +85,7 @@ def test_a_session_with_shipped_weights(name, tmp_path, golden, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_golden_session(tmp_path, golden, golden_network, monkeypatch):
     golden_network.save(tmp_path / "golden.pt")
     list(program.export(tmp_path / "golden.pt", tmp_path / "graphs"))
