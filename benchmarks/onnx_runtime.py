@@ -3,8 +3,8 @@
 uv run benchmarks/onnx_runtime.py [--weights small] [--frames 8] [--height 240] [--width 432] [--threads 1]
 
 Both run the same three rounds on the same frames, a smooth picture that moves, without optical flow and at
-the frames' own size. The greatest difference of their probabilities is printed, too. Processor time is that of the whole process,
-which is the fairer number where the machine has other work.
+the frames' own size. The greatest difference of their probabilities is printed, too. Processor time is that
+of the whole process, which is the fairer number where the machine has other work.
 """
 
 import argparse
