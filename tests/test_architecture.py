@@ -1,4 +1,4 @@
-"""Imports point one way, as docs/explanation/architecture.md draws it."""
+"""Tests that imports follow the layers of docs/explanation/architecture.md."""
 
 import ast
 from pathlib import Path

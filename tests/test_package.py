@@ -1,4 +1,4 @@
-"""What a wheel holds, and what its core needs."""
+"""Tests of the content of a wheel and of what its core needs."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What ``import ivos`` offers: immediate, typed, and equal to the programs."""
+"""Tests that the public interface is imported quickly, has types, and equals the programs."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""Modules can be imported by their former names."""
+"""Tests that modules can be imported by their former names."""
 
 import importlib
 import subprocess

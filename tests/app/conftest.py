@@ -1,4 +1,4 @@
-"""What the app's tests share: a tiny clip, the fake segmenter, a server that can be killed, a browser."""
+"""Fixtures of the app's tests: a tiny clip, the fake segmenter, a server that can be killed, a browser."""
 
 import importlib.util
 import json

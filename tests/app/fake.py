@@ -1,4 +1,4 @@
-"""A segmenter without a network: an object is the disc around the last point of its last stroke.
+"""A segmenter without a network, which draws a disc around the last point of an object's last stroke.
 
 It drifts by a pixel a frame, and has all verbs of a live segmenter. `delay` seconds are spent on each frame;
 with `hold`, a number and a path, a round waits before that many frames are exceeded while the file is there;

@@ -1,4 +1,4 @@
-"""A server of its own with the fake segmenter, as a process that can be killed: serve.py OPTIONS-AS-JSON."""
+"""Start a server with the fake segmenter as a process that can be killed: serve.py OPTIONS-AS-JSON."""
 
 import importlib.util
 import json

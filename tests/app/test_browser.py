@@ -1,4 +1,4 @@
-"""The page in a real browser: what a user sees and does."""
+"""Tests of the page in a real browser: what a user sees and does."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Masks that are finished by hand, over the wire: edits, locks, operations, restarts."""
+"""Tests of editing by hand through the web socket: edits, locks, operations, restarts."""
 
 import importlib.util
 import json

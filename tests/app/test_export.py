@@ -1,4 +1,4 @@
-"""Exports, read back by those who are to read them."""
+"""Tests of exports, which are read back by the programs that they are made for."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exports for other programs and imports from them, read and written by independent code."""
+"""Tests of exports for other programs and of imports, read and written by independent code."""
 
 import io
 import json

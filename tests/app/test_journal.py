@@ -1,4 +1,4 @@
-"""The journal keeps every acknowledged event and drops an incomplete last line."""
+"""Tests that the journal keeps every acknowledged event and drops an incomplete last line."""
 
 import json
 import os

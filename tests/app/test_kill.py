@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, whatever the server does: nothing that was acknowledged is lost."""
+"""Tests that nothing acknowledged is lost when the server is killed at random moments."""
 
 import contextlib
 import http.client

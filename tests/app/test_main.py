@@ -1,4 +1,4 @@
-"""What the command line is refused for, before anything is opened or imported."""
+"""Tests that wrong options of annotate.py are refused before anything is opened or imported."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Messages: typed, checked, one line about each fault."""
+"""Tests that messages are checked by type and that each fault is named in one line."""
 
 import json
 

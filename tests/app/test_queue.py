@@ -1,4 +1,4 @@
-"""Several videos on one server: what is listed of them, and when each is opened."""
+"""Tests of several videos on one server: their list, and when each is opened."""
 
 import importlib.util
 import io

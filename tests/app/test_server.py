@@ -1,4 +1,4 @@
-"""The server over the wire: who is let in, what is answered, what a kill leaves."""
+"""Tests of the server through the web socket: access, answers, and the state after a kill."""
 
 import csv
 import http.client

@@ -1,4 +1,4 @@
-"""The state machine, without any input or output."""
+"""Tests of the session's state machine without input and output."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The clock of a user study, and its files."""
+"""Tests of the clock of a user study and of its files."""
 
 import csv
 

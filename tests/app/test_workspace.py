@@ -1,4 +1,4 @@
-"""Workspaces: bad ones are refused in one line, good ones come back as they were."""
+"""Tests that faulty workspaces are refused in one line and sound ones are restored."""
 
 import dataclasses
 import json

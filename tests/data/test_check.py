@@ -1,4 +1,4 @@
-"""The command that only looks."""
+"""Tests of ivos-data, which checks data sets without changing them."""
 
 import io
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""DavisFolder on miniature layouts: what it reads, and what it says of everything that is wrong."""
+"""Tests of DavisFolder on miniature data sets: what it reads, and its message about each fault."""
 
 import json
 import pickle

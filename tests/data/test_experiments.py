@@ -1,4 +1,4 @@
-"""Every experiment on every set: it composes and trains a batch; what its data lacks is said before work."""
+"""Tests that every experiment composes and trains one batch on every data set."""
 
 import os
 import subprocess

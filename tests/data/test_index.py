@@ -1,4 +1,4 @@
-"""The index: every file is looked into once, and again when it has changed."""
+"""Tests that the index reads every file once, and again after a change."""
 
 import json
 import multiprocessing

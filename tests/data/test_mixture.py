@@ -1,4 +1,4 @@
-"""Mixtures of sets, clips out of single images, and samples read from disk."""
+"""Tests of mixtures of data sets, clips made of single images, and samples read from disk."""
 
 import functools
 from collections import Counter

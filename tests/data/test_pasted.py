@@ -1,4 +1,4 @@
-"""Clips pasted from pictures: functions of their numbers, whatever asks; what is wrong with a folder."""
+"""Tests that copy-paste clips depend on their numbers alone, and of messages about faulty folders."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Where data sets are found by default, and the configurations that choose between them."""
+"""Tests of the folders where data sets are searched, and of the configurations that choose them."""
 
 import dataclasses
 from pathlib import Path

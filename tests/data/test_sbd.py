@@ -1,4 +1,4 @@
-"""SBD on a miniature copy of its layout: what it reads, and what it says of everything that is wrong."""
+"""Tests of SBD on a miniature data set: what it reads, and its message about each fault."""
 
 import re
 

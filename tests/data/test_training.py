@@ -1,4 +1,4 @@
-"""Training samples: what they hold, and that they depend on their number alone."""
+"""Tests of the content of training samples, and that a sample depends on its number alone."""
 
 import os
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""YouTubeVOS on a miniature copy: what it reads, and what it says of everything that is wrong."""
+"""Tests of YouTubeVOS on a miniature data set: what it reads, and its message about each fault."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Documents, docstrings and the names in them."""
+"""Read documents and docstrings, and find the names in them."""
 
 import ast
 import fnmatch

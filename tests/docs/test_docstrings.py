@@ -1,4 +1,4 @@
-"""Docstrings describe the signature that their function has."""
+"""Tests that docstrings describe the parameters that their functions have."""
 
 import importlib.util
 import re

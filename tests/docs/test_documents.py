@@ -1,4 +1,4 @@
-"""Every module, path, option and link that documents, docstrings and configurations name exists."""
+"""Tests that every module, path, option and link named in documents and docstrings exists."""
 
 import ast
 import os

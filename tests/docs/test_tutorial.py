@@ -1,4 +1,4 @@
-"""The tutorial notebook runs, and prints what its committed outputs say."""
+"""Tests that the tutorial notebook runs and prints its committed outputs."""
 
 import re
 

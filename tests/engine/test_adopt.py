@@ -1,4 +1,4 @@
-"""Masks as prompts: a frame has exactly the labels that it was given, and the video follows from it."""
+"""Tests of masks as prompts: a frame has exactly the given labels, and propagation starts from them."""
 
 import numpy as np
 import pytest

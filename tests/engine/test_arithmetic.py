@@ -1,4 +1,4 @@
-"""What float32 means during a round, and that nobody else notices."""
+"""Tests of the precision of float32 operations during a round, and that it is restored afterwards."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The engine's shortcuts against the plain networks: same numbers, less work, within the memory granted."""
+"""Tests that the engine's optimisations give the plain networks' numbers within the granted memory."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""Optical flow, and what it does for T-Net."""
+"""Tests of optical flow and of its fusion with T-Net."""
 
 import cv2
 import numpy as np

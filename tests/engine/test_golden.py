@@ -1,4 +1,4 @@
-"""A whole session of three rounds against the released system."""
+"""Tests of a session of three rounds against the released system."""
 
 import json
 from unittest import mock

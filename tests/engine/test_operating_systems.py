@@ -1,4 +1,4 @@
-"""The engine on systems that lack names of POSIX, and on devices without float64."""
+"""Tests of the engine without the names of POSIX and on devices without float64."""
 
 import copy
 import os

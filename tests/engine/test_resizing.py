@@ -1,4 +1,4 @@
-"""Segmenting at a smaller size."""
+"""Tests of segmentation at a smaller size than that of the frames."""
 
 import importlib
 from unittest import mock

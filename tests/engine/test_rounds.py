@@ -1,4 +1,4 @@
-"""The plan of a round, and rounds on odd but legal videos."""
+"""Tests of the plan of a round, and of rounds on unusual but legal videos."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a person needs beside whole rounds: preview, stop, undo, objects added late, confidence."""
+"""Tests of what a user needs besides whole rounds: preview, stop, undo, new objects, confidence."""
 
 import json
 from unittest import mock

@@ -1,4 +1,4 @@
-"""The table over runs: numbers, order, what does not compare, files."""
+"""Tests of the leaderboard: numbers, order, runs that cannot be compared, files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What an evaluation logs, read back from what was written."""
+"""Tests of what an evaluation logs, read back from its files."""
 
 import json
 

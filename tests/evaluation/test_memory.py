@@ -1,4 +1,4 @@
-"""Memory and open files do not grow with the number of samples."""
+"""Tests that memory and open files do not grow with the number of samples."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""evaluate.py by every protocol and segmenter, on small folders."""
+"""Tests of evaluate.py with every protocol and segmenter on small folders."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Samples shared out over processes, and runs that are killed and go on."""
+"""Tests of samples distributed over processes, and of runs that are killed and resumed."""
 
 import contextlib
 import doctest

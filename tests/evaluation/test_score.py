@@ -1,4 +1,4 @@
-"""Scoring folders of masks: numbers by hand and by the measures' definitions, layouts, files, bad input."""
+"""Tests of scoring folders of masks: numbers, layouts, files, faulty input."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an evaluation shows: 80 columns are enough, and a log file has whole lines."""
+"""Tests that the output of an evaluation fits 80 columns and that log files have whole lines."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A fresh environment, the wheel with its extra, a model in the current folder, every protocol."""
+"""Tests of the wheel in a new environment, with a user's segmenter and every protocol."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The summary computed here equals davisinteractive's own, where that is installed."""
+"""Tests that the own summary equals davisinteractive's, where that is installed."""
 
 import json
 import sys

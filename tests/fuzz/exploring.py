@@ -1,4 +1,4 @@
-"""Examples drawn by hypothesis, the same ones every time, and damage to files and JSON."""
+"""Draw the same examples by hypothesis in every run, and damage files and JSON."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Files of all kinds, changed and damaged: what is read is right, or one line names the file."""
+"""Tests that damaged files are read correctly or refused in one line that names them."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Options of evaluate.py and train.py with all kinds of values: they are taken, or refused in a line."""
+"""Tests that options with values of all kinds are accepted or refused in one line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Clicks: the rules against slow ones written from their descriptions, and the way to strokes and back."""
+"""Tests of the rules for clicks against slow versions written from their descriptions."""
 
 import secrets
 

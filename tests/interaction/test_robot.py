@@ -1,4 +1,4 @@
-"""The seeded robot."""
+"""Tests of the seeded robot."""
 
 import subprocess
 import sys

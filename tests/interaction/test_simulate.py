@@ -1,4 +1,4 @@
-"""Simulated users for training, and what is told from labels."""
+"""Tests of the simulated users of training."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Scribble files and rasterising."""
+"""Tests of scribble files and of drawing strokes on a grid."""
 
 import json
 import os

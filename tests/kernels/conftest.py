@@ -1,4 +1,4 @@
-"""Runs the CUDA source on the CPU: compiled by g++ against stand-ins for the CUDA headers."""
+"""Run the CUDA source on the CPU: g++ compiles it against stand-ins for the CUDA headers."""
 
 import ctypes
 import shutil

@@ -1,4 +1,4 @@
-"""The naive formulation against bare loops, the CPU path against it, the ops in PyTorch's machinery."""
+"""Tests of the naive formulation against loops, of the CPU path against it, and of the ops."""
 
 import contextlib
 import logging

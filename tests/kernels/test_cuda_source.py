@@ -1,4 +1,4 @@
-"""The CUDA source without a GPU: NVRTC compiles it for real architectures, and the CPU runs it."""
+"""Tests of the CUDA source without a GPU: compiled by NVRTC, and run on the CPU."""
 
 import contextlib
 import ctypes

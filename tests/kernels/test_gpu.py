@@ -1,4 +1,4 @@
-"""The CUDA kernels on a GPU. Needs torch, cuda-core and pytest alone: `pytest tests/kernels -m gpu`."""
+"""Tests of the CUDA kernels on a GPU, which need torch, cuda-core and pytest alone."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""J and F against the official scorer."""
+"""Tests of J and F against the official scorer."""
 
 import doctest
 

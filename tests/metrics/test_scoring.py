@@ -1,4 +1,4 @@
-"""Scoring that keeps up: ground truth kept for many predictions."""
+"""Tests of scoring many predictions with ground truth that is prepared once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The similarities of the global transfer, in whatever precision the rest is."""
+"""Tests that the similarities of the global transfer are exact in every precision of the network."""
 
 import pytest
 import torch

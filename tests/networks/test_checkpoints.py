@@ -1,4 +1,4 @@
-"""Released and own checkpoints, there and back, and what is wrong with others."""
+"""Tests of writing and reading checkpoints, and of messages about faulty ones."""
 
 import json
 from pathlib import Path

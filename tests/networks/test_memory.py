@@ -1,4 +1,4 @@
-"""The networks on frozen features: stroke maps, the memory read, label propagation as the start."""
+"""Tests of the networks on frozen features: stroke maps, memory read, label propagation."""
 
 import pytest
 import torch

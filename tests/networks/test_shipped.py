@@ -1,4 +1,4 @@
-"""Weights by name: what they are worth, and what is wrong with other names and files."""
+"""Tests of the quality of shipped weights, and of messages about unknown names."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are readable and yet no network: a line, never a report of zeros."""
+"""Tests that readable checkpoints without a usable network are refused in one line."""
 
 import os
 

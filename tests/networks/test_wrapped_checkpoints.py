@@ -1,4 +1,4 @@
-"""Checkpoints as other programs wrap them, and files that are none."""
+"""Tests of checkpoints wrapped by other programs, and of files that are no checkpoints."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What the three programs make of options that cannot be composed, and of errors that are the user's."""
+"""Tests of options that cannot be composed, and of errors that the user can correct."""
 
 import errno
 import sys

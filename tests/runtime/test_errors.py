@@ -1,4 +1,4 @@
-"""Memory that is out, as Python, NumPy and PyTorch say it."""
+"""Tests that the out-of-memory errors of Python, NumPy and PyTorch are recognised."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Both programs under signals, kills, a full disk and a clock that jumps: resumed, they find the same."""
+"""Tests of both programs under signals, kills, a full disk and a clock that jumps."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Rules for options."""
+"""Tests of the rules for options."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Signals to one of two processes or to all, to a program with workers, and under SLURM."""
+"""Tests of signals to one or all processes, with workers and under SLURM."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Options against what takes them."""
+"""Tests of options against the parameters of their targets."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sweeps: grids, Optuna's studies, W&B's file, and the table over the runs."""
+"""Tests of sweeps: grids, Optuna's studies, W&B's file, and the table over the runs."""
 
 import json
 import signal

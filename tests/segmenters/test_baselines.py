@@ -1,4 +1,4 @@
-"""Segmenters to compare with."""
+"""Tests of the segmenters that others are compared with."""
 
 import numpy as np
 import pytest

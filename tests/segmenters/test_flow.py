@@ -1,4 +1,4 @@
-"""The segmenters without weights, and the example in docs/, on a square that moves."""
+"""Tests of the segmenters without weights, and of the example in docs/, on a moving square."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The protocols of clicks through the one session loop, with segmenters that are known by heart."""
+"""Tests of the protocols with clicks, with segmenters whose results are known."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""A user who trusts the confidence, and how far it is from J."""
+"""Tests of the protocol that follows the confidence, and of the confidence's error."""
 
 import doctest
 

@@ -1,4 +1,4 @@
-"""The semi-supervised protocol: which masks are given, which count, and the scores of benchmarks."""
+"""Tests of the semi-supervised protocol: which masks are given and which count."""
 
 import numpy as np
 import pytest

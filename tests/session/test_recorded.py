@@ -1,4 +1,4 @@
-"""Journals of user studies as a protocol."""
+"""Tests of journals of user studies as a protocol."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The loop over rounds: what it asks, what it hands out, and when it ends."""
+"""Tests of the loop over rounds: its requests, its results, and its end."""
 
 import doctest
 

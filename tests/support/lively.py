@@ -1,4 +1,4 @@
-"""A network whose masks and numbers can tell right from wrong."""
+"""Make a network whose masks and numbers differ enough to reveal mistakes."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Whether the long form of the fault and fuzz tests is asked for, as in a nightly run."""
+"""Return whether the long form of the fault and fuzz tests is requested."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the processes of the distributed tests do; imported by them, so that it can be pickled.
+"""Functions that the processes of the distributed tests run, in a module that can be pickled.
 
 They come from a server that has imported everything once, and has computed nothing: a process in which
 gradients have been computed cannot be forked.

@@ -1,4 +1,4 @@
-"""What wandb has written offline, read back."""
+"""Read the records that wandb has written offline."""
 
 import json
 from pathlib import Path

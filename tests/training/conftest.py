@@ -1,4 +1,4 @@
-"""Tiny clips, samples and networks to train on."""
+"""Fixtures of the training tests: tiny clips, samples and networks."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The benchmarks' own logic: what they compile, which devices they run on, which rounds they play."""
+"""Tests of the benchmarks' own logic: compiled kernels, devices, rounds."""
 
 import importlib.util
 from functools import partial

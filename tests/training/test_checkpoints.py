@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, and last.ckpt that is none."""
+"""Tests that checkpoint files are whole or absent, and of a faulty last.ckpt."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Training on two processes: the same as on one, and both end together."""
+"""Tests that training on two processes equals training on one, and that both end together."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What a training run logs, read back from what was written."""
+"""Tests of what a training run logs, read back from its files."""
 
 import copy
 import signal

@@ -1,4 +1,4 @@
-"""The losses, against their formulas on small arrays."""
+"""Tests of the losses against their formulas on small arrays."""
 
 import math
 

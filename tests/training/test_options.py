@@ -1,4 +1,4 @@
-"""What Lightning's options do to a stage: averages, early stopping, accumulation, precision, memory."""
+"""Tests of Lightning's options: averages, early stopping, accumulation, precision, memory."""
 
 import copy
 import functools

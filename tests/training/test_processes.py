@@ -1,4 +1,4 @@
-"""train.py on several processes, however they are started, and when one of them is lost."""
+"""Tests of train.py on several processes, and after the loss of one of them."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""The frames of a batch as T-Net sees them."""
+"""Tests of how T-Net gets the frames of a batch."""
 
 import pytest
 import torch

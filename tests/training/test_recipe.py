@@ -1,4 +1,4 @@
-"""The recipes around the weights that come with ivos: training them, and going on from them."""
+"""Tests of the recipes of the shipped weights and of fine-tuning them."""
 
 import csv
 

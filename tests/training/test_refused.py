@@ -1,4 +1,4 @@
-"""Options of a training run that cannot work are refused before anything is trained, those of any stage."""
+"""Tests that impossible options of any stage are refused before training begins."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Resuming a run with other options: more epochs go on, what would have no effect is refused by its name."""
+"""Tests of resuming with other options: more epochs continue, others are refused by name."""
 
 import copy
 import functools

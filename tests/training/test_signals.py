@@ -1,4 +1,4 @@
-"""train.py after SIGTERM and SIGINT: exit status, the line that goes on, the last step's checkpoint."""
+"""Tests of train.py after SIGTERM and SIGINT: exit status, resuming command, checkpoint."""
 
 import shlex
 import signal

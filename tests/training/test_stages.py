@@ -1,4 +1,4 @@
-"""What each stage trains, and that it does."""
+"""Tests of what each stage trains."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""train.py: experiments compose and run, killed runs go on to the same weights, bad input is named."""
+"""Tests of train.py: experiments compose and run, killed runs resume exactly, faulty input is named."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Sessions that validate a network, and what they log."""
+"""Tests of the validation sessions and of what they log."""
 
 import numpy as np
 import pytest

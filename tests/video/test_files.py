@@ -1,4 +1,4 @@
-"""Looks into files: what is no whole image of labels is refused, and what is accepted can be read."""
+"""Tests that incomplete label images are refused and accepted ones can be read."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Names of videos and the lists of them: what becomes a file of a run is one part of a path."""
+"""Tests of names of videos and of lists of them, which have to be valid parts of paths."""
 
 import os
 

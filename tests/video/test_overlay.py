@@ -1,4 +1,4 @@
-"""Masks and strokes on pictures."""
+"""Tests of drawing masks and strokes on pictures."""
 
 import numpy as np
 import pytest

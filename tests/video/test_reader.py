@@ -1,4 +1,4 @@
-"""Videos from anywhere: files with rotation and variable rate, folders of pictures, DAVIS layout."""
+"""Tests of reading videos: rotation, variable rate, folders of pictures, DAVIS layout."""
 
 import shutil
 from fractions import Fraction

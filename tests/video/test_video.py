@@ -1,4 +1,4 @@
-"""Video and Clip: the same video on disk and in memory."""
+"""Tests of Video and Clip with the same video on disk and in memory."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Video files, read back."""
+"""Tests of video files, which are read back."""
 
 from fractions import Fraction
 
