@@ -2,5 +2,6 @@
 
 from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
 from ivos.segmenters.grabcut_flow import CopySegmenter, FlowSegmenter
+from ivos.segmenters.match import MatchSegmenter
 
-__all__ = ["CopiedMask", "CopySegmenter", "DilatedStrokes", "FlowSegmenter"]
+__all__ = ["CopiedMask", "CopySegmenter", "DilatedStrokes", "FlowSegmenter", "MatchSegmenter"]

@@ -1,0 +1,106 @@
+"""A segmenter that trains nothing: GrabCut, optical flow, and matched features of a pretrained encoder."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ivos.engine.devices import choose_device
+from ivos.engine.optical_flow import Floats, Quality
+from ivos.engine.padding import Padding
+from ivos.networks import MemoryATNet, load
+from ivos.networks.memory import RECENT, read
+from ivos.runtime.errors import UserError
+from ivos.segmenters.grabcut_flow import FlowSegmenter
+
+_ANNOTATED = 6  # annotated frames that are read at most, those nearest in time
+_CELL = 4  # pixels of a value that is read; there are two by two of them at each matched position
+
+
+class MatchSegmenter(FlowSegmenter):
+    """Propagates labels by optical flow and by the similarity of pretrained features.
+
+    This is :class:`FlowSegmenter` with one more source of labels. At each position of a frame, the most
+    similar positions of the annotated frames and of the latest frames are looked up with the frozen features
+    of an encoder (label propagation, :func:`ivos.networks.memory.read`), and the labels found there are
+    averaged with those that the flow carries. Nothing is trained. Follows :class:`ivos.engine.Segmenter`.
+
+    Args:
+        encoder: shipped weights or a checkpoint of a network on a frozen encoder, whose encoder is used.
+        match: weight of the labels found by similarity; those of the flow have a weight of about 1 from each
+            of up to three frames.
+        short_side: larger frames are reduced to this size of their shorter side, in pixels; None: no frame
+            is.
+        flow: see :class:`FlowSegmenter`.
+        device: where the encoder runs; None for the best one.
+
+    Raises:
+        UserError: An option has a value that is not possible, or the checkpoint has no frozen encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "base",
+        match: float = 0.3,
+        short_side: int | None = 240,
+        flow: Quality = "fine",
+        device: str | None = None,
+    ) -> None:
+        super().__init__(short_side, flow)
+        if match < 0:
+            raise UserError(f"segmenter.match: at least 0, got {match}")
+        network = load(encoder)
+        if not isinstance(network, MemoryATNet):
+            raise UserError(f"segmenter.encoder: {encoder} is no network on a frozen encoder; base is one")
+        self.match = match
+        self.device = choose_device(device)
+        self.network = network.to(self.device)
+
+    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+        """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        super().start(frames, num_objects)
+        self._keys: dict[int, Tensor] = {}
+        height, width = self._video.images[0].shape[:2]
+        self._padding = Padding.to_multiple_of_32(height, width)
+
+    @torch.inference_mode()
+    def _key(self, frame: int) -> Tensor:
+        """Return the features by which a frame is matched, [1, C, h/8, w/8], computed once."""
+        if frame not in self._keys:
+            image = self._padding.pad(self._video.images[frame][None].transpose(0, 3, 1, 2))
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+            self._keys[frame] = self.network.features(self.network.normalise(pixels)).key
+        return self._keys[frame]
+
+    def _value(self, probabilities: Floats) -> Tensor:
+        """Return the labels of a frame as they are read, [N, 4, h/8, w/8], from probabilities [h, w, N]."""
+        layers = self._padding.pad(np.ascontiguousarray(probabilities.transpose(2, 0, 1)[:, None]))
+        small = F.avg_pool2d(torch.from_numpy(np.ascontiguousarray(layers)).to(self.device), _CELL)
+        return F.pixel_unshuffle(small, 2)
+
+    @torch.inference_mode()
+    def _read(self, target: int, known: dict[int, Floats]) -> Floats:
+        """Return the probabilities [h, w, N] of a frame by its similarity to frames with known ones."""
+        keys = [self._key(frame) for frame in known]
+        values = [self._value(np.asarray(one, np.float32)) for one in known.values()]
+        found = F.pixel_shuffle(read(self._key(target), keys, values)[:, :4], 2)
+        full = F.interpolate(found, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
+        return self._padding.crop(full)[:, 0].permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
+
+    def _pass(self, source: int, targets: Iterable[int]) -> dict[int, Floats]:
+        """Return probabilities [h, w, N] of the targets, each by the flow and by similarity."""
+        video = self._video
+        done = {source: np.asarray(video.probabilities[source], np.float32)}
+        order = [source]
+        for t in targets:
+            total, weights = video.flow.carry(t, {r: done[r] for r in {source, *order[-2:]}})
+            nearest = sorted(video.strokes, key=lambda frame: (abs(frame - t), frame))[:_ANNOTATED]
+            known = {frame: np.asarray(video.probabilities[frame], np.float32) for frame in nearest}
+            known |= {frame: done[frame] for frame in order[-RECENT:]}
+            mixed = (total + self.match * self._read(t, known)) / (weights + self.match)[..., None]
+            done[t] = video.flow.refine(t, np.asarray(mixed, np.float32))
+            order.append(t)
+        return done
