@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ivos.engine.adoption import AdoptedLabels, check_adoption
 from ivos.engine.feature_store import GIB, HostPool, budget, zeros
-from ivos.engine.frame_features import FrameFeatureCache
+from ivos.engine.frame_features import FrameFeatureCache, frames_per_batch
 from ivos.engine.memory_runner import MemoryPropagator, MemoryRunner
 from ivos.engine.network_runner import CompileMode, NetworkRunner, Precision
 from ivos.engine.optical_flow import OpticalFlow
@@ -30,7 +30,6 @@ from ivos.runtime.renamed_options import accept_former_keywords
 MAX_OBJECTS = 254
 # The frames are kept on the device, too, where they take at most this share of the granted memory.
 _SHARE_OF_FRAMES = 1 / 4
-_FRAMES_ON_A_GPU = 4  # whose image features are computed together
 
 
 @accept_former_keywords(
@@ -59,7 +58,7 @@ class ATNetSegmenter:
         batch_directions: compute one step in either direction as one batch; None: on a GPU, where it is
             faster.
         feature_batch_size: number of frames whose image features are computed as one batch, always the same
-            frames; None: 4 on a GPU, where a single frame leaves it waiting for the next operation, else 1.
+            frames; None: 4 on a GPU, else 1.
         device_cache_gib: memory on the network's device for features and probabilities; None: half of what is
             free there.
         host_memory_gib: CPU memory for features of a network on a GPU; None: half of what is free, but none
@@ -171,7 +170,7 @@ class ATNetSegmenter:
         resizing = Resizing.to_short_side(height, width, self.short_side)
         small = frames if resizing is None else resizing.reduced(frames)
         self._video = self._new_state(small, num_objects, resizing, before)
-        batch_size = self.feature_batch_size or (_FRAMES_ON_A_GPU if self._device.type == "cuda" else 1)
+        batch_size = frames_per_batch(self.feature_batch_size, self._device)
         self._features = FrameFeatureCache(self._networks, self._video, self._pool, batch_size)
         room = self._video.room_for_stores() * _SHARE_OF_FRAMES
         if self._device.type != "cpu" and small.nbytes <= room:

@@ -114,7 +114,8 @@ class FusionByTensors:
         mismatch = torch.linalg.vector_norm(there.permute(0, 3, 1, 2) + returned, dim=1, keepdim=True)
         difference = (colour - self._colours(target)).abs().sum(1, keepdim=True)
         doubt = _box(difference / flow.colour_scale + mismatch / flow.flow_scale, 3)
-        least = torch.tensor([1e-6 / abs(target - frame) for frame in frames], device=self.device)
+        least = torch.tensor([1e-6 / abs(target - frame) for frame in frames])
+        least = least.to(self.device, non_blocking=True)  # a blocking copy would wait for the device
         weights = torch.exp(-doubt) + least[:, None, None, None]  # [K, 1, h, w]
         return (weights * moved).sum(0), weights.sum((0, 1)) + 1e-9
 
@@ -143,8 +144,8 @@ def _warped(maps: Tensor, flow: Tensor) -> Tensor:
     rows = torch.linspace(-1, 1, height, device=flow.device)
     columns = torch.linspace(-1, 1, width, device=flow.device)
     here = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-    steps = flow.new_tensor([2 / (width - 1), 2 / (height - 1)])
-    return F.grid_sample(maps, here + flow * steps, padding_mode="border", align_corners=True)
+    moved = torch.stack([flow[..., 0] * (2 / (width - 1)), flow[..., 1] * (2 / (height - 1))], dim=-1)
+    return F.grid_sample(maps, here + moved, padding_mode="border", align_corners=True)
 
 
 def _box(maps: Tensor, radius: int) -> Tensor:

@@ -13,6 +13,18 @@ from ivos.engine.state import VideoState
 from ivos.networks import FrameFeatures
 from ivos.runtime.errors import UserError
 
+_ON_A_GPU = 4  # frames
+
+
+def frames_per_batch(chosen: int | None, device: torch.device) -> int:
+    """Return how many frames' features are computed together: as chosen, else by the device.
+
+    A single frame leaves a GPU waiting for the next of many small operations.
+    """
+    if chosen is not None:
+        return chosen
+    return _ON_A_GPU if device.type == "cuda" else 1
+
 
 class FrameFeatureCache:
     """T-Net's image features of one video by frame.

@@ -13,6 +13,7 @@ from torch import nn
 
 from ivos.engine import ATNetSegmenter, TensorStore
 from ivos.engine.feature_store import GIB, HostPool, budget, seconds, zeros
+from ivos.engine.frame_features import frames_per_batch
 from ivos.engine.fused_layers import Winograd3x3, _EnlargedConv, fast_copy
 from ivos.engine.state import VideoState
 from ivos.engine.thresholding import THRESHOLD
@@ -200,6 +201,32 @@ def test_half_precision_is_near(network, expected):
 def test_compiled(network, expected):
     probabilities, _ = play(ATNetSegmenter(network, compile="default"), masks_of_others=expected[1])
     assert np.abs(probabilities - expected[0]).max() < 2e-5
+
+
+def test_a_gpu_gets_several_frames_at_once():
+    assert frames_per_batch(None, torch.device("cuda", 1)) > 1
+    assert frames_per_batch(None, torch.device("cpu")) == 1
+    assert [frames_per_batch(3, torch.device(name)) for name in ("cpu", "cuda")] == [3, 3]
+
+
+def test_a_frame_s_batch_does_not_depend_on_who_asks(network):
+    """Five frames, of which the second is asked for first: the features are those of the same two batches."""
+    frames = np.random.default_rng(0).integers(0, 256, (5, 33, 40, 3), np.uint8)
+    found = []
+    for order in ([1, 4, 0, 2, 3], [4, 3, 2, 1, 0]):
+        segmenter = ATNetSegmenter(network, winograd=False, feature_batch_size=3)
+        segmenter.start(frames, 1)
+        batches, computed = [], segmenter._features._computed
+        segmenter._features._computed = lambda part, batches=batches, computed=computed: (
+            batches.append(list(part)) or computed(part)
+        )
+        with segmenter._networks.arithmetic():
+            features = {frame: segmenter._features.get([frame])[0] for frame in order}
+        assert sorted(batches) == [[0, 1, 2], [3, 4]]
+        found.append(features)
+    for frame in range(5):
+        for one, other in zip(*(vars(each[frame]).values() for each in found), strict=True):
+            assert torch.equal(one, other)
 
 
 class CompiledParts:

@@ -145,6 +145,17 @@ def test_tensors_fuse_as_opencv_does(clip, three_layers):
     np.testing.assert_array_equal(tensors.layers(labels, 3).permute(1, 2, 0), opencv.layers(labels, 3))
 
 
+def test_nothing_comes_back_from_the_device(clip):
+    """A meta tensor has no values: whatever looked at one would raise an error."""
+    meta = torch.device("meta")
+    tensors = FusionByTensors(OpticalFlow(list(clip[0])), meta)
+    size = clip[0].shape[1:3]
+    carried = {2: tensors.layers(torch.zeros(size, dtype=torch.uint8, device=meta), 3)}
+    carried[3] = torch.zeros(3, *size, device=meta)
+    fused = tensors.tensor(tensors.fused(4, carried, torch.zeros(3, *size, device=meta)))
+    assert (fused.device, fused.shape, fused.dtype) == (meta, (3, *size), torch.float32)
+
+
 def test_no_refinement_without_a_band(clip, three_layers):
     tensors = FusionByTensors(OpticalFlow(list(clip[0]), band=0), torch.device("cpu"))
     layers = torch.from_numpy(three_layers[3])

@@ -1,15 +1,23 @@
 """Tests of the benchmarks' own logic: compiled kernels, devices, rounds."""
 
 import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from ivos import kernels
 from ivos.engine import plan_round
+from ivos.runtime.overrides import prepare_overrides
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -19,6 +27,40 @@ def script(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_gpu_script_names_parts_and_options_that_exist(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    benchmark, text = script("gpu"), (FOLDER / "gpu.sh").read_text()
+    parts = set(re.findall(r"\$measure (\w+)", text))
+    assert parts == {*benchmark.PARTS, *benchmark.OF_A_FOLDER}
+    with initialize_config_dir(str(FOLDER.parent / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=prepare_overrides(["experiment=pretrain"]))
+    options = set(re.findall(r"(?<![\w/])((?:stages|model|callbacks)\.[\w.$]+)", text))
+    assert len(options) > 8
+    for name in {each.replace("$stage", stage) for each in options for stage in cfg.stages}:
+        place, _, last = name.rpartition(".")
+        known = {"max_time", "max_epochs"} if place.endswith("trainer") else OmegaConf.select(cfg, place)
+        assert last in known, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's timeout")
+@pytest.mark.parametrize("what", ["first", "rest", "train"])
+def test_the_gpu_script_runs_through_on_a_cpu(what, tmp_path):
+    environment = {"SMOKE": "1", "WHAT": what, "OUT": str(tmp_path), "PY": sys.executable, "TOTAL": "850"}
+    command = ["bash", str(FOLDER / "gpu.sh")]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:]
+    found = {json.loads(line)["part"] for line in (tmp_path / "results.jsonl").read_text().splitlines()}
+    assert (
+        found
+        >= {
+            "first": {"context", "parity", "engine", "released", "train", "speeds", "shipped", "ceilings"},
+            "rest": {"engine"},
+            "train": {"speeds", "weights"},
+        }[what]
+    )
 
 
 def test_every_row_of_the_correlation_is_compiled():
