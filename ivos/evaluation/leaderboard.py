@@ -215,7 +215,8 @@ def external_rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if None in row or not (row["name"] or "").strip() or not (row["source"] or "").strip():
             raise UserError(f"{path}, line {number}: needs a name, a source and as many cells as columns")
-        found.append({"run": row["name"], **{name: row[name] or "" for name in names if name != "name"}})
+        cells = {name: re.sub(r"^\.(?=\d)", "0.", row[name] or "") for name in names if name != "name"}
+        found.append({"run": row["name"], **cells})
     return found
 
 

@@ -50,27 +50,56 @@ _LATEX = {
 def as_latex(columns: Sequence[str], rows: Rows) -> str:
     """Return the table in LaTeX for the package booktabs.
 
-    The best number of each column among the comparable rows of a protocol is bold; rows that do not compare
-    have a footnote mark, and the reasons stand below the table.
+    The best number of each column among the comparable rows of a protocol is bold. Each protocol has a line
+    of its own instead of a column. Sources of published rows, and why other rows do not compare, are notes
+    below the table.
     """
-    reasons = list(dict.fromkeys(row["not comparable"] for row in rows if row.get("not comparable")))
-    kinds = "".join("l" if name in _WORDS else "r" for name in columns)
-    head = " & ".join(_escaped(name) for name in columns)
-    lines = [f"\\begin{{tabular}}{{{kinds}}}", r"\toprule", head + r" \\", r"\midrule"]
+    shown = [name for name in columns if name not in ("protocol", "source")]
+    notes = list(dict.fromkeys(filter(None, map(_note, rows))))
+    kinds = "".join("l" if name in _WORDS else "r" for name in shown)
+    lines = [
+        r"{\footnotesize\setlength{\tabcolsep}{3.5pt}",
+        f"\\begin{{tabular}}{{@{{}}{kinds}@{{}}}}",
+        r"\toprule",
+        " & ".join(_escaped(name) for name in shown) + r" \\",
+    ]
     for place, row in enumerate(rows):
-        if place and row.get("protocol") != rows[place - 1].get("protocol"):
+        protocol = row.get("protocol", "")
+        if not place or protocol != rows[place - 1].get("protocol"):
             lines.append(r"\midrule")
-        cells = []
-        for name in columns:
-            cell = _escaped(str(row[name]))
-            if name == "run" and (reason := row.get("not comparable")):
-                cell += f"$^{{{chr(ord('a') + reasons.index(reason) % 26)}}}$"
-            cells.append(f"\\textbf{{{cell}}}" if _is_best(row, name, rows) else cell)
+            if "protocol" in columns:
+                lines.append(
+                    f"\\multicolumn{{{len(shown)}}}{{@{{}}l}}{{\\textit{{{_escaped(protocol)}}}}} \\\\"
+                )
+        cells = [_latex_cell(row, name, rows, notes) for name in shown]
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    for number, reason in enumerate(reasons):
-        lines.append(f"\\par{{\\footnotesize $^{{{chr(ord('a') + number % 26)}}}$ {_escaped(reason)}}}")
-    return "\n".join(lines) + "\n"
+    lines += [f"\\par $^{{{_mark(number)}}}$ {_escaped(note)}" for number, note in enumerate(notes)]
+    return "\n".join(lines) + "\n}\n"
+
+
+def _latex_cell(row: Mapping[str, str], name: str, rows: Rows, notes: Sequence[str]) -> str:
+    """Return a cell, without the owner of a network and with the mark of its note."""
+    text = str(row[name])
+    if name == "network":
+        text = text.rpartition("/")[2]
+    cell = _escaped(text)
+    if name == "run" and (note := _note(row)):
+        cell += f"$^{{{_mark(notes.index(note))}}}$"
+    return f"\\textbf{{{cell}}}" if _is_best(row, name, rows) else cell
+
+
+def _note(row: Mapping[str, str]) -> str:
+    """Return what is said of a row below the table; its line names its protocol already."""
+    parts = row.get("not comparable", "").split("; ")
+    reasons = "; ".join(part for part in parts if not part.startswith("another protocol"))
+    return ": ".join(filter(None, (reasons, row.get("source", ""))))
+
+
+def _mark(number: int) -> str:
+    """Return the mark of a note: a to z, then aa, ab, ..."""
+    letters = chr(ord("a") + number % 26)
+    return _mark(number // 26 - 1) + letters if number >= 26 else letters
 
 
 def _escaped(text: str) -> str:
@@ -104,7 +133,8 @@ def as_html(columns: Sequence[str], rows: Rows, runs: Sequence["Run"]) -> str:
     parts = []
     for protocol in dict.fromkeys(run.protocol for run in runs):
         mine = [run for run in runs if run.protocol == protocol]
-        parts.append(f"<h2>{html.escape(protocol)}</h2>{_curves(mine)}")
+        several = any(len(run.rounds) > 1 for run in mine)
+        parts.append(f"<h2>{html.escape(protocol)}</h2>{_curves(mine) if several else ''}")
         for run in mine:
             named = " ".join(filter(None, (run.segmenter, run.network)))
             title = html.escape(f"{run.folder.name}: {named}")
@@ -138,7 +168,9 @@ _STYLE = (
     "body{font:14px/1.4 system-ui,sans-serif;margin:1.5em auto;max-width:1360px;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
     "td,th{padding:.3em .5em;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}"
-    "th{border-bottom:2px solid #888}.words{text-align:left;overflow-wrap:anywhere}"
+    "th{border-bottom:2px solid #888;white-space:nowrap}.words{text-align:left}"
+    "td[data-name=run],td[data-name=network]{overflow-wrap:anywhere;min-width:9em}"
+    "td[data-name=source]{min-width:12em}"
     "td small{display:block;color:#a33;font-weight:400}"
     "th button{font:inherit;font-weight:600;border:0;background:none;padding:0;cursor:pointer;color:inherit;"
     "text-align:inherit}th[aria-sort=ascending] button::after{content:' \\25B2'}"
@@ -146,12 +178,13 @@ _STYLE = (
     ".sort{display:none;margin-bottom:.6em}"
     "h2{margin:1.6em 0 .3em}h3{margin:1em 0 .2em;overflow-wrap:anywhere}"
     "section div{display:flex;flex-wrap:wrap;gap:.8em}"
-    "figure{margin:0;max-width:100%}img{height:170px;max-width:100%;object-fit:contain}figcaption{color:#555}"
+    "figure{margin:0;max-width:100%}img{height:150px;max-width:100%;object-fit:contain}figcaption{color:#555}"
     "svg{height:auto;max-width:100%}"
-    "@media(max-width:800px){thead{display:none}.sort{display:block}select{font:inherit;max-width:100%}"
+    "@media(max-width:800px){thead{display:none}td[data-name]{min-width:0;overflow-wrap:anywhere}"
+    ".sort{display:block}select{font:inherit;max-width:100%}"
     "table,tbody,tr,td{display:block}"
     "tr{border:1px solid #ccc;border-radius:6px;margin-bottom:.8em;padding:.4em}"
-    "td{display:flex;justify-content:space-between;gap:1em;border:0;padding:.1em .3em}"
+    "td{display:flex;justify-content:space-between;gap:0 1em;border:0;padding:.1em .3em}"
     "td::before{content:attr(data-name);color:#666;flex:none}td:first-child{font-weight:600}"
     "td small{text-align:right;flex-basis:100%}td:first-child{flex-wrap:wrap}td:empty{display:none}}"
 )

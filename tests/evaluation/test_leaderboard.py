@@ -1,6 +1,8 @@
 """Tests of the leaderboard: numbers, order, runs that cannot be compared, files."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -66,7 +68,7 @@ def test_table_order_and_reasons(make, tmp_path, capsys):
 
 
 def test_the_page_holds_curves_and_worst_frames(make, tmp_path):
-    folder = make("One", [0.4])
+    folder = make("One", [0.3, 0.4])
     Image.new("RGB", (4, 4)).save(folder / "curve.png")
     report = pd.DataFrame(
         {
@@ -94,7 +96,7 @@ def test_the_page_holds_curves_and_worst_frames(make, tmp_path):
 def test_what_is_no_run_is_named(tmp_path, make, capsys):
     assert main([str(tmp_path)]) == 2
     assert "no summary.json; is it the folder of a finished run?" in capsys.readouterr().err
-    folder = make("One", [0.4])
+    folder = make("One", [0.3, 0.4])
     (folder / "session.json").write_text("{")
     assert main([str(folder)]) == 2
     assert "session.json: unreadable" in capsys.readouterr().err
@@ -107,7 +109,7 @@ def test_chosen_columns_and_external_rows(make, tmp_path, capsys):
     assert main([*folders, "--external", str(published), "--columns", "AUC,round 2,source"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| run | AUC | round 2 | source |"
-    assert lines[-1] == "| MiVOS (published) | .879 |  | Cheng et al., 2021 |"
+    assert lines[-1] == "| MiVOS (published) | 0.879 |  | Cheng et al., 2021 |"
     assert main([*folders, "--columns", "AUC,nosuch"]) == 2
     assert "--columns: no column nosuch; there are: run, segmenter" in capsys.readouterr().err
     assert main([*folders, "--columns", "all"]) == 0
@@ -130,7 +132,7 @@ def test_latex(make, capsys):
     ]
     assert main([*map(str, folders), "--latex"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("\\begin{tabular}{ll")
+    assert "\\begin{tabular}{@{}ll" in text
     assert "Low\\_net" in text
     (high,) = [line for line in text.splitlines() if line.startswith("High ")]
     assert "\\textbf{0.590}" in high  # the best AUC of those that compare
@@ -139,3 +141,30 @@ def test_latex(make, capsys):
     assert "textbf" not in seeded
     assert "$^{a}$ another seed" in text
     assert len({line.count(" & ") for line in text.splitlines() if line.endswith("\\\\")}) == 1
+
+
+def test_latex_of_protocols_and_published_rows(make, tmp_path, capsys):
+    """A line for each protocol instead of a column; sources are notes; it compiles where LaTeX is there."""
+    folders = [make("Low", [0.2, 0.3]), make("Clicks", [0.8], "sam2_online")]
+    published = tmp_path / "published.csv"
+    published.write_text('name,source,AUC\nMiVOS,"Cheng et al., 2021",.879\nIPN,"Oh et al., 2019",.691\n')
+    assert main([*map(str, folders), "--external", str(published), "--latex"]) == 0
+    text = capsys.readouterr().out
+    assert "\\textit{davis}" in text
+    assert "\\textit{sam2\\_online}" in text
+    assert "another protocol" not in text
+    (mivos,) = [line for line in text.splitlines() if line.startswith("MiVOS")]
+    assert mivos.startswith("MiVOS$^{a}$")
+    assert "0.879" in mivos
+    assert "$^{a}$ published: Cheng et al., 2021" in text
+    assert "$^{b}$ published: Oh et al., 2019" in text
+    latex = shutil.which("pdflatex")
+    if latex is None:
+        return
+    head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}"
+    (tmp_path / "table.tex").write_text(f"{head}{text}\\end{{document}}")
+    done = subprocess.run(
+        [latex, "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"Overfull" not in done.stdout
