@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ivos.engine import ATNetSegmenter, Segmenter
+    from ivos.engine.frames import Frames
     from ivos.networks import ATNet
     from ivos.session import ProtocolFactory, SessionSettings
     from ivos.video.video import Video
@@ -96,7 +97,7 @@ def save_masks(
 
 
 def segment(
-    video: str | Path | NDArray[np.uint8],
+    video: str | Path | Frames,
     *,
     masks: Mapping[int, NDArray[np.uint8]] | str | Path | None = None,
     strokes: Mapping[int, Sequence[Any]] | str | Path | None = None,
@@ -107,7 +108,7 @@ def segment(
     """Segment a video from masks, strokes or clicks on some of its frames, as ``ivos-segment`` does.
 
     Args:
-        video: a video file, a folder of pictures, or frames uint8 RGB [T, h, w, 3].
+        video: a video file, a folder of pictures, or frames: uint8 RGB [T, h, w, 3] or a list of [h, w, 3].
         masks: labels uint8 [h, w] by frame, or a PNG file or a folder of them (see ``ivos-segment --help``).
         strokes: strokes by frame, or a DAVIS scribble file.
         clicks: clicks by frame, or a JSON file of them.
@@ -120,12 +121,13 @@ def segment(
     Raises:
         UserError: The video, the prompts or the checkpoint cannot be used.
     """
+    from ivos.engine.frames import as_frames
     from ivos.segmentation.job import frame_names, prompts_of, run
     from ivos.segmentation.prompts import VideoFrames
     from ivos.video.reader import open_source
 
-    if isinstance(video, np.ndarray):
-        frames, name = video, "video"
+    if not isinstance(video, str | Path):
+        frames, name = as_frames(video), "video"
         names = tuple(f"{t:05d}" for t in range(len(frames)))
     else:
         source = open_source(video)

@@ -58,3 +58,16 @@ def test_imports_point_one_way(part):
 def test_every_part_has_its_place():
     there = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
     assert there <= set(BELOW)
+
+
+def test_albumentations_is_behind_one_module():
+    users = [
+        file.relative_to(PACKAGE).as_posix()
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import)
+        and any(one.name.startswith("albumentations") for one in node.names)
+        or isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("albumentations")
+    ]
+    assert set(users) == {"data/training/augmentation.py"}

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +72,24 @@ def test_other_packages_of_the_folders_names_win():
     """A checkout's kernels/, data/ and conf/ are no packages: others of these names are found beside them."""
     for folder in ("kernels", "data", "conf"):
         assert not list((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_of_cuda_is_imported():
+    code = """
+import sys
+import numpy as np
+import ivos
+import ivos.app.main, ivos.data.training, ivos.evaluation
+segmenter = ivos.build_segmenter("untrained")
+segmenter.start(np.zeros((2, 40, 60, 3), np.uint8), 1)
+segmenter.interact(0, [{"path": [[0.2, 0.2], [0.5, 0.5]], "object_id": 1}])
+heavy = ("cuda", "cupy", "nvidia", "triton", "albumentations")
+print([name for name in sys.modules if name.split(".")[0] in heavy])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("program", ["annotate.py", "evaluate.py", "train.py"])

@@ -21,7 +21,8 @@ from ivos.runtime.files import replacing
 from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
 from ivos.runtime.renamed_options import rename_options
-from ivos.video.files import DataError, pictures_in
+from ivos.video.files import DataError
+from ivos.video.folders import is_project, videos_in
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ def check(cfg: DictConfig) -> None:
     checkpoint = str(cfg.checkpoint)
     if {"/", "."} & set(checkpoint) and not Path(checkpoint).is_file():  # else a name
         raise UserError(f"checkpoint={checkpoint}: no such file")
+    if cfg.device not in (None, "cpu"):
+        from ivos.engine.devices import choose_device
+
+        choose_device(cfg.device)
     if type(cfg.fps) not in (int, float) or not 0 < cfg.fps <= 1000:
         raise UserError(f"fps={cfg.fps}: frames a second, above 0")
 
@@ -127,26 +132,6 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
         for sequence in sequences or [None]:
             found.append(open_source(path, sequence, limits, cfg.fps, faulty_later=True))
     return found
-
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-
-
-def is_project(path: Path) -> bool:
-    """Return whether a folder holds videos (files, or folders of pictures), and is none itself."""
-    return path.is_dir() and not is_davis(path) and not pictures_in(path) and bool(videos_in(path))
-
-
-def videos_in(folder: Path) -> list[Path]:
-    """Return the video files and the folders of pictures in a folder, in natural order."""
-    found = [
-        one
-        for one in folder.iterdir()
-        if not one.name.startswith(".")
-        and ((one.is_file() and one.suffix.lower() in VIDEO_SUFFIXES) or (one.is_dir() and pictures_in(one)))
-    ]
-    parts = {one: re.split(r"(\d+)", one.name.lower()) for one in found}
-    return sorted(found, key=lambda one: [(int(p), "") if p.isdigit() else (-1, p) for p in parts[one]])
 
 
 class Project:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ivos.engine.adoption import AdoptedLabels, check_adoption
 from ivos.engine.feature_store import GIB, HostPool, budget, zeros
 from ivos.engine.frame_features import FrameFeatureCache, frames_per_batch
+from ivos.engine.frames import Frames, as_frames
 from ivos.engine.memory_runner import MemoryPropagator, MemoryRunner
 from ivos.engine.network_runner import CompileMode, NetworkRunner, Precision
 from ivos.engine.optical_flow import OpticalFlow
@@ -146,15 +147,14 @@ class ATNetSegmenter:
         """Return how certain the masks are, float32 [T]; see :meth:`LiveSegmenter.confidence`."""
         return self._current().confidence()
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`Segmenter.start`.
 
         Raises:
             UserError: The masks do not fit into memory.
             ValueError: The frames are not uint8 [T, h, w, 3], or the number of objects is not possible.
         """
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise ValueError(f"frames: uint8 [T, h, w, 3] is needed, got {frames.dtype} {list(frames.shape)}")
+        frames = as_frames(frames)
         if not 1 <= num_objects <= MAX_OBJECTS:
             raise ValueError(f"num_objects: 1 to {MAX_OBJECTS} are possible, got {num_objects}")
         self._end_round()

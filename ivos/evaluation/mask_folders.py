@@ -12,6 +12,7 @@ from PIL import Image
 from ivos.video.files import DataError, by, listing, natural_order
 from ivos.video.labels import VOID
 from ivos.video.names import read_list
+from ivos.video.palette import labels_of_colours
 
 Mask = NDArray[np.uint8]
 FLAT = 0
@@ -83,8 +84,14 @@ class MaskFolder:
                 continue
             if mode in ("P", "L", "1"):
                 masks[name] = pixels.astype(np.uint8)
-            else:
+            elif mode not in ("RGB", "RGBA"):
                 self.problems.append(f"{path}: a {mode} image, not labels with a palette")
+            elif (labels := labels_of_colours(pixels)) is not None:
+                masks[name] = labels
+            else:
+                self.problems.append(
+                    f"{path}: a {mode} image with other colours than those of DAVIS' palette; save labels"
+                )
         return masks
 
 

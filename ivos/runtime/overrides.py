@@ -78,7 +78,7 @@ def prepare_overrides(
         elif _is_positional(argument):
             if positional is None:
                 raise UserError(f"{argument}: options are written NAME=VALUE")
-            paths.append(_quoted(_expanded(argument)))
+            paths.append(_literal(_expanded(argument)))
         else:
             (renamed,) = rename_overrides([argument])
             prepared += [_opened(_prepared(each), open_groups) for each in _for_roles(renamed, roles)]
@@ -120,15 +120,17 @@ def _prepared(override: str) -> str:
     head, option, value = override[: found.start("value")], present_name(found["option"]), found["value"]
     if _matches(option, _NAMES):
         return head + _as_names(value)
+    if "${" in value and _exists(_expanded(value)):
+        return head + _literal(_expanded(value))
     parsed, is_read = _parse(override)
     if is_read and (str(parsed) == value or not value):
         return override
     if _exists(_expanded(value)):
-        return head + _quoted(_expanded(value))
+        return head + _literal(_expanded(value))
     is_list = value.startswith("[") and value.endswith("]")
     elements = value[1:-1].split(",") if is_list and (not is_read or _matches(option, _PATHS)) else []
     if elements and all(map(_exists, map(_expanded, elements))):
-        return f"{head}[{','.join(_quoted(_expanded(element)) for element in elements)}]"
+        return f"{head}[{','.join(_literal(_expanded(element)) for element in elements)}]"
     is_text = is_read or _matches(option, _PATHS) or not value.startswith(("[", "{"))
     if (not is_read and is_text) or _is_accidental_infinity(parsed, value):
         return head + _quoted(value)
@@ -176,6 +178,11 @@ def _quoted(text: str) -> str:
     """Return a text as Hydra's grammar quotes it."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def _literal(path: str) -> str:
+    """Return the name of an existing file as Hydra and OmegaConf read it: no interpolation in it."""
+    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", path) if _exists(path) else path)
 
 
 def _expanded(path: str) -> str:

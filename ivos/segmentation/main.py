@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ivos.segmentation.prompts import VideoFrames, VideoPrompts
     from ivos.video.reader import Source
 
-SEGMENTERS = ("atnet", "flow", "copy")
+SEGMENTERS = ("atnet", "flow", "copy", "sam2")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,7 +20,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("ivos-segment", description=__doc__)
     made.add_argument(
         "videos", nargs="+", type=Path, metavar="VIDEO",
-        help="a video file, a folder of pictures, or a folder in DAVIS layout (all its sequences)",
+        help="a video file, a folder of pictures, a folder in DAVIS layout (all its sequences), a folder of "
+        "videos, or a text file that lists videos",
     )  # fmt: skip
     prompts = made.add_mutually_exclusive_group(required=True)
     prompts.add_argument(
@@ -36,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
         "--sequences", nargs="+", metavar="NAME", help="of a folder in DAVIS layout; all by default"
     )
     made.add_argument("--segmenter", choices=SEGMENTERS, default="atnet")
-    made.add_argument("--checkpoint", default="small", help="weights by name, or a file (segmenter atnet)")
+    made.add_argument(
+        "--checkpoint", metavar="NAME_OR_FILE",
+        help="weights of atnet (by default small), or of sam2: a folder or a name on the hub",
+    )  # fmt: skip
+    made.add_argument("--download", action="store_true", help="fetch the weights of sam2 from the hub")
     made.add_argument("--device", help="such as cuda or cpu; by default a GPU where there is one")
     made.add_argument("--resume", action="store_true", help="leave out videos whose masks are there")
     made.add_argument("--overlay", action="store_true", help="also write a video of frames with masks")
@@ -87,10 +92,11 @@ def segment_all(options: argparse.Namespace) -> None:
 
 def _named(options: argparse.Namespace) -> "dict[str, Source]":
     """Return the videos by the names of their results."""
+    from ivos.video.folders import all_videos
     from ivos.video.reader import davis_sequences, is_davis, open_source
 
     found: dict[str, Source] = {}
-    for path in options.videos:
+    for path in [video for given in options.videos for video in all_videos(given)]:
         sequences = options.sequences or (davis_sequences(path) if is_davis(path) else [None])
         for sequence in sequences:
             source = open_source(path, sequence)
@@ -106,7 +112,15 @@ def _segmenter(options: argparse.Namespace) -> "Segmenter":
     if options.segmenter == "atnet":
         from ivos._api import build_segmenter
 
-        return build_segmenter(options.checkpoint, device=options.device)
+        return build_segmenter(options.checkpoint or "small", device=options.device)
+    if options.segmenter == "sam2":
+        from ivos.engine.devices import choose_device
+        from ivos.segmenters.sam2 import Sam2Segmenter
+
+        if options.checkpoint is None:
+            raise UserError("--checkpoint: name a folder or a model of the hub, for --segmenter sam2")
+        device = None if options.device is None else str(choose_device(options.device))
+        return Sam2Segmenter(options.checkpoint, options.download, device)
     from ivos.segmenters import CopySegmenter, FlowSegmenter
 
     return FlowSegmenter() if options.segmenter == "flow" else CopySegmenter()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ivos.engine.frames import Frames, as_frames
 from ivos.engine.padding import Padding
 from ivos.engine.thresholding import to_labels
 from ivos.interaction import Stroke, interaction_channels, rasterise
@@ -23,8 +24,9 @@ class DilatedStrokes:
     def __init__(self, diameter: float = 0.1) -> None:
         self.diameter = diameter
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        frames = as_frames(frames)
         self._masks = np.zeros(frames.shape[:3], np.uint8)
         side = max(1, round(self.diameter * min(frames.shape[1:3])))
         self._brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
@@ -48,8 +50,9 @@ class CopiedMask:
     def __init__(self, network: ATNet) -> None:
         self.network = network.eval()
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        frames = as_frames(frames)
         self._frames, self._num_objects = frames, num_objects
         self._padding = Padding.to_multiple_of_32(*frames.shape[1:3])
         self._masks = np.zeros(frames.shape[:3], np.uint8)

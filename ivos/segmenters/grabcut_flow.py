@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.engine.adoption import check_adoption
+from ivos.engine.frames import Frames, as_frames
 from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot, pairs_of_passes
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
 from ivos.runtime.errors import UserError
@@ -43,8 +44,9 @@ class CopySegmenter:
 
     prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        frames = as_frames(frames)
         self._frames, self._num_objects = frames, num_objects
         self._masks = np.zeros(frames.shape[:3], np.uint8)
         self._strokes: dict[int, list[Stroke]] = {}
@@ -129,8 +131,9 @@ class FlowSegmenter:
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
         self.band, self.softness = band, softness
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        frames = as_frames(frames)
         height, width = frames.shape[1:3]
         scale = min(1.0, (self.short_side or height) / min(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as nnf
 
 from ivos.engine.adoption import check_adoption
+from ivos.engine.frames import Frames, as_frames
 from ivos.interaction import Box, Click, PromptKind
 from ivos.interaction.boxes import check_boxes, is_box
 from ivos.interaction.clicks import check_clicks
@@ -90,8 +91,9 @@ class Sam2Segmenter:
         )
 
     @torch.inference_mode()
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
+        frames = as_frames(frames)
         self._size, self._num_objects = frames.shape[1:3], num_objects
         side = self._side = self._image_side()
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))

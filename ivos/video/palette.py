@@ -23,6 +23,26 @@ PALETTE = _davis_palette()
 """uint8 [256, 3] RGB, the colour of each label."""
 
 
+_NUMBERS = {tuple(colour): label for label, colour in reversed(list(enumerate(PALETTE.tolist())))}
+
+
+def labels_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return the labels of a mask in DAVIS' colours.
+
+    Args:
+        pixels: uint8 [h, w, 3] RGB, or [h, w, 4] RGBA, whose transparency has no meaning.
+
+    Returns:
+        uint8 [h, w]; None where a colour is none of :data:`PALETTE`.
+    """
+    wide = pixels.astype(np.uint32)
+    codes, places = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_inverse=True)
+    colours = [((code >> 16) & 255, (code >> 8) & 255, code & 255) for code in codes.tolist()]
+    if any(colour not in _NUMBERS for colour in colours):
+        return None
+    return np.array([_NUMBERS[colour] for colour in colours], np.uint8)[places].reshape(pixels.shape[:2])
+
+
 def bright(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Return a colour (RGB) at full brightness, so that it stands out from an area that it tints."""
     red, green, blue = (colour.astype(float) * 255 / max(int(colour.max()), 1)).astype(int).tolist()

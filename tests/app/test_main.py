@@ -29,6 +29,7 @@ def config(*overrides):
         ("num_objects=255", "num_objects=255: a whole number from 1 to 254"),
         ("fps=0", "fps=0: frames a second"),
         ("checkpoint=nowhere/x.pt", "checkpoint=nowhere/x.pt: no such file"),
+        ("device=gpu0", "device=gpu0: not available"),
         ("segmenter=sam2", "segmenter.checkpoint: name a folder or a model of the hub"),
     ],
 )

@@ -225,6 +225,17 @@ def test_binary_masks_are_of_object_1(tmp_path):
         assert (one.number, one.davis.jaccard.mean, one.benchmark.jaccard.mean) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_masks_in_davis_colours_are_labels(pair, mode):
+    _, _, predictions, truth = pair
+    expected = score(predictions, truth, processes=1)
+    for folder in (predictions, truth):
+        for path in folder.rglob("*.png"):
+            with Image.open(path) as image:
+                image.convert(mode).save(path)
+    assert score(predictions, truth, processes=1) == expected
+
+
 def test_a_data_sets_own_folder(tmp_path, capsys):
     """DAVIS' folder has the masks of all subsets; the list says which sequences count."""
     truth, predicted = late(tmp_path)
@@ -313,13 +324,13 @@ def test_everything_wrong_is_listed_at_once(pair, capsys):
     strange[2, 0, 0] = 9
     strange[1, 0, 0] = 255
     put(pred_root / "gnu", strange)
-    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(pred_root / "dog/00003.png")
+    Image.fromarray(np.full((30, 40, 3), 7, np.uint8)).save(pred_root / "dog/00003.png")
     assert main([str(pred_root), str(truth_root)]) == 2
     text = capsys.readouterr().err
     assert text.startswith("error: ")
     for part in (
         "cat: missing",
-        "dog/00003.png: a RGB image, not labels",
+        "dog/00003.png: a RGB image with other colours than those of DAVIS' palette; save labels",
         "elk: 2 frames, 2 frames of the ground truth count; missing: 00002",
         "fox/00001.png: is 40x20, the ground truth is 40x30",
         "gnu/00001.png: has the label 255, which is void",

@@ -1,6 +1,7 @@
 """Whole videos from masks, strokes and clicks: the program and the Python call."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -160,6 +161,51 @@ def test_errors_are_one_line(video, tmp_path, capsys):
             ]
         )
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_many_videos_from_a_list_and_from_a_folder(video, tmp_path, capsys):
+    second = video.parent / "second"
+    video.rename(second)
+    first = video.parent / "many" / "first"
+    first.parent.mkdir()
+    shutil.copytree(second, first)
+    write_labels(tmp_path / "mask.png", FIRST)
+    (tmp_path / "videos.txt").write_text(f"\ufeff# both\nmany\n\n{second}\n", encoding="utf-8")
+    out = tmp_path / "out"
+    arguments = ["--masks", str(tmp_path / "mask.png"), "--segmenter", "copy", "--quiet"]
+    main([str(tmp_path / "videos.txt"), "--output", str(out), *arguments])
+    assert sorted(path.name for path in out.iterdir()) == ["first", "second"]
+    assert all(np.array_equal(mask, FIRST) for mask in masks_in(out / "first").values())
+    main([str(first.parent), "--output", str(tmp_path / "of_folder"), *arguments])
+    assert [path.name for path in (tmp_path / "of_folder").iterdir()] == ["first"]
+    for content, message in (
+        ("a.mp4\n", "line 1: a.mp4: no such file or folder"),
+        ("#\n", "lists no videos"),
+    ):
+        (tmp_path / "videos.txt").write_text(content)
+        with pytest.raises(SystemExit):
+            main([str(tmp_path / "videos.txt"), "--output", str(tmp_path / "o"), *arguments])
+        assert message in capsys.readouterr().err
+
+
+def test_sam2_by_the_program(video, tmp_path, tiny_sam2, capsys):
+    tiny_sam2().save_pretrained(tmp_path / "sam2")
+    write_labels(tmp_path / "mask.png", FIRST)
+    arguments = [str(video), "--masks", str(tmp_path / "mask.png"), "--segmenter", "sam2", "--device", "cpu"]
+    main([*arguments, "--output", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "sam2")])
+    found = masks_in(tmp_path / "out" / video.name)
+    assert len(found) == T
+    assert np.array_equal(found["f8"], FIRST)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*arguments, "--output", str(tmp_path / "none")])
+    assert "--checkpoint: name a folder or a model of the hub" in capsys.readouterr().err
+
+
+def test_a_list_of_frames():
+    frames = np.zeros((T, *SIZE, 3), np.uint8)
+    found = ivos.segment(list(frames), masks={0: FIRST}, segmenter=CopySegmenter())
+    assert np.array_equal(found, ivos.segment(frames, masks={0: FIRST}, segmenter=CopySegmenter()))
 
 
 def test_coco_of_an_empty_video():

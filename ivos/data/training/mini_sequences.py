@@ -1,25 +1,21 @@
 """Mini-sequences cut out of videos, with the strokes of a simulated user."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ivos.data.batches import MiniSequence
 from ivos.data.synthetic.stills import StillMotion
+from ivos.data.training.augmentation import composed, resizing
 from ivos.interaction.simulate import SimulatedUser
 from ivos.video.clip import Clip
 from ivos.video.files import DataError
 from ivos.video.labels import VOID
 from ivos.video.video import Video
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for newer versions
-
-import albumentations as A
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 8
@@ -66,7 +62,7 @@ class MiniSequences(Dataset[MiniSequence]):
         max_objects: int = 1,
         min_area: int = 32,
         user: SimulatedUser | None = None,
-        augment: Sequence[A.BasicTransform] = (),
+        augment: Sequence[Any] = (),
         stills: StillMotion | None = None,
         seed: int = 0,
     ) -> None:
@@ -80,9 +76,9 @@ class MiniSequences(Dataset[MiniSequence]):
         self.short_side, self.max_objects, self.min_area = short_side, max_objects, min_area
         self.stills, self.seed = stills, seed
         self.user = user or SimulatedUser()
-        self.resize = A.Resize(crop, crop)
-        self.reduce = A.Resize(crop, crop, cv2.INTER_AREA)  # linear, it would pass over pixels
-        self.augment = A.Compose(list(augment))
+        self.resize = resizing(crop)
+        self.reduce = resizing(crop, reduce=True)
+        self.augment = composed(augment)
         found = [(video, self._starts(video)) for video in videos]
         self.videos = [video for video, starts in found if len(starts)]
         self.starts = [starts for _, starts in found if len(starts)]
