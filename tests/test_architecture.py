@@ -65,9 +65,7 @@ def test_albumentations_is_behind_one_module():
         file.relative_to(PACKAGE).as_posix()
         for file in sorted(PACKAGE.rglob("*.py"))
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Import)
-        and any(one.name.startswith("albumentations") for one in node.names)
-        or isinstance(node, ast.ImportFrom)
-        and (node.module or "").startswith("albumentations")
+        if (isinstance(node, ast.Import) and any(one.name.startswith("albumentations") for one in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("albumentations"))
     ]
     assert set(users) == {"data/training/augmentation.py"}
