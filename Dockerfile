@@ -13,7 +13,7 @@ COPY kernels/correlation.cu kernels/
 ENV UV_COMPILE_BYTECODE=0 UV_LINK_MODE=copy
 RUN uv build --wheel --out-dir /wheel \
     && uv venv /opt/ivos \
-    && uv pip install --python /opt/ivos --no-cache --torch-backend=cpu "$(ls /wheel/ivos-*.whl)[app]"
+    && uv pip install --python /opt/ivos --no-cache --torch-backend=cpu "$(ls /wheel/ivos-*.whl)[app,evaluate]"
 
 FROM python:3.12-slim
 COPY --from=build /opt/ivos /opt/ivos
