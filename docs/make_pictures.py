@@ -3,7 +3,8 @@
 ``uv run docs/make_pictures.py`` evaluates the included network (``session.jpg``), records a session in the
 annotation page (``annotate.jpg`` and ``annotate.webp``), and draws the table of ``docs/results.md``
 (``rounds.svg``). The recording needs Chromium. Its strokes are placed along the middle of the true masks, as
-a user would draw them. ``uv run docs/make_pictures.py --chart`` draws the table only.
+a user would draw them. ``uv run docs/make_pictures.py --chart`` draws the table only, ``--film`` makes only
+the recording.
 """
 
 import io
@@ -68,13 +69,14 @@ def main() -> None:
         return
     frames, truth = render_clip(SPEC, CLIP)
     with tempfile.TemporaryDirectory() as folder:
-        lay_out(Path(folder) / "run")
+        if "--film" not in sys.argv:
+            lay_out(Path(folder) / "run")
         clip = Path(folder) / "clip"
         clip.mkdir()
         for t, frame in enumerate(frames):
             cv2.imwrite(str(clip / f"{t:05d}.png"), frame[..., ::-1])
         workspace = f"{folder}/workspaces"
-        with serving(ROOT / "annotate.py", video=clip, objects=2, workspace=workspace) as address:
+        with serving(ROOT / "annotate.py", video=clip, num_objects=2, workspace=workspace) as address:
             record(address, truth)
     for path in (PICTURES / "session.jpg", PICTURES / "annotate.jpg", PICTURES / "annotate.webp"):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
@@ -136,7 +138,7 @@ def lay_out(run: Path) -> None:
 
 
 def record(address: str, truth: NDArray[np.uint8]) -> None:
-    """Record a session: strokes, propagation, a correction, propagation."""
+    """Record a session: strokes, propagation, a correction with brush and eraser, propagation."""
     with chromium() as browser:
         context = browser.new_context(viewport=WINDOW, color_scheme="dark")
         page = context.new_page()
@@ -149,7 +151,7 @@ def record(address: str, truth: NDArray[np.uint8]) -> None:
             annotate(film, truth[0] == number, number)
         propagate(film)
         page.screenshot(path=PICTURES / "annotate.jpg", type="jpeg", quality=88)
-        if correct(film, truth):
+        if finish(film, truth):
             propagate(film)
         film.save(PICTURES / "annotate.webp")
 
@@ -163,8 +165,8 @@ def annotate(film: Film, mask: NDArray[np.bool_], number: int) -> None:
     film.shoot(900)
 
 
-def correct(film: Film, truth: NDArray[np.uint8]) -> bool:
-    """Correct the frame with the lowest confidence: a stroke on the largest missing part of each object.
+def finish(film: Film, truth: NDArray[np.uint8]) -> bool:
+    """Finish the frame with the lowest confidence by hand, with brush and eraser.
 
     Returns:
         Whether anything was drawn.
@@ -174,16 +176,39 @@ def correct(film: Film, truth: NDArray[np.uint8]) -> bool:
     wait(page, "app.displayedFrame === app.frame")
     time.sleep(0.3)
     film.shoot(1200)
-    frame = page.evaluate("app.frame")
-    flat = page.evaluate("[...(app.masks.at(app.shown[app.frame], app.frame) ?? [])]")
-    labels = np.array(flat, np.uint8).reshape(HEIGHT, WIDTH)
-    lacking = {number: (truth[frame] == number) & (labels != number) for number in (1, 2)}
+    true = truth[page.evaluate("app.frame")]
     drawn = 0
-    for number, mask in lacking.items():
-        if mask.sum() > 400:
-            annotate(film, mask, number)
+    for number, tool in itertools.product((1, 2), ("d", "e")):
+        labels = shown_labels(page)
+        wrong = (
+            (true == number) & (labels != number) if tool == "d" else (true != number) & (labels == number)
+        )
+        for part in largest(wrong):
+            page.keyboard.press(str(number))
+            page.keyboard.press(tool)
+            depth = cv2.distanceTransform(np.pad(part, 1).astype(np.uint8), cv2.DIST_L2, 5).max()
+            page.evaluate(f"app.editor.resize({2 * float(depth):.1f})")
+            draw(film, middle(part))
+            wait(page, "app.connection.unsaved.size === 0 && !app.editor.local.size")
+            film.shoot(500)
             drawn += 1
+    page.keyboard.press("s")
+    film.shoot(700)
     return drawn > 0
+
+
+def shown_labels(page: Page) -> NDArray[np.uint8]:
+    """Return the labels [h, w] that the page shows."""
+    flat = page.evaluate("app.masks.get(app.shown[app.frame], app.frame).then((labels) => [...labels])")
+    return np.array(flat, np.uint8).reshape(HEIGHT, WIDTH)
+
+
+def largest(wrong: NDArray[np.bool_], most: int = 2, smallest: int = 300) -> list[NDArray[np.bool_]]:
+    """Return the largest connected parts of a mask, each [h, w]."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8))
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    chosen = [k for k in np.argsort(sizes)[::-1][:most] if sizes[k] >= smallest]
+    return [parts == 1 + k for k in chosen]
 
 
 def propagate(film: Film) -> None:

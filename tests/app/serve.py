@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from ivos.app import workspace
 from ivos.app.access import token_of
+from ivos.app.main import Project
 from ivos.app.server import Server, Settings
 from ivos.app.workspace import Workspace
 from ivos.runtime.command_line import reported
@@ -46,5 +49,10 @@ if __name__ == "__main__":
         sources = [open_source(path, faulty_later=True) for path in options["videos"]]
         workspaces = [Workspace(root / one.name, one) for one in sources]
         settings = Settings(token_of(root), port=options.get("port", 0))
+        if options.get("uploads"):
+            found = OmegaConf.create({"video": options.get("project", options["videos"]), "fps": 24})
+            project = Project(found, root, reader.Limits())
+            settings.find_new, settings.upload = project.find_new, project.upload
+            settings.max_upload = options["uploads"]
         kind = getattr(fake, options.get("segmenter", "Fake"))
         Server(workspaces, lambda: kind(**options.get("with", {})), settings).run()

@@ -16,6 +16,7 @@ from ivos.data.synthetic import SyntheticSpec, render_clip
 from ivos.networks.shipped import weights_file
 from ivos.runtime.command_line import sha256
 from ivos.video.palette import write_labels
+from ivos.video.writer import write_video
 
 PATIENCE = 120_000  # milliseconds; the machine may be busy
 STATE = """JSON.stringify({
@@ -206,6 +207,68 @@ def test_a_finger_draws_and_two_zoom(server, visit, wait, browser, tmp_path):
     wait(page, "app.stage.pointers.size === 0")
     assert page.evaluate(COUNTS) == [0, 0, 1]  # the first of the two fingers has drawn nothing
     context.close()
+
+
+def test_a_touch_that_the_system_takes_away_draws_nothing(server, visit, wait, browser):
+    """pointercancel, as by a notification or a gesture: of a stroke, a brush and a box."""
+    context = browser.new_context(viewport={"width": 700, "height": 600}, has_touch=True)
+    page = visit(server.address, context=context)
+    devtools = context.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    for tool in ("s", "d", "t"):
+        page.keyboard.press(tool)
+        touch("touchStart", at(page, 0.2, 0.5))
+        for share in (0.3, 0.4):
+            touch("touchMove", at(page, share, 0.6))
+        wait(page, "app.stage.live || app.editor.work")
+        touch("touchCancel")
+        wait(page, "app.stage.pointers.size === 0 && !app.stage.live && !app.editor.work")
+    assert page.evaluate(COUNTS) == [0, 0, 0]
+    assert page.evaluate("app.editor.local.size") == 0
+    page.keyboard.press("s")
+    touch("touchStart", at(page, 0.2, 0.5))
+    touch("touchMove", at(page, 0.4, 0.5))
+    touch("touchEnd")
+    wait(page, "app.state.pending.length === 1")  # the next one draws
+    context.close()
+
+
+def test_page_down_goes_to_the_next_video_that_is_not_done(serve, visit, wait, tmp_path, write):
+    folders = [write(tmp_path / "videos" / name, frames=4) for name in ("a", "b", "c")]
+    server = serve(root=str(tmp_path / "ws"), videos=[str(folder) for folder in folders])
+    page = visit(f"{server.base}/w/a/?token={server.token}")
+    here = "window.app?.video?.name === '{}' && app.state?.phase === 'idle' && app.displayedFrame === 0"
+    page.keyboard.press("PageDown")
+    wait(page, here.format("b"))
+    draw(page, [(0.3, 0.5), (0.4, 0.5)])
+    page.keyboard.press("Enter")
+    wait(page, "app.state.phase === 'idle' && app.shown.every(Boolean)")
+    page.click("#done")
+    wait(page, here.format("c"))
+    page.keyboard.press("PageDown")
+    wait(page, here.format("a"))
+    page.keyboard.press("PageDown")  # b is done
+    wait(page, here.format("c"))
+
+
+def test_a_video_is_uploaded_on_the_start_page(serve, visit, wait, tmp_path, write):
+    folders = [write(tmp_path / "videos" / name, frames=4) for name in ("a", "b")]
+    server = serve(root=str(tmp_path / "ws"), videos=[str(folder) for folder in folders], uploads=1_000_000)
+    page = visit(f"{server.base}/w/a/?token={server.token}")
+    page.goto(server.base)
+    wait(page, "document.querySelectorAll('.tile').length === 2")
+    film = write_video(tmp_path / "film.mp4", [np.full((64, 96, 3), 30 * t, np.uint8) for t in range(5)])
+    page.set_input_files("#upload", film)
+    wait(page, "document.querySelectorAll('.tile').length === 3")
+    wait(page, "[...document.querySelectorAll('.tile img')].every((one) => one.complete && one.naturalWidth)")
+    page.click(".tile[href='/w/film/']")
+    wait(
+        page, "window.app?.video?.name === 'film' && app.state?.phase === 'idle' && app.displayedFrame === 0"
+    )
 
 
 def test_a_pen_draws(server, visit, wait, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ivos.app.messages import unpack_labels
+from ivos.video.writer import write_video
 
 spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
 wire = importlib.util.module_from_spec(spec)
@@ -65,6 +66,47 @@ def test_pictures_and_archives_of_all_videos(server):
     assert status == 200
     with zipfile.ZipFile(io.BytesIO(body)) as packed:
         assert packed.namelist() == ["a/a-coco.json", "b/b-coco.json"]
+
+
+def test_videos_are_uploaded_and_refused(serve, tmp_path, write):
+    folders = [write(tmp_path / "videos" / name, frames=4) for name in ("a", "b")]
+    server = serve(root=str(tmp_path / "ws"), videos=[str(one) for one in folders], uploads=200_000)
+    film = write_video(tmp_path / "my film.mp4", [np.full((64, 96, 3), 30 * t, np.uint8) for t in range(5)])
+    origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+
+    def upload(name, content):
+        status, _, body = wire.request(server, f"/upload?name={name}", "POST", content, **origin)
+        return status, body.decode()
+
+    assert upload("my%20film.mp4", film.read_bytes()) == (201, '{"name":"my-film"}')
+    assert (tmp_path / "ws" / "uploads" / "my-film.mp4").read_bytes() == film.read_bytes()
+    one = wire.Client(server, "my-film").phase("idle")
+    assert one.facts["num_frames"] == 5
+    assert set(listed(server)) == {"a", "b", "my-film"}
+    status, message = upload("my%20film.mp4", film.read_bytes())
+    assert status == 400
+    assert "there is a video of that name; rename the file" in message
+    assert upload("a.mp4", film.read_bytes())[0] == 400
+    status, message = upload("note.mp4", b"no video")
+    assert status == 400
+    assert "no video that can be read" in message
+    assert not (tmp_path / "ws" / "uploads" / "note.mp4").exists()
+    assert upload("long.mp4", b"x" * 200_001)[0] == 413
+    assert upload("", b"x")[0] == upload("../..", b"x")[0] == 400
+    assert wire.request(server, "/upload?name=x.mp4", "POST", b"x")[0] == 403  # from another site
+
+
+def test_videos_that_are_added_to_the_folder_are_found(serve, tmp_path, write):
+    folder = tmp_path / "videos"
+    for name in ("a", "b"):
+        write(folder / name, frames=4)
+    server = serve(root=str(tmp_path / "ws"), videos=[str(folder / "a"), str(folder / "b")], uploads=1,
+                   project=str(folder))  # fmt: skip
+    assert set(listed(server)) == {"a", "b"}
+    write(folder / "c", frames=3)
+    assert set(listed(server)) == {"a", "b", "c"}
+    one = wire.Client(server, "c").phase("idle")
+    assert one.facts["num_frames"] == 3
 
 
 def test_masks_are_imported_from_the_page(server):
