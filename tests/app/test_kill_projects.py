@@ -102,9 +102,9 @@ class Annotator:
         if one.ask(kind, id=key, **content) == "":
             self.ids[name].add(key)
 
-    def done(self, one, name, kind, message=None, **content):
-        if one.ask(message or kind, **content) == "":
-            self.count(name, kind)
+    def done(self, one, name, event, /, message=None, **content):
+        if one.ask(message or event, **content) == "":
+            self.count(name, event)
 
     def count(self, name, kind):
         self.counts[name][kind] = self.counts[name].get(kind, 0) + 1
@@ -153,7 +153,8 @@ def check(server, root, name, kept, statuses):
     assert state["pending"] == kept.pending
     assert state["locks"] == kept.locks.ranges()
     assert state["done"] == kept.done
-    assert [each["removed"] for each in state["objects"]] == [each.removed for each in kept.objects.values()]
+    removed = [each.removed for each in kept.objects.values()] or [False]  # a new session begins with one
+    assert [each["removed"] for each in state["objects"]] == removed
     assert (state["failure"], state["notice"]) == ("", "")
     for frame, shown in enumerate(one.shown):
         if not shown:
