@@ -36,9 +36,10 @@ NEXT_PAINT = (
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--video", type=Path, help="a folder of pictures or a video file; else one is drawn")
-    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--checkpoint", help="a file, or a shipped network by name")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--strokes", type=int, default=10)
+    parser.add_argument("--flow", action="store_true", help="whatever the file of the network says")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -46,7 +47,7 @@ def main() -> None:
         checkpoint = options.checkpoint or untrained(place / "untrained.pt")
         before = os.getloadavg()[0]
         with reported():
-            figures = measure(place, video, checkpoint, options.strokes)
+            figures = measure(place, video, checkpoint, options.strokes, options.flow)
     table = Table("what", "measured", "goal")
     for row in figures:
         table.add_row(*row)
@@ -78,9 +79,12 @@ def untrained(path: Path) -> Path:
     return path
 
 
-def measure(place: Path, video: Path, checkpoint: Path, strokes: int) -> list[tuple[str, str, str]]:
+def measure(
+    place: Path, video: Path, checkpoint: Path | str, strokes: int, flow: bool
+) -> list[tuple[str, str, str]]:
     begin = time.monotonic()
     options = {"video": video, "checkpoint": checkpoint, "workspace": place / "workspaces"}
+    options |= {"segmenter.flow": "true"} if flow else {}
     with serving(ROOT / "annotate.py", **options) as address:
         served = time.monotonic() - begin
         with chromium() as browser:
