@@ -10,7 +10,7 @@ from ivos.data.copy_paste.clip import render
 from ivos.data.copy_paste.config import CopyPasteConfig
 from ivos.data.copy_paste.objects import cutout_object
 from ivos.data.copy_paste.pictures import Pictures
-from ivos.data.copy_paste.samples import CopyPasteSamples
+from ivos.data.copy_paste.samples import CopyPasteSamples, negative_for_others
 from ivos.interaction.simulate import SimulatedUser
 from ivos.runtime.errors import UserError
 
@@ -243,3 +243,19 @@ def test_several_objects_of_one_kind(masked):
     assert all(
         render(masked, one, (64, 96), range(1), np.random.default_rng(s))[1].max() <= 1 for s in range(6)
     )
+
+
+def test_strokes_of_an_object_are_negative_for_the_others():
+    channels = np.zeros((3, 3, 4, 5), np.float32)
+    channels[0, 1, 0, 0] = channels[1, 1, 1, 1] = channels[2, 1, 2, 2] = 1
+    channels[0, 2, 3, 3] = 0.5
+    before = channels.copy()
+    together = negative_for_others(channels)
+    assert np.array_equal(channels, before)
+    assert np.array_equal(together[:, :2], before[:, :2])
+    assert [np.argwhere(negative).tolist() for negative in together[:, 2]] == [
+        [[1, 1], [2, 2], [3, 3]],
+        [[0, 0], [2, 2]],
+        [[0, 0], [1, 1]],
+    ]
+    assert np.array_equal(negative_for_others(channels[:1]), channels[:1])

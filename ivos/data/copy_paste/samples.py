@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ivos.data.batches import MiniSequence
@@ -24,6 +25,9 @@ from ivos.data.copy_paste.pictures import Pictures
 from ivos.data.training import TrainingData
 from ivos.interaction.simulate import SimulatedUser
 from ivos.video.files import DataError
+
+_NEGATIVE_FOR_OTHERS = 0.6
+"""Share of the samples whose objects' strokes are negative strokes of the others, where users keep these."""
 
 __all__ = ["CopyPasteConfig", "CopyPasteData", "CopyPasteSamples", "Pictures", "render"]
 
@@ -87,12 +91,35 @@ class CopyPasteSamples(Dataset[MiniSequence]):
                 break
         objects = rng.permutation(shown)[: self.max_objects]
         masks = np.stack([labels == label for label in objects]).astype(np.uint8)
+        interaction = np.stack([self.user(mask[0], rng) for mask in masks])
+        if self.user.negatives_everywhere and rng.random() < _NEGATIVE_FOR_OTHERS:
+            interaction = negative_for_others(interaction)
         return {
             "name": f"pasted {self.seed}-{number}, objects {objects.tolist()}",
             "frames": frames,
             "masks": masks,
-            "interaction": np.stack([self.user(mask[0], rng) for mask in masks]),
+            "interaction": interaction,
         }
+
+
+def negative_for_others(interaction: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return interaction channels in which each object's positive strokes are negative ones of the others.
+
+    This is what a user who annotates several objects on one frame gives a network that sees negative strokes
+    in the first round, too.
+
+    Args:
+        interaction: previous mask, positive and negative strokes of each object, [N, 3, h, w].
+
+    Returns:
+        The same shape; the input is unchanged.
+    """
+    together = interaction.copy()
+    for index in range(len(interaction)):
+        others = np.delete(interaction[:, 1], index, axis=0)
+        if len(others):
+            together[index, 2] = np.maximum(together[index, 2], others.max(axis=0))
+    return together
 
 
 class CopyPasteData(TrainingData):

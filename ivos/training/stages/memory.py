@@ -48,7 +48,7 @@ class StrokeANetStage(_FrozenEncoderStage):
         feedback_rounds: how often the network predicts and a simulated user corrects it before the prediction
             that is learned from.
         feedback_prob: share of the batches in which this happens.
-        user: the simulated user who corrects.
+        user: the simulated user who corrects; by default one who keeps negative strokes everywhere.
         options: see :class:`Stage`.
     """
 
@@ -62,7 +62,7 @@ class StrokeANetStage(_FrozenEncoderStage):
     ) -> None:
         super().__init__(network, ("anet.",), **options)
         self.feedback_rounds, self.feedback_prob = feedback_rounds, feedback_prob
-        self.user = user or SimulatedUser()
+        self.user = user or SimulatedUser(negatives_everywhere=True)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on the annotated frame."""
