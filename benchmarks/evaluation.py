@@ -182,7 +182,7 @@ def processes_table(root: Path, model: str, rounds: int, processes: int) -> Tabl
     for count in (1, processes):
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent, "run")
-            options = [f"hydra.run.dir={folder}", f"trainer.devices={count}", "trainer.accelerator=cpu"]
+            options = [f"hydra.run.dir={folder}", f"trainer.devices={count}", "device=cpu"]
             program = subprocess.Popen(
                 [sys.executable, str(PROGRAM), *arguments, *options, "session.max_time=null"],
                 stdout=subprocess.DEVNULL,

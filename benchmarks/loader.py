@@ -101,7 +101,7 @@ def measure(roots: list[str], seconds: float, wanted: float | None) -> Table:
     for column in columns + ([f"cores for {wanted:g} a second"] if wanted else []):
         table.add_column(column, justify="left" if column in ("set", "stage") else "right")
     for stage in ("anet", "tnet"):
-        for name in (*SETS, f"{stage}_mixture"):
+        for name in (*SETS, stage):
             cfg = compose("train", overrides=[f"experiment={stage}", f"data@data.train={name}", *roots])
             data = instantiate(cfg.stages[stage].data, memory_mib=0)
             data.setup("fit")

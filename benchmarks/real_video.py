@@ -75,7 +75,7 @@ def main() -> int:
             options += [f"data.root={data}", f"hydra.run.dir={runs[-1]}", "resume=true", "save_overlays=true"]
             options.append("session.max_time=null")  # a busy machine is no reason to leave rounds out
             print(f"{protocol}, {segmenter}", flush=True)
-            command = [sys.executable, str(ROOT / "evaluate.py"), "trainer.accelerator=cpu", *options]
+            command = [sys.executable, str(ROOT / "evaluate.py"), "device=cpu", *options]
             subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return leaderboard([*map(str, runs), "--output", str(chosen.output / "table")])
 

@@ -38,6 +38,7 @@ PREFIXES = {
     "optimizer": "stages.NAME.module.optimizer.",
     "scheduler": "stages.NAME.module.scheduler.",
     "session/robot": "session.robot.",
+    "segmenter/annotate": "segmenter.",
     "experiment": "",
     "sweep": "",
     "strategy": "trainer.",

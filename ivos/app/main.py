@@ -19,7 +19,7 @@ from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import replacing
 from ivos.runtime.machine import cores
-from ivos.runtime.options import NULL, SWITCH, TEXT, Rule, check_options, number, whole
+from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, Rule, check_options, whole
 from ivos.runtime.renamed_options import rename_options
 from ivos.video.files import DataError
 from ivos.video.folders import is_project, videos_in
@@ -43,7 +43,7 @@ RULES = {
     "classes": _NAMES,
     "uploads": SWITCH,
     "device": NULL | TEXT,
-    "undo_gib": number(0),
+    "seed": SEED,
     "limits": Rule(lambda v: isinstance(v, dict), "pixels and frames"),
     "limits.pixels": whole(1),
     "limits.frames": whole(1),
@@ -60,7 +60,7 @@ RULES = {
 def main() -> None:
     """Run the program with the command line's options; study=FOLDER is short for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
-    with composing("video", open_groups=[]):
+    with composing("video", open_groups=["segmenter"]):
         run()
 
 
@@ -251,8 +251,7 @@ def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[
             for one in workspaces:
                 one.remember_network(metadata)
         network = [] if kept[0] is None else kept
-        undo = {"undo_gib": cfg.undo_gib} if cfg.segmenter.get("undo_gib") == 0 else {}
-        return cast("Segmenter", instantiate(cfg.segmenter, *network, **undo))
+        return cast("Segmenter", instantiate(cfg.segmenter, *network))
 
     return make
 
@@ -264,7 +263,7 @@ def _load(cfg: DictConfig) -> Any:
     from ivos.networks import load
 
     torch.set_num_threads(max(1, cores() - 1))  # strokes do not wait for the network
-    return load(cfg.checkpoint).to(choose_device(cfg.device))
+    return load(cfg.checkpoint, cfg.seed).to(choose_device(cfg.device))
 
 
 def _digest(checkpoint: str) -> str | None:

@@ -9,18 +9,18 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     """Return the device of this name, after a check that it works.
 
     Args:
-        name: such as ``cuda``, ``cuda:1``, ``mps`` or ``cpu``; None: a CUDA device where there is one, else
-            an Apple GPU (``mps``) where there is one, else the CPU.
+        name: such as ``cuda`` (or ``gpu``), ``cuda:1``, ``mps`` or ``cpu``; None or ``auto``: a CUDA device
+            where there is one, else an Apple GPU (``mps``) where there is one, else the CPU.
 
     Raises:
         UserError: There is no such device on this machine.
     """
-    if name is None:
+    if name is None or name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device("cuda" if name == "gpu" else name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,9 @@
 """Progress bars of sessions: the samples done, and the rounds of the current one."""
 
+from typing import Any
+
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -8,7 +11,28 @@ from rich.table import Column
 
 from ivos.evaluation.module import SessionCallback, SessionModule
 from ivos.evaluation.report import TITLE
+from ivos.runtime.config import make_trainer
 from ivos.session import Sample, ScoredRound, mean_over, of_metric
+
+
+def session_trainer(options: DictConfig, accelerator: str = "auto", **more: Any) -> pl.Trainer:
+    """Return the trainer of a configuration whose test loop runs a session, with bars or lines of progress.
+
+    Args:
+        options: the options of the trainer in the configuration.
+        accelerator: the kind of device that it uses.
+        more: further options.
+
+    Raises:
+        UserError: see :func:`ivos.runtime.config.make_trainer`.
+    """
+    defaults = {
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "callbacks": [SessionProgress()],
+    }
+    defaults = {name: value for name, value in defaults.items() if name not in options}
+    return make_trainer(options, accelerator, **defaults, **more)
 
 
 class SessionProgress(ProgressBar):

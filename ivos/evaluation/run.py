@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ivos.engine import Segmenter, takes_network
 from ivos.evaluation.evaluation import evaluate
+from ivos.evaluation.progress import session_trainer
 from ivos.evaluation.report import summary_table
 from ivos.evaluation.run_folder import RunFolder, report_folders
 from ivos.evaluation.session_callbacks import MasksLayout
@@ -20,7 +21,7 @@ from ivos.networks import load
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.runtime import loggers
 from ivos.runtime.command_line import is_first_process, sha256
-from ivos.runtime.config import check_resume, check_values, make_trainer, resolved
+from ivos.runtime.config import accelerator, check_resume, check_values, resolved, session_settings
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
 from ivos.runtime.signatures import import_from_current_folder
@@ -32,7 +33,6 @@ RULES = {
     "save_masks": SWITCH,
     "masks_layout": one_of(*get_args(MasksLayout)),
     "save_overlays": SWITCH,
-    "session.seed": SEED,
     "threads": whole(1, 1024),
     "data.seed": SEED,
     "data.num_workers": NULL | whole(1, MAX_WORKERS),
@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> None:
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_values(cfg, RULES)
-    settings = instantiate(cfg.session, _convert_="all")
+    settings = session_settings(cfg)
     check_resume(cfg.resume, "hydra.run.dir")
     if is_first_process():  # before anything is loaded; the others would find what this one has begun
         report_folders(folder, settings, cfg.resume)
@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> None:
     videos = instantiate(cfg.data)
     console.print(f"Data: {videos.root}, {videos.split}: {len(videos)} sequences", soft_wrap=True)
     logged = [instantiate(options) for options in cfg.logger.values() if options]
-    trainer = make_trainer(cfg.trainer, logger=logged)
+    trainer = session_trainer(cfg.trainer, accelerator(cfg), logger=logged)
     if cfg.resume:
         say_what_is_done(folder, settings, protocol.videos(videos), console)
     options = {

@@ -58,7 +58,7 @@ class RunFolder:
             raise UserError(f"{path}: unreadable ({error}); the run cannot be resumed") from error
         if not isinstance(before, dict):
             raise UserError(f"{path}: holds no settings; the run cannot be resumed")
-        before = {present_name(name): value for name, value in before.items()}
+        before = {name if name in now else present_name(name): value for name, value in before.items()}
         different = [
             f"{name}: {_shown(before.get(name))} there, {_shown(now.get(name))} now"
             for name in before | now

@@ -19,6 +19,9 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.renamed_options import accept_former_keywords
 
 Mask = NDArray[np.uint8]
+KEEP_FIRST = 0.3
+"""Fraction of the corrections that also have strokes of a first round, as on a frame annotated again."""
+
 _MIN_PIXELS = 10  # of a region in which strokes are drawn
 
 
@@ -130,8 +133,6 @@ class SimulatedUser:
         point_prob: Fraction of the first rounds that are points in the object; the others are the robot's
             strokes.
         density: Lowest and highest number of points per pixel of the object.
-        keep_first: Fraction of the corrections that also have the strokes of a first round, as on a frame
-            that is annotated again; the others have corrections only, as on a frame new to the session.
         deformation: Makes the faulty mask of a correction.
         robot: Draws the strokes of corrections.
         boundary_prob: Fraction of the rounds, first ones and corrections, whose strokes are on the boundary
@@ -150,7 +151,6 @@ class SimulatedUser:
     correction_prob: float = 0.5
     point_prob: float = 0.5
     density: tuple[float, float] = (0.0005, 0.02)
-    keep_first: float = 0.3
     deformation: Deformation = field(default_factory=Deformation)
     robot: Robot = field(default_factory=Robot)
     boundary_prob: float = 0.0
@@ -193,7 +193,7 @@ class SimulatedUser:
         The arguments and the result are those of :meth:`first_round`.
         """
         faulty = self.deformation(mask, rng)
-        strokes = self.first_strokes(mask, rng) if rng.random() < self.keep_first else []
+        strokes = self.first_strokes(mask, rng) if rng.random() < KEEP_FIRST else []
         return self.channels(strokes + self.correct(faulty, mask, rng), faulty, mask.shape)
 
     def first_strokes(self, mask: Mask, rng: np.random.Generator) -> list[Stroke]:

@@ -207,19 +207,20 @@ class ATNet(nn.Module):
         self.eval()
 
 
-def load(path_or_name: str | Path) -> ATNet:
+def load(path_or_name: str | Path, seed: int = 0) -> ATNet:
     """Return the :class:`ATNet` of a checkpoint or of shipped weights, in evaluation mode.
 
     Args:
         path_or_name: a file, of the authors or written by ivos; or the name of shipped weights
             (:func:`ivos.networks.shipped_names`); or ``untrained``, the network of the shipped weights
             ``small`` with its initial weights.
+        seed: seed of the weights of ``untrained``.
 
     Raises:
         CheckpointError: the file is none of these; the message names it and the reason.
     """
     if path_or_name == UNTRAINED and not Path(UNTRAINED).exists():
-        return _untrained()
+        return _untrained(seed)
     path = weights_file(path_or_name)
     content = read(path)
     if "ivos" not in content:
@@ -359,7 +360,7 @@ def check_settings(short_side: int | None, flow: bool | None) -> None:
         raise UserError(f"model.flow: true, false or null, got {flow!r}")
 
 
-def _untrained() -> ATNet:
+def _untrained(seed: int) -> ATNet:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return ATNet(width=16, depths=(2, 2, 2, 2), decoder_width=32).eval()

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import Rule, one_of, option_faults, whole
+from ivos.runtime.options import NULL, SEED, Rule, one_of, option_faults, whole
 from ivos.runtime.signatures import signature_faults
 
 TRAINER_RULES = {
-    "*trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "device": NULL | one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "seed": SEED,
     "*trainer.devices": whole(1) | one_of("auto"),
     "*trainer.num_nodes": whole(1),
 }
@@ -40,11 +41,25 @@ def check_values(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
     options = resolved(cfg)
     _refuse(cfg, option_faults(options, {**TRAINER_RULES, **rules}))
     try:
-        instantiate(cfg.session, _convert_="all")
+        session_settings(cfg)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise
     _refuse(cfg, signature_faults(options))
+
+
+def session_settings(cfg: DictConfig) -> Any:
+    """Return the settings of the session, with the program's seed.
+
+    Raises:
+        InstantiationException: from the :class:`UserError` of the option that is refused.
+    """
+    return instantiate(cfg.session, seed=cfg.seed, _convert_="all")
+
+
+def accelerator(cfg: DictConfig) -> str:
+    """Return what the option ``device`` means to a trainer of Lightning's."""
+    return cfg.device or "auto"
 
 
 def _refuse(cfg: DictConfig, faults: Mapping[str, str]) -> None:
@@ -81,6 +96,7 @@ def check_resume(resume: bool, *folders: str) -> None:
 
 
 TRAINER_DEFAULTS = {
+    "benchmark": True,  # cuDNN looks for the fastest convolutions once: crops have one size
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the loader distributes the samples itself
     "enable_model_summary": False,  # a callback prints the network's parts
@@ -88,24 +104,31 @@ TRAINER_DEFAULTS = {
 """Options of the stages' trainer that ``conf/trainer/train.yaml`` does not list."""
 
 
-def training_trainer(options: DictConfig, **more: Any) -> Callable[..., pl.Trainer]:
+def training_trainer(cfg: DictConfig, **more: Any) -> Callable[..., pl.Trainer]:
     """Return what makes the trainer of a stage, given callbacks, loggers and plugins."""
-    defaults = {key: value for key, value in TRAINER_DEFAULTS.items() if key not in options}
-    make: Callable[..., pl.Trainer] = instantiate(options, **defaults, **more, _partial_=True)
+    defaults = {"accelerator": accelerator(cfg), **TRAINER_DEFAULTS}
+    defaults = {key: value for key, value in defaults.items() if key not in cfg.trainer}
+    make: Callable[..., pl.Trainer] = instantiate(cfg.trainer, **defaults, **more, _partial_=True)
     return make
 
 
-def make_trainer(options: DictConfig, **more: Any) -> pl.Trainer:
+def make_trainer(options: DictConfig, accelerator: str = "auto", **more: Any) -> pl.Trainer:
     """Return the trainer of a configuration.
+
+    Args:
+        options: the options of the trainer in the configuration.
+        accelerator: the kind of device that it uses.
+        more: further options.
 
     Raises:
         UserError: its options contradict each other or this machine, or the trainer would wait for processes
             on other machines that nobody starts.
     """
     try:
-        trainer: pl.Trainer = instantiate(options, _partial_=True)(**more)
+        trainer: pl.Trainer = instantiate(options, _partial_=True)(accelerator=accelerator, **more)
     except Exception as error:  # it has many ways to say that something is not there
-        raise UserError(f"trainer: {' '.join(str(error.__cause__ or error).split())}") from error
+        said = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"device={accelerator}, trainer: {said}") from error
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment):
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]

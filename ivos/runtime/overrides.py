@@ -80,8 +80,8 @@ def prepare_overrides(
                 raise UserError(f"{argument}: options are written NAME=VALUE")
             paths.append(_literal(_expanded(argument)))
         else:
-            (renamed,) = rename_overrides([argument])
-            prepared += [_opened(_prepared(each), open_groups) for each in _for_roles(renamed, roles)]
+            present = [each for one in rename_overrides([argument]) for each in _for_roles(one, roles)]
+            prepared += [_opened(_prepared(each), open_groups) for each in present]
     if paths:
         value = paths[0] if len(paths) == 1 else f"[{','.join(paths)}]"
         prepared.append(f"{positional}={value}")
@@ -97,7 +97,7 @@ def _for_roles(override: str, roles: bool) -> list[str]:
     if not roles or not override.startswith("data=") or override.startswith("data={"):
         return [override]
     name = override.removeprefix("data=")
-    mixtures = name in ("anet", "tnet", "pictures") or name.endswith("mixture")  # for training only
+    mixtures = name in ("anet", "tnet", "mixture", "pictures")  # for training only
     return [f"data@data.{role}={name}" for role in (_ROLES[:1] if mixtures else _ROLES)]
 
 

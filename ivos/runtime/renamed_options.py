@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ivos.runtime.errors import UserError
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -34,8 +36,26 @@ RENAMED_OPTIONS = {
     "rate": "fps",
     "objects": "num_objects",
     "live": "max_open_videos",
+    "undo_gib": "/segmenter.undo_gib",
+    "session.seed": "/seed",
+    "trainer.accelerator": "/device",
+    "session_trainer.accelerator": "/device",
 }
-"""The last part of an option's present name, by its former full name, in which ``*`` stands for any parts."""
+"""The last part of an option's present name, or its full name after a ``/``.
+
+The key is the former full name, in which ``*`` stands for any parts.
+"""
+
+REMOVED_OPTIONS = {"stages.*.data.samples.user.keep_first": 0.3}
+"""The fixed value of what was an option, by its full name."""
+
+RENAMED_CHOICES = {
+    "data": {"anet_mixture": "anet", "tnet_mixture": "tnet", "synthetic_easy": "default"},
+    "strategy": {"auto": "null"},
+}
+"""The present choices of configuration groups, by the former ones."""
+
+_WITH_CHOICE = {("data", "synthetic_easy"): "synthetic=easy"}  # what else a former choice stands for
 
 
 def present_name(option: str) -> str:
@@ -43,7 +63,7 @@ def present_name(option: str) -> str:
     for pattern, new in RENAMED_OPTIONS.items():
         if fnmatchcase(option, pattern):
             parent, dot, _ = option.rpartition(".")
-            return f"{parent}{dot}{new}"
+            return new[1:] if new.startswith("/") else f"{parent}{dot}{new}"
     return option
 
 
@@ -57,25 +77,61 @@ def rename_overrides(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, equals, value = override.partition("=")
         option = key.lstrip("+~")
+        if override.startswith("-") or _is_removed(option, value):
+            renamed += [override] if override.startswith("-") else []
+            continue
         new = present_name(option)
-        if new != option and not override.startswith("-"):
+        if new != option:
             _report(option, new)
-            override = f"{key[: len(key) - len(option)]}{new}{equals}{value}"
-        renamed.append(override)
+            moved = RENAMED_OPTIONS.get(option, "").startswith("/")  # to where the configuration lists it
+            sign = "" if moved else key[: len(key) - len(option)]
+            override = f"{sign}{new}{equals}{value}"
+        renamed += _renamed_choice(override)
     return renamed
+
+
+def _renamed_choice(override: str) -> list[str]:
+    """Return the choice of a configuration group, or other overrides, by present names."""
+    key, _, value = override.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    new = RENAMED_CHOICES.get(group, {}).get(value)
+    if new is None:
+        return [override]
+    present = [f"{key}={new}", *filter(None, [_WITH_CHOICE.get((group, value))])]
+    _report(override, " ".join(present))
+    return present
+
+
+def _is_removed(option: str, value: object) -> bool:
+    """Report an option that is none any more, and return whether this is one.
+
+    Raises:
+        UserError: it was given another value than the one that it has now.
+    """
+    for pattern, fixed in REMOVED_OPTIONS.items():
+        if fnmatchcase(option, pattern):
+            if str(value) != str(fixed):
+                raise UserError(f"{option}={value}: no option any more, it is always {fixed}; leave it out")
+            _tell(f"the option {option} has been removed: it is always {fixed}")
+            return True
+    return False
 
 
 def rename_options(cfg: "DictConfig") -> None:
     """Give the options of a composed configuration their present names, in place, and report former ones."""
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     for option, node in list(_options(cfg)):
-        new = present_name(option)
-        if new != option:
-            _report(option, new)
-            old_key, new_key = option.rpartition(".")[2], new.rpartition(".")[2]
+        new, old_key = present_name(option), option.rpartition(".")[2]
+        if _is_removed(option, node._get_node(old_key)):
             with open_dict(node):
-                node._set_item_impl(new_key, node._get_node(old_key))
+                del node[old_key]
+        elif new != option:
+            _report(option, new)
+            parent, _, new_key = new.rpartition(".")
+            there = OmegaConf.select(cfg, parent) if parent else cfg
+            with open_dict(node), open_dict(there):
+                there._set_item_impl(new_key, node._get_node(old_key))
                 del node[old_key]
 
 
@@ -119,10 +175,11 @@ def _with_former_keywords(function: F, names: Mapping[str, str]) -> F:
 
 
 def _report(old: str, new: str) -> None:
+    _tell(f"the option {old} has been renamed to {new}; the old name works in this version only")
+
+
+def _tell(news: str) -> None:
     from ivos.runtime.command_line import is_first_process
 
     if is_first_process():
-        print(
-            f"note: the option {old} has been renamed to {new}; the old name works in this version only",
-            file=sys.stderr,
-        )
+        print(f"note: {news}", file=sys.stderr)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as nnf
 
 from ivos.engine.adoption import check_adoption
+from ivos.engine.devices import choose_device
 from ivos.engine.frames import Frames, as_frames
 from ivos.interaction import Box, Click, PromptKind
 from ivos.interaction.boxes import check_boxes, is_box
@@ -71,7 +72,7 @@ class Sam2Segmenter:
     Args:
         checkpoint: see :func:`load_sam2`; or the model itself.
         download: see :func:`load_sam2`.
-        device: where the model runs; None: a GPU where there is one.
+        device: where the model runs; None or ``auto``: a GPU where there is one.
 
     Raises:
         UserError: No checkpoint is named, or it cannot be loaded.
@@ -83,7 +84,8 @@ class Sam2Segmenter:
         if checkpoint is None:
             raise UserError("segmenter.checkpoint: name a folder or a model of the hub, for segmenter=sam2")
         model = load_sam2(checkpoint, download) if isinstance(checkpoint, str | Path) else checkpoint
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = choose_device(automatic if device in (None, "auto") else device)
         self.model = model.to(self.device).eval()
         module = import_module(type(model).__module__)
         self._session_type = next(

@@ -3,14 +3,14 @@
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,16 +18,46 @@ from torch import Tensor
 
 from ivos.runtime.files import replacing
 from ivos.runtime.machine import peak_memory_gib
+from ivos.runtime.options import options_go_to
 
 CURVES = ("train/loss", "train/iou")  # metrics of the learning curve that every step has
 SHOWN = (*CURVES, "val/J")  # metrics beside the progress
 
 
-def progress(every: int = 10) -> Callback:
+@options_go_to(ModelCheckpoint)
+def best_checkpoint(
+    dirpath: str | Path, monitor: str = "val/J", mode: Literal["min", "max"] = "max", **options: Any
+) -> ModelCheckpoint:
+    """Return a callback that keeps the checkpoint with the best value of a metric, ``best.ckpt``.
+
+    Args:
+        dirpath: the folder that it is written to.
+        monitor: the metric.
+        mode: whether the smallest or the largest value is the best.
+        options: see :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
+    """
+    fixed = {"filename": "best", "enable_version_counter": False, **options}
+    return ModelCheckpoint(dirpath, monitor=monitor, mode=mode, **fixed)
+
+
+@options_go_to(ModelCheckpoint)
+def last_checkpoint(dirpath: str | Path, every_n_train_steps: int = 199, **options: Any) -> ModelCheckpoint:
+    """Return a callback that writes the latest checkpoint every few steps, ``last.ckpt``.
+
+    Args:
+        dirpath: the folder that it is written to.
+        every_n_train_steps: number of steps from one checkpoint to the next.
+        options: see :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
+    """
+    fixed = {"filename": "last", "enable_version_counter": False, **options}
+    return ModelCheckpoint(dirpath, every_n_train_steps=every_n_train_steps, **fixed)
+
+
+def progress(every: int | None = None) -> Callback:
     """Return a progress bar, or, where the output is no terminal, a callback that prints a line per epoch.
 
     Args:
-        every: number of steps after which the metrics beside the bar are updated.
+        every: see :class:`ProgressBars`.
     """
     return ProgressBars(every, leave=True) if Console().is_terminal else ProgressLines()
 
@@ -36,18 +66,19 @@ class ProgressBars(RichProgressBar):
     """Lightning's progress bar, with epochs counted from 1 and metrics that are updated every few steps.
 
     Args:
-        every: number of steps after which the metrics are updated.
+        every: number of steps after which the metrics are updated; None: the trainer's
+            ``log_every_n_steps``.
         options: see :class:`pytorch_lightning.callbacks.RichProgressBar`.
     """
 
-    def __init__(self, every: int = 10, **options: Any) -> None:
+    def __init__(self, every: int | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._every = max(every, 1)
+        self._every = every
         self._metrics: dict[str, str] = {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the metrics, updated every few steps, since reading them makes the CPU wait for a GPU."""
-        if trainer.global_step % self._every == 0 or not self._metrics:
+        if trainer.global_step % steps_between(self._every, trainer) == 0 or not self._metrics:
             self._metrics |= shown(trainer)
         return {name.partition("/")[2]: value for name, value in self._metrics.items()}
 
@@ -68,6 +99,12 @@ class ProgressBars(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         text = f"Epoch {current_epoch + 1} of {self.trainer.max_epochs}"
         return f"{text:{len(self.validation_description)}}"  # aligned with the validation's bar below
+
+
+def steps_between(every: int | None, trainer: pl.Trainer) -> int:
+    """Return a number of steps, at least 1; None stands for the trainer's ``log_every_n_steps``."""
+    log_every_n_steps: int = getattr(trainer, "log_every_n_steps", 1)
+    return max(log_every_n_steps if every is None else every, 1)
 
 
 class PartsTable(Callback):
@@ -135,13 +172,13 @@ class Performance(Callback):
     ``memory/gpu_gib``: the peak memory of tensors on its GPU so far.
 
     Args:
-        every: number of batches over which speed is averaged.
+        every: number of batches over which speed is averaged; None: the trainer's ``log_every_n_steps``.
     """
 
-    def __init__(self, every: int = 10) -> None:
-        self._every = max(every, 1)
+    def __init__(self, every: int | None = None) -> None:
+        self._every = every
         # (seconds, seconds of waiting among them, samples) of each batch
-        self._batches: deque[tuple[float, float, int]] = deque(maxlen=self._every)
+        self._batches: deque[tuple[float, float, int]] = deque()
         self._end: float | None = None  # when the previous batch ended
         self._start = 0.0
 
@@ -161,7 +198,10 @@ class Performance(Callback):
         begun = self._start if self._end is None else self._end
         samples = len(batch["names"]) * trainer.world_size
         self._batches.append((now - begun, self._start - begun, samples))
-        if (batch_idx + 1) % self._every == 0:  # logging makes the CPU wait for a GPU
+        every = steps_between(self._every, trainer)
+        while len(self._batches) > every:
+            self._batches.popleft()
+        if (batch_idx + 1) % every == 0:  # logging makes the CPU wait for a GPU
             pl_module.log_dict(self._metrics(pl_module.device), batch_size=1)
         self._end = time.perf_counter()
 
@@ -185,12 +225,12 @@ class LearningCurve(Callback):
     """Draws the loss, the IoU of training and the J of validation over the steps, across resumed runs.
 
     Args:
-        path: where the picture is written.
+        path: where the picture is written; None: ``curve.png`` in the trainer's ``default_root_dir``.
         every: number of steps that are averaged into one point.
     """
 
-    def __init__(self, path: str | Path, every: int = 10) -> None:
-        self.path, self.every = Path(path), every
+    def __init__(self, path: str | Path | None = None, every: int = 10) -> None:
+        self.path, self.every = path, every
         self.points: dict[str, list[list[float]]] = {}  # [step, value] pairs by metric
         self._recent: dict[str, list[Tensor | float]] = {}  # tensors on the device; restored values as floats
 
@@ -225,9 +265,9 @@ class LearningCurve(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the curve."""
         if trainer.is_global_zero and self.points:
-            self.draw()
+            self.draw(Path(trainer.default_root_dir, "curve.png") if self.path is None else Path(self.path))
 
-    def draw(self) -> None:
+    def draw(self, path: Path) -> None:
         """Write the picture."""
         figure = Figure(figsize=(10, 4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -247,8 +287,8 @@ class LearningCurve(Callback):
                 axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
         losses = [value for line in left.lines for value in line.get_ydata()]
         left.set_ylim(0, 1.1 * max(losses, default=1.0))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as aside:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as aside:
             figure.savefig(aside, dpi=110)
 
 

@@ -8,10 +8,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from ivos.evaluation.progress import session_trainer
 from ivos.networks import load
-from ivos.runtime.config import check_resume, make_trainer
+from ivos.runtime.config import accelerator, check_resume, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
+from ivos.training.building import make_data, make_module
 from ivos.training.checkpoints import LAST, check_last
 from ivos.training.resuming import FINAL, check_settings, counts_steps, is_done
 from ivos.training.stages.base import Stage
@@ -57,7 +59,6 @@ RULES = {
     "stages.*.data.samples.seed": SEED,
     "stages.*.data.samples.user.correction_prob": number(0, 1),
     "stages.*.data.samples.user.point_prob": number(0, 1),
-    "stages.*.data.samples.user.keep_first": number(0, 1),
     "stages.*.module.feedback_rounds": whole(0),
     "stages.*.module.feedback_prob": number(0, 1),
     "stages.*.module.loss.class_balance": number(0, 1),
@@ -108,9 +109,9 @@ def check_data(cfg: DictConfig) -> None:
     """
     if unknown := [str(name) for name in cfg.data if name not in _DATA]:
         raise UserError(f"data.{unknown[0]}: no such option; there are: {', '.join(_DATA)}")
-    for stage in cfg.stages.values():
+    for name, stage in cfg.stages.items():
         instantiate(stage.init)
-        instantiate(stage.data).check()
+        make_data(cfg, str(name)).check()
     if cfg.score:
         if not cfg.data.test:
             raise UserError("data.test: names no clips, which the session at the end takes; or score=false")
@@ -133,7 +134,7 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
     size = {"width": 4, "depths": [1, 1, 1, 1], "decoder_width": 8}
     small = instantiate(cfg.model, **{name: value for name, value in size.items() if name in cfg.model})
     for name, stage in cfg.stages.items():
-        optimizer = _make_optimizer(f"stages.{name}.module", instantiate(stage.module, small))
+        optimizer = _make_optimizer(f"stages.{name}.module", make_module(cfg, str(name), small))
         if (
             cfg.trainer.precision == "16-mixed"
             and cfg.trainer.gradient_clip_val
@@ -146,10 +147,12 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
         at_work = OmegaConf.merge(cfg, {"folder": str(folder / str(name))})
         for part in (*at_work.callbacks.values(), at_work.stages[name].execution):
             instantiate(part) if part else None
-        make_trainer(at_work.trainer, **stage.trainer, logger=False, enable_checkpointing=False)
+        make_trainer(
+            at_work.trainer, accelerator(cfg), **stage.trainer, logger=False, enable_checkpointing=False
+        )
     if cfg.score:
         instantiate(cfg.segmenter, small)
-        make_trainer(cfg.session_trainer, logger=False)
+        session_trainer(cfg.session_trainer, accelerator(cfg), logger=False)
 
 
 def _make_optimizer(name: str, stage: Stage) -> Optimizer:
@@ -182,7 +185,7 @@ def check_trainer(cfg: DictConfig, in_sweep: bool = False) -> tuple[int, int]:
     Raises:
         UserError: the trainer's options contradict each other, or do not suit this machine.
     """
-    trainer = make_trainer(cfg.trainer, logger=False, enable_checkpointing=False)
+    trainer = make_trainer(cfg.trainer, accelerator(cfg), logger=False, enable_checkpointing=False)
     if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
     if trainer.strategy.launcher and trainer.world_size > 1 and in_sweep:

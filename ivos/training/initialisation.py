@@ -1,6 +1,7 @@
 """The weights that training starts from: those of a checkpoint, of ImageNet, of A-Net for T-Net."""
 
 import copy
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -217,9 +219,9 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
     names = {override.lstrip("+~").partition("=")[0] for override in given}
     decided = {key: value for key, value in source.config.items() if key not in FREE}
     wrong = [
-        f"model.{name}={plain(cfg.model.get(name))} (the checkpoint: {plain(value)})"
+        f"model.{name}={plain(_option(cfg.model, name, value))} (the checkpoint: {plain(value)})"
         for name, value in decided.items()
-        if names & {"model", f"model.{name}"} and plain(cfg.model.get(name)) != plain(value)
+        if names & {"model", f"model.{name}"} and plain(_option(cfg.model, name, value)) != plain(value)
     ]
     if wrong:
         raise UserError(
@@ -235,6 +237,12 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
             if adopted.model.get(name) is None:
                 adopted.model[name] = value
     return adopted
+
+
+def _option(model: DictConfig, name: str, otherwise: Any) -> Any:
+    """Return an option of a model: as given, else the default of its target, else another value."""
+    parameter = inspect.signature(get_object(model._target_)).parameters.get(name)
+    return model.get(name, otherwise if parameter is None else parameter.default)
 
 
 def start_from(network: ATNet, path: str | Path) -> None:

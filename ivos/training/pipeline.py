@@ -20,14 +20,16 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from ivos.evaluation.comparison import compare, comparison_table
+from ivos.evaluation.progress import session_trainer
 from ivos.networks import ATNet
 from ivos.runtime import loggers, signals, sweeps
 from ivos.runtime.command_line import is_first_process, reported, user_error
-from ivos.runtime.config import check_values, resolved, training_trainer
+from ivos.runtime.config import accelerator, check_values, resolved, session_settings, training_trainer
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.files import clear, replacing, write_text
 from ivos.runtime.process_watchdog import ProcessWatchdog, started_by
 from ivos.segmenters import CopiedMask, DilatedStrokes
+from ivos.training.building import make_data, make_module
 from ivos.training.checkpoints import LAST, AtomicCheckpointIO, SaveOnSignal
 from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer
 from ivos.training.initialisation import model_of_checkpoint, start_from
@@ -140,14 +142,13 @@ def train_stage(
         record(cfg, name, folder)
     stage = cfg.stages[name]
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = instantiate(stage.module, network)
-    data = instantiate(stage.data)
+    module, data = make_module(cfg, name, network), make_data(cfg, name)
     if not last.exists():
         instantiate(stage.init)(network, data)
     # The memory order of the weights comes first, so that their average has it, too.
     chosen = [instantiate(each) for each in (stage.execution, *cfg.callbacks.values()) if each]
     logged = open_loggers(cfg)
-    make_trainer = training_trainer(cfg.trainer, default_root_dir=str(folder), **stage.trainer)
+    make_trainer = training_trainer(cfg, default_root_dir=str(folder), **stage.trainer)
     callbacks = [*([guard] if guard else []), *chosen, SaveOnSignal(last)]
     trainer = make_trainer(callbacks=callbacks, logger=logged, plugins=[AtomicCheckpointIO()])
     if guard:
@@ -226,9 +227,13 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     console.rule("Session")
     if cfg.resume:
         shutil.rmtree(folder, ignore_errors=True)  # perhaps incomplete, and faster to repeat than a stage
-    videos, settings = instantiate(cfg.data.test), instantiate(cfg.session, _convert_="all")
+    videos, settings = instantiate(cfg.data.test), session_settings(cfg)
     scores = compare(
-        segmenters, videos, settings, folder, lambda: instantiate(cfg.session_trainer, logger=False)
+        segmenters,
+        videos,
+        settings,
+        folder,
+        lambda: session_trainer(cfg.session_trainer, accelerator(cfg), logger=False),
     )
     write_text(folder / "scores.csv", scores.to_csv(index_label="segmenter"))
     metrics = session_metrics(scores)

@@ -74,7 +74,7 @@ def test_a_suite_that_is_cut_off_continues(tmp_path, monkeypatch, capsys):
         (folder,) = [word.removeprefix("hydra.run.dir=") for word in command if "hydra.run.dir=" in word]
         started.append(folder.rsplit("/", 1)[-1])
         assert "resume=true" in command
-        assert "session.seed=3" in command
+        assert "seed=3" in command
         status = int(started[-1] in failing)
         if not status:
             benchmark.Path(folder).mkdir(parents=True)
@@ -92,7 +92,7 @@ def test_a_suite_that_is_cut_off_continues(tmp_path, monkeypatch, capsys):
         str(tmp_path / "out"),
         "--devices",
         "2",
-        "session.seed=3",
+        "seed=3",
     ]
     assert main(command) == 2
     assert "the run ended with status 1; the same command resumes the suite" in capsys.readouterr().err

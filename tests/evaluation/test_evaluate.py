@@ -174,8 +174,8 @@ def spoiled(kind, tmp_path):
         "rounds": ([*arguments, "session.max_interactions=17"], ["session.max_interactions", "1 to 16"]),
         "time": ([*arguments, "session.max_time=0"], ["session.max_time"]),
         "robot": ([*arguments, "session.robot.kernel_size=2"], ["session.robot.kernel_size"]),
-        "seed": ([*arguments, "session.seed=-1"], ["session.seed"]),
-        "large_seed": ([*arguments, "session.seed=4294967296"], ["session.seed", "0 to 4294967295"]),
+        "seed": ([*arguments, "seed=-1"], ["seed: must be a whole number"]),
+        "large_seed": ([*arguments, "seed=4294967296"], ["seed: must", "0 to 4294967295"]),
         "no_checkpoint": ([*arguments, "checkpoint="], ["checkpoint=", "checkpoint=untrained"]),
         "null_checkpoint": ([*arguments, "checkpoint=null"], ["checkpoint=", "checkpoint=untrained"]),
         "switch": ([*arguments, "save_masks=off"], ["save_masks: must be true or false", "'off'"]),
@@ -184,8 +184,8 @@ def spoiled(kind, tmp_path):
             ["trainer.devices", "from 1", "'abc'"],
         ),
         "no_devices": ([*arguments, "trainer.devices=0"], ["trainer.devices", "a whole number from 1"]),
-        "accelerator": ([*arguments, "trainer.accelerator=tpu"], ["trainer.accelerator", "cpu"]),
-        "no_gpu": ([*arguments, "trainer.accelerator=cuda"], ["trainer: "]),
+        "accelerator": ([*arguments, "device=tpu"], ["device: must be", "cpu"]),
+        "no_gpu": ([*arguments, "device=cuda"], ["device=cuda, trainer: "]),
     }[kind]
 
 

@@ -14,7 +14,7 @@ from .conftest import ROOT
 
 PROTOCOLS = ["davis", "davis_clicks", "sam2_offline", "sam2_online"]
 MINE = ["segmenter=mine", "+segmenter.reach=3"]
-ARGUMENTS = ["session.max_interactions=2", "trainer.accelerator=cpu", "logger=none"]
+ARGUMENTS = ["session.max_interactions=2", "device=cpu", "logger=none"]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_from_the_command_line_and_again(evaluated, protocol, segmenter):
     status, output, _ = evaluated(*chosen, "resume=true")
     assert status == 0, output
     assert without_times(folder) == before
-    status, output, _ = evaluated(*chosen, "resume=true", "session.seed=1")
+    status, output, _ = evaluated(*chosen, "resume=true", "seed=1")
     assert status == 2
     assert "session.seed: 0 there, 1 now" in output
 
@@ -75,7 +75,7 @@ def test_from_the_command_line_and_again(evaluated, protocol, segmenter):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_sam2_from_a_folder_of_its_own(evaluated, tiny_sam2, tmp_path, protocol):
     tiny_sam2().save_pretrained(tmp_path / "sam2")
-    chosen = ["segmenter=sam2", f"segmenter.checkpoint={tmp_path / 'sam2'}", "segmenter.device=cpu"]
+    chosen = ["segmenter=sam2", f"segmenter.checkpoint={tmp_path / 'sam2'}", "device=cpu"]
     rounds = "protocol.frames=2" if protocol.startswith("sam2") else "session.max_interactions=2"
     status, output, folder = evaluated(f"protocol={protocol}", *chosen, rounds)
     assert status == 0, output
@@ -153,7 +153,7 @@ def test_every_protocol_with_every_segmenter(evaluated, protocol, segmenter):
 
 @pytest.mark.slow
 def test_two_processes_give_the_report_of_one(run, layout, tmp_path):
-    arguments = [f"data.root={layout}", "protocol=sam2_online", "segmenter=flow", "trainer.accelerator=cpu"]
+    arguments = [f"data.root={layout}", "protocol=sam2_online", "segmenter=flow", "device=cpu"]
     status, output, two = run(*arguments, "trainer.devices=2", folder=tmp_path / "two")
     assert status == 0, output
     assert output.count("R-AUC") == 1

@@ -395,7 +395,7 @@ def test_threads_are_set_for_the_sessions_and_recorded(videos, tmp_path):
 
 
 def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
-    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=2", "trainer.accelerator=cpu"]
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=2", "device=cpu"]
     arguments += ["threads=2"]
     status, output, two = run(*arguments, "trainer.devices=2", folder=tmp_path / "two")
     assert status == 0, output
@@ -413,7 +413,7 @@ def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
 @pytest.mark.slow
 def test_one_two_and_four_processes_give_one_report(run, videos, tmp_path):
     """To the byte, times apart, with more than one thread in each."""
-    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=3", "trainer.accelerator=cpu"]
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=3", "device=cpu"]
     found = []
     for processes in (1, 2, 4):
         folder = tmp_path / str(processes)
@@ -427,7 +427,7 @@ def test_one_two_and_four_processes_give_one_report(run, videos, tmp_path):
 @pytest.mark.slow
 def test_more_processes_than_samples_and_two_metrics(run, videos):
     arguments = [*TINY, f"data.root={videos.root}", "data.sequences=[one]", "session.metric=[J,F]"]
-    status, output, folder = run(*arguments, "trainer.accelerator=cpu", "trainer.devices=2")
+    status, output, folder = run(*arguments, "device=cpu", "trainer.devices=2")
     assert status == 0, output
     assert "warn" not in output.lower(), output
     for metric in "JF":
@@ -447,7 +447,7 @@ def test_torchrun_makes_one_folder(videos, tmp_path):
     """Without hydra.run.dir: each process would name it after its own clock."""
     launcher = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     command = [sys.executable, "-m", *launcher, str(ROOT / "evaluate.py")]
-    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=1", "trainer.accelerator=cpu"]
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=1", "device=cpu"]
     done = subprocess.run(
         [*command, *arguments, "trainer.devices=2"],
         capture_output=True,
@@ -495,7 +495,7 @@ def written(folder):
 @pytest.mark.slow
 def test_the_program_killed_five_times_over(run, videos, tmp_path):
     """At random moments of its work, one and two processes by turns; two finish what is left."""
-    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=12", "trainer.accelerator=cpu"]
+    arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=12", "device=cpu"]
     folder, rng = tmp_path / "killed", random.Random(0)
     for number in range(5):
         options = [f"trainer.devices={1 + number % 2}", f"resume={number > 0}"]
@@ -527,7 +527,7 @@ def test_the_second_program_lost_while_it_starts(run, videos, tmp_path, monkeypa
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_lost_in_the_middle_of_its_share(run, videos, tmp_path, victim, monkeypatch):
-    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "trainer.accelerator=cpu"]
+    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "device=cpu"]
     arguments += [f"data.root={videos.root}", "session.max_interactions=4"]
     folder = tmp_path / "killed"
     monkeypatch.setenv("HELD", "1")

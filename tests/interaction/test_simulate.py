@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ivos.interaction import check_strokes
+from ivos.interaction import check_strokes, simulate
 from ivos.interaction.simulate import Deformation, SimulatedUser, sample_points
 from ivos.interaction.stroke_kinds import STROKE_KINDS
 from ivos.runtime.errors import UserError
@@ -121,7 +121,7 @@ def test_first_round_of_nothing(mask):
 
 
 def test_corrections_lie_on_what_is_wrong(mask):
-    user = SimulatedUser(keep_first=0, deformation=SHIFTED)
+    user = SimulatedUser(deformation=SHIFTED)
     missed_drawn = added_drawn = 0
     for seed in range(10):
         faulty = SHIFTED(mask, np.random.default_rng(seed))
@@ -145,26 +145,29 @@ def test_corrections_lie_on_what_is_wrong(mask):
     assert added_drawn > 2
 
 
-def test_a_perfect_mask_is_left_alone(mask):
-    user = SimulatedUser(keep_first=0, deformation=NOTHING)
+def test_a_perfect_mask_is_left_alone(mask, monkeypatch):
+    monkeypatch.setattr(simulate, "KEEP_FIRST", 0)
+    user = SimulatedUser(deformation=NOTHING)
     previous, positive, negative = user.later_round(mask, np.random.default_rng(0))
     assert np.mean(previous != (mask == 1)) < 0.001
     assert not positive.any()
     assert not negative.any()
-    again = SimulatedUser(keep_first=1, deformation=NOTHING).later_round(mask, np.random.default_rng(0))
+    monkeypatch.setattr(simulate, "KEEP_FIRST", 1)
+    again = user.later_round(mask, np.random.default_rng(0))
     assert again[1].any()
 
 
 def test_share_of_later_rounds(mask):
-    user = SimulatedUser(correction_prob=0.25, point_prob=1, keep_first=0, deformation=NOTHING)
+    user = SimulatedUser(correction_prob=0.25, point_prob=1, deformation=NOTHING)
     first = [(user(mask, np.random.default_rng(seed))[0] == 0.5).all() for seed in range(200)]
     assert 0.65 < np.mean(first) < 0.85
     assert (SimulatedUser(correction_prob=0)(mask, np.random.default_rng(0))[0] == 0.5).all()
     assert not (SimulatedUser(correction_prob=1)(mask, np.random.default_rng(0))[0] == 0.5).any()
 
 
-def test_a_lost_object_is_drawn_anew(mask):
-    user = SimulatedUser(keep_first=0, deformation=Deformation(lost=1))
+def test_a_lost_object_is_drawn_anew(mask, monkeypatch):
+    monkeypatch.setattr(simulate, "KEEP_FIRST", 0)
+    user = SimulatedUser(deformation=Deformation(lost=1))
     previous, positive, negative = user.later_round(mask, np.random.default_rng(0))
     assert not previous.any()
     assert positive.any()

@@ -42,7 +42,7 @@ class Evaluating:
         draw(root, "discs", scribbles=(0, 2))
         draw(root, "one", size=(31, 20), frames=2, objects=1, scribbles=(0,))
         self.arguments = [*TINY, f"data.root={root}", "session.max_interactions=4", "save_masks=true",
-                          "trainer.accelerator=cpu"]  # fmt: skip
+                          "device=cpu"]  # fmt: skip
 
     def result(self, folder):
         """All that does not depend on a clock."""
@@ -62,7 +62,7 @@ class Training:
             *stage("anet", **settings, **{"data.num_batches": 4}),
             *stage("tnet", **{"data.num_batches": 5, "data.samples.num_frames": 3}),
             "callbacks.last.every_n_train_steps=3", "session.max_interactions=2", "callbacks.pictures=null",
-            "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+            "device=cpu", "trainer.log_every_n_steps=1",
         ]  # fmt: skip
 
     def result(self, folder):

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from ivos.interaction.simulate import SimulatedUser
 from ivos.runtime.command_line import configs
+from ivos.runtime.errors import UserError
 from ivos.runtime.renamed_options import (
     RENAMED_OPTIONS,
     accept_former_keywords,
@@ -29,6 +30,12 @@ from ivos.training.losses import SegmentationLoss
         ("data.train.sets.sbd.subset=trainval", "data.train.sets.sbd.split=trainval"),
         ("weights=a=b.pth", "checkpoint=a=b.pth"),
         ("live=3", "max_open_videos=3"),
+        ("undo_gib=2", "segmenter.undo_gib=2"),
+        ("session.seed=3", "seed=3"),
+        ("trainer.accelerator=cpu", "device=cpu"),
+        ("++session_trainer.accelerator=cpu", "device=cpu"),
+        ("data@data.train=anet_mixture", "data@data.train=anet"),
+        ("strategy=auto", "strategy=null"),
     ],
 )
 def test_former_names_on_the_command_line(old, new, capsys):
@@ -37,6 +44,34 @@ def test_former_names_on_the_command_line(old, new, capsys):
     assert told.count("\n") == 1
     for name in (old, new):
         assert name.lstrip("+~").partition("=")[0] in told
+
+
+def test_a_former_choice_that_stands_for_two(capsys):
+    assert rename_overrides(["data=synthetic_easy"]) == ["data=default", "synthetic=easy"]
+    assert "data=synthetic_easy has been renamed to data=default synthetic=easy" in capsys.readouterr().err
+
+
+def test_an_option_with_a_fixed_value_is_accepted_with_that_value_alone(capsys):
+    name = "stages.anet.data.samples.user.keep_first"
+    assert rename_overrides([f"+{name}=0.3", "seed=1"]) == ["seed=1"]
+    assert f"the option {name} has been removed: it is always 0.3" in capsys.readouterr().err
+    with pytest.raises(
+        UserError, match=rf"^{name}=0\.5: no option any more, it is always 0\.3; leave it out$"
+    ):
+        rename_overrides([f"{name}=0.5"])
+    cfg = OmegaConf.create({"stages": {"anet": {"data": {"samples": {"user": {"keep_first": 0.3}}}}}})
+    rename_options(cfg)
+    assert cfg.stages.anet.data.samples.user == {}
+
+
+def test_former_names_of_options_elsewhere_in_a_configuration(capsys):
+    cfg = OmegaConf.create(
+        {"seed": 0, "device": None, "session": {"seed": 4}, "trainer": {"accelerator": "cpu"}}
+    )
+    OmegaConf.set_struct(cfg, True)
+    rename_options(cfg)
+    assert cfg == {"seed": 4, "device": "cpu", "session": {}, "trainer": {}}
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_other_arguments_stay_and_say_nothing(capsys):

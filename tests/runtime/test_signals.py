@@ -27,7 +27,7 @@ def training(root, folder, *more):
     endless = {"data.num_batches": 10**6}
     return [
         f"data.root={root}", f"hydra.run.dir={folder}", "~stages.tnet", "score=false", "logger=none", *MODEL,
-        *stage("anet", **endless), "callbacks.last.every_n_train_steps=3", "trainer.accelerator=cpu", *more,
+        *stage("anet", **endless), "callbacks.last.every_n_train_steps=3", "device=cpu", *more,
     ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_two_processes_evaluate_and_one_or_both_get_a_signal(number, whom, tmp_p
     draw(root, "discs", scribbles=(0, 2))
     arguments = [
         "segmenter=mine", "segmenter._target_=tests.support.held.Held", f"data.root={root}",
-        f"hydra.run.dir={folder}", "trainer.accelerator=cpu", "trainer.devices=2",
+        f"hydra.run.dir={folder}", "device=cpu", "trainer.devices=2",
     ]  # fmt: skip
     with Program("evaluate.py", arguments, tmp_path) as program:
         assert program.until(lambda: len(list(folder.glob("samples/*.tmp.csv"))) == 2), program.said()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import optuna
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.sweep_table import summarise, table
-from ivos.runtime.sweeps import _again, note_scores, read_scores
+from ivos.runtime.sweeps import _again, note_scores, one_run, read_scores
 from tests.support.tiny import MODEL, ROOT, clips, main, stage, start, train
 
 
@@ -210,7 +211,7 @@ def test_an_optuna_sweep_goes_on_where_it_was_cut_off(root, tmp_path):
         (["sweep=optuna"], "error: sweep=optuna: nothing to search; give a parameter as"),
         (
             ["seed=1,2", "optimized_metric=session/J"],
-            "optimized_metric=session/J: no 'session' in this run (score=false)",
+            "optimized_metric=session/J: no 'session' in this run (score=false); metrics come from: anet\n",
         ),
     ],
 )
@@ -220,6 +221,24 @@ def test_bad_sweeps_are_a_clear_line(overrides, message, root, tmp_path, train_m
     assert message in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("sweep/*/anet"))
+
+
+def test_a_metric_that_a_run_does_not_have_is_told_with_those_that_it_has(tmp_path, monkeypatch, capsys):
+    job = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+    monkeypatch.setattr("ivos.runtime.sweeps.HydraConfig.get", lambda: job)
+    cfg = OmegaConf.create({"optimized_metric": "anet/val/K", "stages": {"anet": {}}, "score": False})
+
+    def run(cfg):
+        note_scores(tmp_path, "anet", {"val/J": 0.25, "val/J_round_1": 0.5})
+        return read_scores(tmp_path).get(cfg.optimized_metric)
+
+    assert one_run(run, cfg) is None
+    told = "optimized_metric=anet/val/K: there are: anet/val/J, anet/val/J_round_1\n"
+    assert (tmp_path / "error.txt").read_text() == told
+    assert capsys.readouterr().err == f"error in {tmp_path}: {told}"
+    cfg.optimized_metric = "anet/val/J"
+    assert one_run(run, cfg) == 0.25
+    assert not (tmp_path / "error.txt").exists()
 
 
 def test_what_optuna_searches_in_the_quickstart_exists():

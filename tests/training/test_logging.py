@@ -379,6 +379,6 @@ def test_the_curve_is_drawn_and_goes_on_after_a_resume(tmp_path):
     curve.points = {"train/loss": [[10, 1.0], [20, 0.5]], "val/J_propagated_round_1": [[20, 0.4]]}
     again = LearningCurve(tmp_path / "curve.png")
     again.load_state_dict(curve.state_dict())
-    again.draw()
+    again.draw(tmp_path / "curve.png")
     picture = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB")).astype(int)
     assert (np.abs(picture - [255, 127, 14]).sum(-1) < 30).any()  # the dot of validation

@@ -21,7 +21,7 @@ from ivos.training.pipeline import with_folder
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8", "trainer.accelerator=cpu",
+TINY = ["model.width=4", "model.depths=[1,1,1,1]", "model.decoder_width=8", "device=cpu",
         "session.max_interactions=1", "callbacks.last.every_n_train_steps=1"]  # fmt: skip
 for stage in ("anet", "tnet"):
     settings = {
@@ -66,7 +66,6 @@ def train(*arguments):
 
 CHOICES = {
     "default": ([], "auto"),
-    "auto": (["strategy=auto"], "auto"),
     "ddp": (["strategy=ddp"], "DDPStrategy"),
 }
 
@@ -86,8 +85,8 @@ def test_strategies_compose_with_every_experiment(experiment, name):
     [
         ["trainer.precision=bf16-mixed"],
         ["trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=4"],
-        ["trainer.num_nodes=2", "trainer.devices=4", "trainer.accelerator=cpu", "strategy=ddp"],
-        ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true"],
+        ["trainer.num_nodes=2", "trainer.devices=4", "device=cpu", "strategy=ddp"],
+        ["trainer.devices=2", "device=cpu", "trainer.sync_batchnorm=true"],
         ["callbacks=[train,ema,early_stopping]"],
     ],
 )
@@ -99,7 +98,7 @@ def test_choices_make_a_trainer(overrides, monkeypatch):
     cfg = composed(*overrides)
     cfg = with_folder(cfg, Path("unused"))
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=False)
+    trainer = instantiate(cfg.trainer, accelerator="cpu", callbacks=callbacks, logger=False)
     assert trainer.world_size == int(cfg.trainer.devices) * cfg.trainer.num_nodes
     assert {type(callback).__name__ for callback in callbacks} <= {
         type(callback).__name__ for callback in trainer.callbacks
@@ -118,9 +117,9 @@ def test_slurm_composes():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.accelerator=gpu", "trainer.devices=64"], "trainer: .*(64|63|gpu)"),
-        (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision=16-mixed needs a GPU"),
-        (["trainer.accelerator=cpu", "trainer.devices=0"], "trainer: .*devices"),
+        (["device=gpu", "trainer.devices=64"], "trainer: .*(64|63|gpu)"),
+        (["device=cpu", "trainer.precision=16-mixed"], "trainer.precision=16-mixed needs a GPU"),
+        (["device=cpu", "trainer.devices=0"], "trainer: .*devices"),
     ],
 )
 def test_impossible_trainers_are_a_line(overrides, message):

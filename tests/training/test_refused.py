@@ -43,14 +43,14 @@ WRONG = {
     "checkpoint_artifacts=no": "checkpoint_artifacts: must be true or false, got 'no'",
     "session.metric=null": "session.metric",
     "session.robot=null": "session.robot",
-    "session.seed=4294967296": "session.seed: must be a whole number from 0 to 4294967295",
+    "seed=4294967296": "seed: must be a whole number from 0 to 4294967295",
     "model.width=-4": "model: its sizes are",
     "model.depths=3": "model",
     "model.use_global=no": "model.use_global: must be true or false, got 'no'",
     "segmenter.feature_batch_size=0": "segmenter.feature_batch_size: at least 1",
     "segmenter.device_cache_gib=abc": "segmenter.device_cache_gib: must be a number, or null, got 'abc'",
-    "session_trainer.accelerator=tpu": "session_trainer.accelerator: must be one of auto, cpu",
-    "trainer.accelerator=cuda": "trainer: ",
+    "device=tpu": "device: must be null, or one of auto, cpu",
+    "device=cuda": "device=cuda, trainer: ",
     "callbacks.pictures.clips=abc": "callbacks.pictures.clips: must be a whole number, got 'abc'",
     "data.root=3": "got 3",
     "+data.nosuch=1": "data.nosuch: no such option; there are: root",
@@ -104,9 +104,9 @@ def test_other_machines_that_nobody_named_are_not_waited_for(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     with initialize_config_dir(configs(), version_base="1.3"):
-        cfg = compose("train", ["trainer.num_nodes=2", "trainer.accelerator=cpu", "folder=x"])
+        cfg = compose("train", ["trainer.num_nodes=2", "device=cpu", "folder=x"])
     with pytest.raises(UserError, match=r"trainer\.num_nodes=2: the other machines are not known"):
-        make_trainer(cfg.trainer, logger=False, enable_checkpointing=False)
+        make_trainer(cfg.trainer, "cpu", logger=False, enable_checkpointing=False)
 
 
 class Vanishing:

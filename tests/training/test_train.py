@@ -99,7 +99,6 @@ def test_the_papers_hyper_parameters():
         assert cfg.model.width == 64
         assert stage.module.optimizer == {
             "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-5, "weight_decay": 0,
-            "_convert_": "all",
         }  # fmt: skip
         optimizer = instantiate(stage.module.optimizer)([torch.nn.Parameter(torch.zeros(1))])
         assert optimizer.defaults["lr"] == 1e-5

@@ -1,12 +1,13 @@
 """Augmentation of frames and masks: the one module that imports albumentations, when frames are augmented.
 
-``conf/samples/mini_sequences.yaml`` names its transforms, which are made by Hydra. The version is pinned in
-pyproject.toml, because the package is no longer maintained.
+Its version is pinned in pyproject.toml, because the package is no longer maintained.
 """
 
 import os
 from collections.abc import Sequence
 from typing import Any
+
+from ivos.video.labels import VOID
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for newer versions
 
@@ -29,3 +30,50 @@ def composed(transforms: Sequence[Any]) -> Any:
     import albumentations as A
 
     return A.Compose(list(transforms))
+
+
+def default_augmentation(
+    flip_prob: float = 0.5,
+    affine_prob: float = 0.8,
+    rotation: float = 15,
+    shear: float = 8,
+    scale: float = 0.1,
+    colour_prob: float = 0.5,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    saturation: float = 0.2,
+    hue: float = 0.5,
+) -> list[Any]:
+    """Return horizontal flips, affine maps and changes of colour, each drawn from a range around no change.
+
+    Args:
+        flip_prob: Probability of a flip.
+        affine_prob: Probability of an affine map.
+        rotation: Largest angle of an affine map, in degrees.
+        shear: Largest shear of an affine map, in degrees.
+        scale: Largest relative change of size of an affine map.
+        colour_prob: Probability of a change of colour.
+        brightness: Largest relative change of brightness.
+        contrast: Largest relative change of contrast.
+        saturation: Largest relative change of saturation.
+        hue: Largest change of hue, as a share of the colour circle; 0.5 reaches the whole circle.
+    """
+    import albumentations as A
+
+    return [
+        A.HorizontalFlip(p=flip_prob),
+        A.Affine(
+            rotate=(-rotation, rotation),
+            shear=(-shear, shear),
+            scale=(1 - scale, 1 + scale),
+            fill_mask=VOID,
+            p=affine_prob,
+        ),
+        A.ColorJitter(
+            brightness=(1 - brightness, 1 + brightness),
+            contrast=(1 - contrast, 1 + contrast),
+            saturation=(1 - saturation, 1 + saturation),
+            hue=(-hue, hue),
+            p=colour_prob,
+        ),
+    ]
