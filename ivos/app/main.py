@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -21,6 +22,7 @@ from ivos.runtime.files import replacing
 from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, Rule, check_options, whole
 from ivos.runtime.renamed_options import rename_options
+from ivos.runtime.signatures import check_signatures
 from ivos.video.files import DataError
 from ivos.video.folders import is_project, videos_in
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
@@ -70,6 +72,7 @@ def run(cfg: DictConfig) -> None:
     with reported():
         rename_options(cfg)
         check_options(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), RULES)
+        check_segmenter(cfg)
         limits: Limits = instantiate(cfg.limits)
         check(cfg)
         root = Path(cfg.workspace)
@@ -92,6 +95,15 @@ def run(cfg: DictConfig) -> None:
         for one in workspaces:
             settings.num_objects.setdefault(one.name, cfg.num_objects or count_objects(one.source))
         Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.max_open_videos).run()
+
+
+def check_segmenter(cfg: DictConfig) -> None:
+    """Refuse options of the segmenter that it does not have, or of another type.
+
+    This imports the segmenter, and so PyTorch, and is left out where no such option is given.
+    """
+    if any(override.lstrip("+").startswith("segmenter.") for override in HydraConfig.get().overrides.task):
+        check_signatures({"segmenter": OmegaConf.to_container(cfg.segmenter, resolve=True)})
 
 
 def check(cfg: DictConfig) -> None:

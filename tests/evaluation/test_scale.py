@@ -513,7 +513,7 @@ def test_the_program_killed_five_times_over(run, videos, tmp_path):
 
 @pytest.mark.slow
 def test_the_second_program_lost_while_it_starts(run, videos, tmp_path, monkeypatch):
-    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "trainer.accelerator=cpu"]
+    arguments = ["segmenter=mine", "segmenter._target_=tests.support.held.Held", "device=cpu"]
     arguments += [f"data.root={videos.root}", "session.max_interactions=1", "trainer.devices=2"]
     monkeypatch.setenv("LOST", "1")
     status, output, folder = run(*arguments)

@@ -21,9 +21,9 @@ VALUES = st.sampled_from([
     "[1,2]", "[a]", "{}", "{a:1}", "${nosuch}", "${seed}", "???", "[[1]]", "/proc/x", "../x", "'[bold]'", "J",
 ])  # fmt: skip
 SHARED = [
-    "session", "session.metric", "session.max_interactions", "session.max_time", "session.seed",
-    "session.robot", "session.robot.nb_points", "session.robot.kernel_size", "trainer", "trainer.accelerator",
-    "trainer.num_nodes", "model.width", "model.depths", "model.normalize", "segmenter",
+    "session", "session.metric", "session.max_interactions", "session.max_time", "seed",
+    "session.robot", "session.robot.nb_points", "session.robot.kernel_size", "trainer", "device",
+    "trainer.devices", "trainer.num_nodes", "model.width", "model.depths", "model.normalize", "segmenter",
     "segmenter.precision", "segmenter.short_side", "segmenter.feature_batch_size", "segmenter.tf32", "resume",
     "logger", "logger.csv.name", "folder", "+nosuch", "data.root", "+data.nosuch",
 ]  # fmt: skip
@@ -32,7 +32,7 @@ OF_EVALUATE = [
     "checkpoint", "threads", "save_masks", "masks_layout", "save_overlays", "protocol",
 ]  # fmt: skip
 OF_TRAIN = [
-    "seed", "checkpoint", "score", "stages", "stages.tnet", "stages.tnet.module", "stages.tnet.module.seed",
+    "checkpoint", "score", "stages", "stages.tnet", "stages.tnet.module", "stages.tnet.module.seed",
     "stages.tnet.module.optimizer", "stages.tnet.module.optimizer.lr", "stages.tnet.module.local_weight",
     "stages.tnet.data.batch_size", "stages.tnet.data.num_workers", "stages.tnet.data.samples.crop",
     "stages.tnet.data.samples.zoom", "stages.tnet.data.samples.augment", "stages.tnet.init.from_anet",
