@@ -23,6 +23,7 @@ from ivos.runtime.machine import cores
 from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, Rule, check_options, whole
 from ivos.runtime.renamed_options import rename_options
 from ivos.runtime.signatures import check_signatures
+from ivos.runtime.unused_options import given_options, unused_faults
 from ivos.video.files import DataError
 from ivos.video.folders import is_project, videos_in
 from ivos.video.reader import Limits, Source, davis_sequences, is_davis, open_source
@@ -73,6 +74,7 @@ def run(cfg: DictConfig) -> None:
         rename_options(cfg)
         check_options(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), RULES)
         check_segmenter(cfg)
+        check_effects(cfg)
         limits: Limits = instantiate(cfg.limits)
         check(cfg)
         root = Path(cfg.workspace)
@@ -104,6 +106,20 @@ def check_segmenter(cfg: DictConfig) -> None:
     """
     if any(override.lstrip("+").startswith("segmenter.") for override in HydraConfig.get().overrides.task):
         check_signatures({"segmenter": OmegaConf.to_container(cfg.segmenter, resolve=True)})
+
+
+def check_effects(cfg: DictConfig) -> None:
+    """Refuse options that were given and have no effect beside others."""
+    in_study = cfg.study.folder is not None
+    beside = "a study shows the videos of study.folder; leave it out"
+    alone = (in_study, "it is for a study; name one by study=FOLDER, or leave it out")
+    effects = {f"study.{name}": alone for name in map(str, cfg.study) if name != "folder"}
+    effects |= dict.fromkeys(("video", "data", "uploads"), (not in_study, beside))
+    seeded = str(cfg.checkpoint) == "untrained"
+    effects["seed"] = (seeded, "only the weights of checkpoint=untrained depend on it; leave it out")
+    faults = unused_faults(cfg, given_options(HydraConfig.get().overrides.task), effects)
+    if faults:
+        raise UserError("\n  ".join(faults))
 
 
 def check(cfg: DictConfig) -> None:

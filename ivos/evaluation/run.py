@@ -25,6 +25,7 @@ from ivos.runtime.config import accelerator, check_resume, check_values, resolve
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
 from ivos.runtime.signatures import import_from_current_folder
+from ivos.runtime.unused_options import Effects, synthetic_effect
 from ivos.session import ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
@@ -39,6 +40,17 @@ RULES = {
 }
 """The values that options may have, beyond the checks of the classes that take them."""
 
+
+def effects(cfg: DictConfig) -> Effects:
+    """Return which options depend on others, see :func:`ivos.runtime.unused_options.unused_faults`."""
+    own = f"checkpoint={cfg.checkpoint} decides the network; leave it out, or give checkpoint={UNTRAINED}"
+    return {
+        "model": (cfg.checkpoint == UNTRAINED, own),
+        "masks_layout": (cfg.save_masks, "no masks are written; add save_masks=true, or leave it out"),
+        "synthetic": synthetic_effect(cfg),
+    }
+
+
 _MEMORY = ("device_cache_gib", "host_memory_gib")  # options of the segmenter that change no number
 
 
@@ -50,7 +62,7 @@ def run(cfg: DictConfig) -> None:
     """
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
-    check_values(cfg, RULES)
+    check_values(cfg, RULES, effects)
     settings = session_settings(cfg)
     check_resume(cfg.resume, "hydra.run.dir")
     if is_first_process():  # before anything is loaded; the others would find what this one has begun

@@ -11,9 +11,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from ivos.runtime.command_line import configs
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import NULL, SEED, Rule, one_of, option_faults, whole
 from ivos.runtime.signatures import signature_faults
+from ivos.runtime.unused_options import (
+    Effects,
+    given_options,
+    leave_out_foreign,
+    remedy,
+    unused_faults,
+)
 
 TRAINER_RULES = {
     "device": NULL | one_of("auto", "cpu", "gpu", "cuda", "mps"),
@@ -28,16 +36,26 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def check_values(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
+def check_values(
+    cfg: DictConfig, rules: Mapping[str, Rule], effects: Callable[[DictConfig], Effects] = lambda cfg: {}
+) -> None:
     """Hold the options of a run, its trainer and its session against rules, and all against what takes them.
 
-    See :func:`option_faults` and :func:`signature_faults`. Of options that are taken from one another the
-    first is told.
+    See :func:`option_faults`, :func:`signature_faults` and :func:`unused_faults`. Of options that are taken
+    from one another the first is told. What the user's choices do not know of an experiment's options is
+    deleted from the configuration.
+
+    Args:
+        cfg: the configuration of the program.
+        rules: of the program's options, see :func:`option_faults`.
+        effects: returns those of the program's options, see :func:`unused_faults`.
 
     Raises:
         UserError: all that break one.
         InstantiationException: from the :class:`UserError` of the session.
     """
+    given = given_options(HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
+    leave_out_foreign(cfg, given)
     options = resolved(cfg)
     _refuse(cfg, option_faults(options, {**TRAINER_RULES, **rules}))
     try:
@@ -45,7 +63,16 @@ def check_values(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise
-    _refuse(cfg, signature_faults(options))
+    faults = signature_faults(options)
+    _refuse(
+        cfg,
+        {
+            name: said + (remedy(name, configs()) if "no such option" in said else "")
+            for name, said in faults.items()
+        },
+    )
+    if unused := unused_faults(cfg, given, effects(cfg)):
+        raise UserError("\n  ".join(unused))
 
 
 def session_settings(cfg: DictConfig) -> Any:

@@ -28,8 +28,8 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.renamed_options import present_name, rename_overrides
 
 _PATHS = (
-    "video", "checkpoint", "workspace", "pictures", "data.root", "data.*root", "*.folder", "*cache_dir",
-    "hydra.run.dir", "hydra.sweep.dir", "segmenter.checkpoint",
+    "video", "checkpoint", "workspace", "pictures", "cutouts", "data.root", "data.*root", "*.folder",
+    "*cache_dir", "hydra.run.dir", "hydra.sweep.dir", "segmenter.checkpoint",
 )  # fmt: skip
 _NAMES = (
     "data.sequences",
@@ -48,6 +48,7 @@ _OPEN_GROUPS = (
     "callbacks", "data", "logger", "model", "protocol", "segmenter", "session", "session_trainer", "stages",
     "trainer",
 )  # fmt: skip
+_FOLDERS_OF_PICTURES = ("pictures", "cutouts")  # options of train.py, which some experiments list
 _ROLES = ("train", "val", "test")
 _INFINITE = ("inf", "+inf", "-inf", "nan", "+nan", "-nan")
 _ELEMENT = re.compile(r"[^\s,\[\]{}()'\"$]+")
@@ -71,6 +72,7 @@ def prepare_overrides(
         UserError: there is an argument without an option's name, and the program takes none.
     """
     prepared, paths, is_value = [], list[str](), False
+    open_groups = (*open_groups, *(_FOLDERS_OF_PICTURES if roles else ()))
     for argument in arguments:
         if is_value or (argument.startswith("-") and not _exists(argument)):
             is_value = not is_value and argument in _FLAGS_WITH_VALUE
@@ -109,7 +111,8 @@ def _opened(override: str, open_groups: Sequence[str]) -> str:
     head, dot, _ = found["option"].partition(".")
     parsed, is_read = _parse(override)
     is_sweep = isinstance(parsed, Sweep) or not is_read
-    return f"++{override}" if dot and head in open_groups and not is_sweep else override
+    is_open = head in open_groups and (dot or head in _FOLDERS_OF_PICTURES)
+    return f"++{override}" if is_open and not is_sweep else override
 
 
 def _prepared(override: str) -> str:

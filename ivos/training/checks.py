@@ -13,6 +13,7 @@ from ivos.networks import load
 from ivos.runtime.config import accelerator, check_resume, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
+from ivos.runtime.unused_options import Effects, synthetic_effect
 from ivos.training.building import make_data, make_module
 from ivos.training.checkpoints import LAST, check_last
 from ivos.training.resuming import FINAL, check_settings, counts_steps, is_done
@@ -70,6 +71,16 @@ RULES = {
     "stages.*.module.scheduler.max_lr": above(0),
 }
 """The values that options may have, beyond the checks of the classes that take them."""
+
+
+def effects(cfg: DictConfig) -> Effects:
+    """Return which options depend on others, see :func:`ivos.runtime.unused_options.unused_faults`."""
+    scored = (cfg.score, "score=false leaves the session out; leave it out, or give score=true")
+    return {
+        **dict.fromkeys(("session", "segmenter", "session_trainer"), scored),
+        "synthetic": synthetic_effect(cfg),
+    }
+
 
 _SETS = ("davis", "youtube_vos", "sbd", "stills", "bl30k", "mose", "vost", "lvos", "sav")
 _DATA = ("root", *(f"{name}_root" for name in _SETS), "train", "val", "test")

@@ -1,5 +1,6 @@
 """What is opened where it depends on ``data.root``: the folder that it names, or something else."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,22 @@ from ivos.data.synthetic import open_synthetic
 from ivos.runtime.errors import listing
 from ivos.runtime.options import options_go_to
 from ivos.runtime.renamed_options import accept_former_keywords
+from ivos.runtime.unused_options import ignores
 from ivos.video.files import DataError
 from ivos.video.index import Index
 from ivos.video.video import VideoSet
 
 
+def _unused_beside_root(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that :func:`folder_or_synthetic` ignores; see :func:`ignores`."""
+    if options.get("root") is None:
+        why = "only a folder in DAVIS layout has it; name one by data.root=FOLDER, or leave it out"
+        return dict.fromkeys(("year", "resolution"), why)
+    why = f"it is for synthetic clips, but data.root={options['root']} names a folder; leave one of them out"
+    return {name: why for name in options if name not in inspect.signature(DavisFolder).parameters}
+
+
+@ignores(_unused_beside_root)
 @accept_former_keywords(subset="split")
 @options_go_to(open_synthetic)
 def folder_or_synthetic(
@@ -46,6 +58,15 @@ def folder_or_synthetic(
     return DavisFolder(root, split, sequences, year, resolution, index)
 
 
+def _unused_beside_folder(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that :func:`folder_or_mixture` ignores; see :func:`ignores`."""
+    if options.get("root") is None:
+        return {"folder": "it is for the folder that data.root=FOLDER names; name one, or leave it out"}
+    why = f"it is for a mixture, but data.root={options['root']} names a folder; leave one of them out"
+    return dict.fromkeys(("sets", "weights"), why)
+
+
+@ignores(_unused_beside_folder)
 def folder_or_mixture(
     root: str | Path | None,
     folder: Callable[..., DavisFolder],
