@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -126,7 +125,7 @@ def remedy(option: str, configs: str) -> str:
     key = key.rpartition(".")[2]
     having = []
     for path in sorted(Path(configs, group).glob("*.yaml")):
-        if key in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}):
+        if key in OmegaConf.load(path):
             having.append(f"{group}={path.stem}")
     return f"; it belongs to {listing(having)}" if having else ""
 
@@ -148,7 +147,8 @@ def _parts(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         return
     if "_target_" in data:
         yield "data", data
-    for name in map(str, data):
+    for key in data:
+        name = str(key)
         part = None if OmegaConf.is_missing(data, name) else data[name]
         if isinstance(part, DictConfig) and "_target_" in part:
             yield f"data.{name}", part
