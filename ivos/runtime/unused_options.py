@@ -168,7 +168,7 @@ def _is_referred_to(cfg: DictConfig, option: str, seen: tuple[str, ...] = ()) ->
 
 def _interpolations(node: Any, name: str = "data") -> Iterator[tuple[str, str]]:
     """Yield the full name and the text of each interpolation."""
-    raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
+    raw: Any = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
     for key, value in raw.items() if isinstance(raw, dict) else ():
         if isinstance(value, dict):
             yield from _interpolations(value, f"{name}.{key}")
