@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ivos.networks.anet import ANet
 from ivos.networks.checkpoint import (
+    COUNTER,
     SAFETENSORS,
     CheckpointError,
     check_state,
@@ -202,6 +203,8 @@ class ATNet(nn.Module):
         """Take over a checked state dict into a network built on the meta device."""
         own = self.state_dict()
         copies = {key: value.detach().to(own[key].dtype, copy=True) for key, value in state.items()}
+        absent = {key: value for key, value in own.items() if key.endswith(COUNTER) and key not in copies}
+        copies |= {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in absent.items()}
         self.load_state_dict(copies, assign=True)
         self._register_normalisation()
         self.eval()

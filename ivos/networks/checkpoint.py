@@ -99,6 +99,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 SAFETENSORS = ".safetensors"  # suffix of such files
+COUNTER = ".num_batches_tracked"  # of batch norms; PyTorch did not save it before 0.4.1, and nothing needs it
 
 
 def _is_safetensors(path: str | Path) -> bool:
@@ -197,7 +198,7 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headli
     """
     sound = {key: value for key, value in state.items() if key in expected and _is_dense(value)}
     problems = {
-        "missing": [key for key in expected if key not in state],
+        "missing": [key for key in expected if key not in state and not key.endswith(COUNTER)],
         "not known": [key for key in state if key not in expected],
         "misshapen": [
             f"{key} {_shape(state[key])} instead of {_shape(value)}"

@@ -98,3 +98,13 @@ def test_what_runs_code_is_still_refused(network, tmp_path):
     torch.save(network, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="holds more than tensors and values"):
         load(tmp_path / "x.pth")
+
+
+def test_counters_of_batch_norms_may_be_absent(network, own, tmp_path):
+    counters = [key for key in own["state_dict"] if key.endswith("num_batches_tracked")]
+    assert counters
+    state = {key: value for key, value in own["state_dict"].items() if key not in counters}
+    torch.save({**own, "state_dict": state}, tmp_path / "old.pt")
+    loaded = load(tmp_path / "old.pt").state_dict()
+    assert all(not loaded[key].any() for key in counters)
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
