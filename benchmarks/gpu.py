@@ -265,6 +265,8 @@ def train() -> None:
         ("recipe", lambda: small().to(DEVICE), TNetStage, 32, 4, 160),
     ]
     for name, make, stage, batch, count, side in cases[: 2 if SMOKE else None]:
+        if SMOKE:
+            batch, count = 2, min(count, 2)
         for channels_last in (False, True) if name == "paper" else (True,):
             step = training_step(make(), stage, batch, count, side, channels_last)
             if DEVICE.type == "cuda":

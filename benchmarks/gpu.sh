@@ -87,7 +87,7 @@ first)
     sanitizer memcheck 60 "(test_correlation or test_local_transfer) and 23"
     ;;
 rest)
-    run 300 $measure compiled
+    run 300 env ${SMOKE:+TORCHDYNAMO_DISABLE=1} $measure compiled
     [ -n "$SMOKE" ] || run 200 "$PY" benchmarks/correlation.py --device cuda
     sanitizer racecheck 60 "test_local_transfer and 23 and float32"
     ;;
