@@ -519,7 +519,7 @@ class App {
   }
 
   // Say that the video is done (or not), and go to the next one that is not.
-  async done() {
+  async markDone() {
     const done = !this.state.done;
     await this.ask("done", { done });
     if (done) this.nextVideo();

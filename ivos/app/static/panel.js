@@ -44,7 +44,7 @@ export class Panel {
       $(`import-${kind}`).addEventListener("click", () => { this.importAs = kind; $("import-file").click(); });
     }
     $("import-file").addEventListener("change", () => this.import());
-    $("done").addEventListener("click", () => app.done());
+    $("done").addEventListener("click", () => app.markDone());
     for (const button of $("exports").querySelectorAll("button[data-format]")) {
       button.addEventListener("click", () => this.export(button.dataset.format));
     }
