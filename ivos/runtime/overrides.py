@@ -184,8 +184,8 @@ def _quoted(text: str) -> str:
 
 
 def _literal(path: str) -> str:
-    """Return the name of an existing file as Hydra and OmegaConf read it: no interpolation in it."""
-    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", path) if _exists(path) else path)
+    """Return a file's name as Hydra and OmegaConf read it: what looks like an interpolation is none."""
+    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", path))
 
 
 def _expanded(path: str) -> str:

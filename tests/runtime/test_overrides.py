@@ -42,6 +42,10 @@ def test_existing_files_are_taken_literally(name, read, tmp_path):
     assert read("video", name, positional="video") == name
 
 
+def test_a_positional_name_is_literal_where_there_is_no_such_file(read):
+    assert read("video", "${x}/no such (1).mp4", positional="video") == "${x}/no such (1).mp4"
+
+
 def test_options_of_all_programs(read, tmp_path):
     folder = tmp_path / "my data (1), été"
     folder.mkdir()
