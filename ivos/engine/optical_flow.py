@@ -100,10 +100,10 @@ class OpticalFlow:
         return np.asarray(self._own.dis.calc(self.grey[start], self.grey[end], nothing), np.float32)
 
     def carry(self, target: int, references: Mapping[int, Floats]) -> tuple[Floats, Floats]:
-        """What the references' layers are in the target, and how far that can be trusted.
+        """Carry layers of reference frames to the target frame, with the weights of the result.
 
-        Each pixel takes what it is in each reference along the flow, weighted by how alike the colours are at
-        the flow's two ends and how well the flow back agrees.
+        Each pixel takes the value at the end of its flow in each reference. The weight of a reference falls
+        with the difference of the colours at the two ends of the flow, and with the error of the flow back.
 
         Args:
             target: a frame.
@@ -200,7 +200,7 @@ def one_hot(labels: Image, num_objects: int) -> NDArray[np.bool_]:
 
 
 def warp(image: Floats, flow: Floats) -> Floats:
-    """What is at the flow's end, [h, w, ...]."""
+    """Return the value of an image at the end of each pixel's flow, [h, w, ...]."""
     height, width = flow.shape[:2]
     columns = np.asarray(flow[..., 0] + np.arange(width), np.float32)
     rows = np.asarray(flow[..., 1] + np.arange(height)[:, None], np.float32)
@@ -234,7 +234,7 @@ class _Guide:
         return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
 
     def filter(self, target: Floats) -> Floats:
-        """The target [h, w], drawn to the guide's edges."""
+        """Return the target [h, w] with its edges aligned to those of the guide."""
         mean = self._box(target)
         covariance = self._box(self.guide * target[..., None]) - self.mean * mean[..., None]
         slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)

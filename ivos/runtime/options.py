@@ -38,20 +38,20 @@ def is_number(value: Any) -> bool:
 
 
 def whole(low: int, high: int | None = None) -> Rule:
-    """A whole number of at least ``low`` and at most ``high``."""
+    """Return the rule for a whole number from ``low`` to ``high``, both included."""
     words = f"a whole number from {low}" + ("" if high is None else f" to {high}")
     return Rule(lambda v: is_whole(v) and v >= low and (high is None or v <= high), words)
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Rule:
-    """A finite number from ``low`` to ``high``, both included."""
+    """Return the rule for a finite number from ``low`` to ``high``, both included."""
     ends = [f"from {low:g}" * (low > -math.inf), f"up to {high:g}" * (high < math.inf)]
     words = " ".join(["a number", *filter(None, ends)])
     return Rule(lambda v: is_number(v) and low <= v <= high, words)
 
 
 def above(low: float, high: float = math.inf) -> Rule:
-    """A finite number above ``low``, and up to ``high``."""
+    """Return the rule for a finite number above ``low`` and up to ``high``."""
     words = f"a number above {low:g}" + ("" if high == math.inf else f", up to {high:g}")
     return Rule(lambda v: is_number(v) and low < v <= high, words)
 
@@ -98,12 +98,12 @@ def check_options(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> None
 
 
 def option_faults(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, str]:
-    """The options that break a rule, by name, with what is to be said of each.
+    """Return the options that break a rule, by name, each with its message.
 
     Args:
         options: nested, as a configuration is composed (resolved, plain containers).
         rules: by the option's name, in which ``*`` stands for any part: ``stages.*.data.batch_size``. Rules
-            for options that are not there say nothing.
+            for options that are absent are ignored.
     """
     return {
         name: f"{name}: must be {rule.words}, got {shown(value)}"
@@ -122,7 +122,7 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def shown(value: Any) -> str:
-    """A value as it is written in YAML, not too much of it."""
+    """Return a value as it is written in YAML, shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

@@ -37,7 +37,7 @@ def check_signatures(options: Mapping[str, Any]) -> None:
 
 
 def signature_faults(options: Mapping[str, Any]) -> dict[str, str]:
-    """The options that their target does not know, or that are of another kind, with what is to be said.
+    """Return the options that their target does not know or that have a wrong type, with messages.
 
     Args:
         options: nested, as a configuration is composed (resolved, plain containers).
@@ -65,10 +65,10 @@ def _faults_of(name: str, part: Mapping[str, Any]) -> dict[str, str]:
 
 
 def rules_of(target: Callable[..., Any]) -> tuple[dict[str, Rule], bool]:
-    """The rules for a target's parameters by name, and whether it takes others, too.
+    """Return the rules for a target's parameters by name, and whether it accepts other names, too.
 
-    The keyword arguments that a class hands on are those of its base classes; those that a function hands on
-    are of what its attribute ``options_of`` names.
+    Keyword arguments that a class passes on are taken from its base classes; those that a function passes on
+    are taken from the object that its attribute ``options_of`` names.
     """
     rules: dict[str, Rule] = {}
     for function in _makers(target):
@@ -93,11 +93,11 @@ def rules_of(target: Callable[..., Any]) -> tuple[dict[str, Rule], bool]:
 
 
 def rule_of(hint: Any, lenient: bool = False) -> Rule:
-    """What an annotation says that a value may be; where it says nothing that YAML could, anything.
+    """Return the rule that a type annotation stands for; anything is allowed where it names no YAML type.
 
     Args:
         hint: the annotation.
-        lenient: whether a text may be a whole number: Hydra reads the name 2017 as one.
+        lenient: whether a text may be a whole number, because Hydra reads the name 2017 as a number.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is str and lenient:
@@ -226,7 +226,7 @@ def import_from_current_folder() -> None:
 
 
 def _last_cause(error: BaseException) -> str:
-    """What an import failed of, in one line: Hydra wraps it."""
+    """Return the cause of a failed import in one line; Hydra wraps it in other exceptions."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__

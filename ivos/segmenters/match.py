@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ivos.engine.devices import choose_device
+from ivos.engine.frames import Frames
 from ivos.engine.optical_flow import Floats, Quality
 from ivos.engine.padding import Padding
 from ivos.networks import MemoryATNet, load
@@ -59,7 +59,7 @@ class MatchSegmenter(FlowSegmenter):
         self.device = choose_device(device)
         self.network = network.to(self.device)
 
-    def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
+    def start(self, frames: Frames, num_objects: int) -> None:
         """Begin a video; see :meth:`ivos.engine.Segmenter.start`."""
         super().start(frames, num_objects)
         self._keys: dict[int, Tensor] = {}
