@@ -35,7 +35,7 @@ SIDE = 64 if SMOKE else 384  # of a training sample
 PIECE = 15_000_000  # bytes of a file, because the way back from a rented machine may be limited
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
-ARITHMETICS: dict[str, dict[str, Any]] = {
+PRECISIONS: dict[str, dict[str, Any]] = {
     "ieee": {},
     "tf32": {"tf32": True},
     "bf16": {"precision": "bfloat16"},
@@ -43,7 +43,7 @@ ARITHMETICS: dict[str, dict[str, Any]] = {
     "fp16 tf32 nhwc": {"precision": "float16", "tf32": True, "channels_last": True},
     "bf16 tf32 nhwc": {"precision": "bfloat16", "tf32": True, "channels_last": True},
 }
-FAST = ARITHMETICS["bf16 tf32 nhwc"]
+FAST = PRECISIONS["bf16 tf32 nhwc"]
 COMPILED: dict[str, dict[str, Any]] = {
     "bf16 tf32 nhwc": FAST,
     "compiled": {**FAST, "compile": "default"},
@@ -171,8 +171,8 @@ def parity() -> None:
     arrays, network = dict(np.load(GOLDEN / "session.npz")), golden_network()
     (top, bottom), (left, right) = arrays["pad"]
     played = json.loads(str(arrays["rounds"]))[: 1 if SMOKE else None]
-    for name in ("ieee", "bf16") if SMOKE else ARITHMETICS:
-        segmenter = ATNetSegmenter(network, **ARITHMETICS[name])
+    for name in ("ieee", "bf16") if SMOKE else PRECISIONS:
+        segmenter = ATNetSegmenter(network, **PRECISIONS[name])
         segmenter.start(arrays["frames"], int(arrays["num_objects"]))
         for number, (frame, drawn) in enumerate(played, start=1):
             masks = segmenter.interact(frame, drawn)
@@ -185,7 +185,7 @@ def parity() -> None:
 def engine() -> None:
     """Measure a propagated frame, and the released procedure with the same network in the same process."""
     network, frames = full_size(), video()
-    found = measure(network, frames, ARITHMETICS, OBJECTS)
+    found = measure(network, frames, PRECISIONS, OBJECTS)
     segmenter = ATNetSegmenter(network, **FAST)
     segmenter.start(frames, 1)
     share = busy(lambda: segmenter.interact(FRAMES // 2, strokes(1)))
@@ -197,7 +197,7 @@ def engine() -> None:
             released.interact(0, strokes(count))
             theirs = rounds(released, frames, count)[0]
         ratios = {
-            f"ratio_{name}": theirs / found[name, count] for name in ARITHMETICS if (name, count) in found
+            f"ratio_{name}": theirs / found[name, count] for name in PRECISIONS if (name, count) in found
         }
         note("released", arithmetic="ieee", objects=count, ms_round_1=theirs, **ratios)
 

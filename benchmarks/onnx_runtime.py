@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def session(network: Any, folder: Path, frames: Any, threads: int) -> Any:
     """Return the example's session, of either kind of network."""
     sys.path.insert(0, str(EXAMPLES))
     if isinstance(network, MemoryATNet):
-        from onnx_memory_session import MemorySession
+        from onnx_memory_session import MemorySession  # type: ignore[import-not-found]
 
         return MemorySession(str(folder), frames, 2, threads)
-    from onnx_session import Session
+    from onnx_session import Session  # type: ignore[import-not-found]
 
     return Session(str(folder), frames, 2, threads)
 
@@ -66,7 +67,8 @@ def main() -> None:
         if not folder.exists():
             print(*export(chosen.weights, folder), sep="\n")
         small = np.random.default_rng(0).integers(0, 256, (9, 16, 3)).astype(np.uint8)
-        picture = cv2.resize(small, (2 * chosen.width, chosen.height), interpolation=cv2.INTER_CUBIC)
+        wide = (2 * chosen.width, chosen.height)
+        picture = np.asarray(cv2.resize(small, wide, interpolation=cv2.INTER_CUBIC), np.uint8)
         frames = np.stack([picture[:, 4 * t : 4 * t + chosen.width] for t in range(chosen.frames)])
         theirs = session(network, folder, frames, chosen.threads)
     ours = ATNetSegmenter(network, flow=False, short_side=None)
@@ -77,8 +79,8 @@ def main() -> None:
     print("|", " | ".join((*names, "difference")), "|")
     print("|---" * 6 + "|")
     for number, frame in enumerate((chosen.frames // 2, 0, chosen.frames - 1), start=1):
-        engine = timed(lambda frame=frame: ours.interact(frame, STROKES))
-        onnx = timed(lambda frame=frame: theirs.interact(frame, STROKES))
+        engine = timed(partial(ours.interact, frame, STROKES))
+        onnx = timed(partial(theirs.interact, frame, STROKES))
         difference = np.abs(ours.probabilities - theirs.probabilities[theirs.inside]).max()
         seconds = " | ".join(f"{value:.2f}" for pair in zip(engine, onnx, strict=True) for value in pair)
         print(f"| {number} | {seconds} | {difference:.0e} |")

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ivos.runtime.errors import UserError
 
@@ -120,7 +120,8 @@ def _segmenter(options: argparse.Namespace) -> "Segmenter":
         if options.checkpoint is None:
             raise UserError("--checkpoint: name a folder or a model of the hub, for --segmenter sam2")
         device = None if options.device is None else str(choose_device(options.device))
-        return Sam2Segmenter(options.checkpoint, options.download, device)
+        made = Sam2Segmenter(options.checkpoint, options.download, device)
+        return cast("Segmenter", made)  # it takes clicks and boxes, which the prompts are converted to
     from ivos.segmenters import CopySegmenter, FlowSegmenter
 
     return FlowSegmenter() if options.segmenter == "flow" else CopySegmenter()
