@@ -29,6 +29,7 @@ from ivos.video.reader import Source, extract, faulty_pictures
 VERSION = 1
 IN_MEMORY = 512 << 20  # bytes of frames; more of them are kept in a file that is mapped
 WHOLE = 5000 * 854 * 480 * 3  # bytes of frames; of a longer video, the network has a part at a time
+PART = 256 << 20  # bytes of the frames of such a part, at most
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -292,7 +293,7 @@ class Workspace:
         each = width * height * 3
         if count * each <= WHOLE:
             return 0, count - 1
-        parts = math.ceil(count / max(1, IN_MEMORY // each))
+        parts = math.ceil(count / max(1, PART // each))
         number = min(parts - 1, frame * parts // count)
         while number and math.ceil(number * count / parts) > frame:
             number -= 1

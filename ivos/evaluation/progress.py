@@ -29,7 +29,7 @@ def session_trainer(options: DictConfig, accelerator: str = "auto", **more: Any)
     defaults = {
         "enable_checkpointing": False,
         "enable_model_summary": False,
-        "callbacks": [SessionProgress()],
+        "callbacks": [SessionProgress()] if options.get("enable_progress_bar", True) else [],
     }
     defaults = {name: value for name, value in defaults.items() if name not in options}
     return make_trainer(options, accelerator, **defaults, **more)

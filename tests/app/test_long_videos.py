@@ -90,7 +90,7 @@ def test_a_session_takes_the_number_of_frames_that_there_are():
 
 
 def test_a_very_long_video_is_propagated_in_parts(serve, tmp_path, clip):
-    sizes = {"WHOLE": 11 * FRAME, "IN_MEMORY": 5 * FRAME}
+    sizes = {"WHOLE": 11 * FRAME, "PART": 5 * FRAME}
     server = serve(root=str(tmp_path), videos=[str(clip)], sizes=sizes)  # parts of four frames
     one = wire.Client(server).phase("idle")
     assert one.stroke("a", 5, 0.5) == ""
@@ -127,7 +127,7 @@ def test_parts_are_even_and_cover_the_video(tmp_path, clip, monkeypatch):
     assert one.part(7) == (0, 11)
     monkeypatch.setattr(workspace, "WHOLE", FRAME)
     for most in (1, 2, 3, 5, 7, 11):
-        monkeypatch.setattr(workspace, "IN_MEMORY", most * FRAME)
+        monkeypatch.setattr(workspace, "PART", most * FRAME)
         parts = {one.part(frame) for frame in range(12)}
         assert all(low <= frame <= high for frame in range(12) for low, high in [one.part(frame)])
         assert sorted(t for low, high in parts for t in range(low, high + 1)) == list(range(12))

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from ivos.data.datasets.davis import DavisFolder
 from ivos.evaluation import SessionProgress, SessionSettings, summary_table
 from ivos.evaluation.comparison import compare, comparison_table
 from ivos.evaluation.module import DecodedSamples, sample_loader
+from ivos.evaluation.progress import session_trainer
 from ivos.evaluation.report import round_rows
 from ivos.segmenters import DilatedStrokes
 from ivos.session import Sample, ScoredRound, all_samples
@@ -161,3 +163,11 @@ import ivos.evaluation.official
         "ivos.runtime.errors.UserError: davisinteractive's own summary needs davisinteractive"
     )
     assert last.endswith("docs/guides/evaluation.md says how to install it")
+
+
+def test_progress_can_be_turned_off():
+    options = OmegaConf.create(
+        {"_target_": "pytorch_lightning.Trainer", "logger": False, "enable_progress_bar": False}
+    )
+    trainer = session_trainer(options, "cpu")
+    assert not any(isinstance(each, SessionProgress) for each in trainer.callbacks)
