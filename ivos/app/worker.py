@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Labels = NDArray[np.uint8]
 Post = Callable[[str, dict[str, Any]], None]
 _NO_MORE: tuple[int, Labels | None] = (-1, None)
+_OPTIONAL = ("propagate", "planned", "preview", "adopt", "undo", "add_object", "confidence")
+"""Methods of a live segmenter that others may lack; start and interact are what every segmenter has."""
 _UNWRITTEN = 16  # masks that may wait for the disk before the network does
 
 
@@ -83,6 +85,10 @@ class _Live:
     num_objects: int
     low: int = 0  # the first frame of its part of the video
     applied: list[CompletedRound] = field(default_factory=list)
+    verbs: frozenset[str] = field(init=False)  # the methods of _OPTIONAL that the segmenter has
+
+    def __post_init__(self) -> None:
+        self.verbs = frozenset(name for name in _OPTIONAL if hasattr(self.segmenter, name))
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
         """Return the labels that the segmenter alone gives to a frame with these strokes."""
@@ -95,7 +101,7 @@ class _Live:
         """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
         low, prompts = self.low, prompts_of(strokes, self.kinds)
         within = None if reach is None else (reach[0] - low, reach[1] - low)
-        if hasattr(self.segmenter, "propagate"):
+        if "propagate" in self.verbs:
             return self._moved(self.segmenter.propagate(frame - low, prompts, within))
         masks = self.segmenter.interact(frame - low, prompts)
         first, last = within or (0, len(masks) - 1)
@@ -114,14 +120,14 @@ class _Live:
     def planned(self, job: Job) -> tuple[int, int]:
         """Return the first and the last frame that a job's round goes to."""
         low, high = job.workspace.part(job.frame)
-        if hasattr(self.segmenter, "planned"):
+        if "planned" in self.verbs:
             first, last = self.segmenter.planned(job.frame - self.low)
             low, high = first + self.low, last + self.low
         return (low, high) if job.limits is None else (max(low, job.limits[0]), min(high, job.limits[1]))
 
     def confidence(self, reach: tuple[int, int]) -> list[float] | None:
         """Return the confidence in [0, 1] of the frames of a reach; None where the segmenter has none."""
-        if not hasattr(self.segmenter, "confidence"):
+        if "confidence" not in self.verbs:
             return None
         found = self.segmenter.confidence()[reach[0] - self.low : reach[1] + 1 - self.low]
         return [round(float(value), 3) for value in found]
@@ -237,13 +243,13 @@ class Worker:
             return
         differing = job.differing
         seconds = time.perf_counter() - begin
-        about = {"can_preview": hasattr(live.segmenter, "preview"), "prompts": sorted(live.kinds)}
+        about = {"can_preview": "preview" in live.verbs, "prompts": sorted(live.kinds)}
         self._report(job, "restored", differing=differing, seconds=seconds, **about)
 
     def _preview(self, job: Job) -> None:
         live = self._alone(job) if job.alone else self._bring_up(job)[0]
         data, seconds = b"", 0.0
-        if hasattr(live.segmenter, "preview") and job.strokes:
+        if "preview" in live.verbs and job.strokes:
             begin = time.perf_counter()
             data = pack_labels(_merge(job, live.kinds, live.preview(job.frame, job.strokes)))
             seconds = time.perf_counter() - begin
@@ -332,7 +338,7 @@ class Worker:
             UserError: there are no strokes, and the segmenter cannot continue from a mask.
         """
         wanted = job.current if job.adopt and not job.strokes else None
-        if job.strokes and job.current is not None and hasattr(live.segmenter, "preview"):
+        if job.strokes and job.current is not None and "preview" in live.verbs:
             network = live.preview(job.frame, job.strokes)
             merged = _merge(job, live.kinds, network)
             job.merged = bool((merged != network).any())
@@ -354,7 +360,7 @@ class Worker:
         reach: tuple[int, int] | None,
     ) -> Iterator[tuple[int, Labels]]:
         """Propagate a frame's labels; without ``adopt`` the strokes are propagated in their place."""
-        if hasattr(live.segmenter, "adopt"):
+        if "adopt" in live.verbs:
             live.segmenter.adopt(frame - live.low, labels)
             return live.steps(frame, (), reach)
         if not strokes:
@@ -403,10 +409,10 @@ class Worker:
         while common < min(len(live.applied), len(history)) and live.applied[common] == history[common]:
             common += 1
         extra = len(live.applied) - common
-        if extra and hasattr(live.segmenter, "undo"):
+        if extra and "undo" in live.verbs:
             for _ in range(extra):
                 undone = live.applied.pop()
-                for _ in range(2 if undone.adopted and hasattr(live.segmenter, "adopt") else 1):
+                for _ in range(2 if undone.adopted and "adopt" in live.verbs else 1):
                     live.segmenter.undo()  # adopting a mask counts as a round of its own
         elif extra:
             live = self._begin(job, live.segmenter, history)
@@ -434,11 +440,13 @@ class Worker:
 
     def _begin(self, job: Job, segmenter: "Segmenter", history: Sequence[CompletedRound]) -> _Live:
         """Start a video; a segmenter that can add objects later begins with those of the first round."""
-        first = history[0].num_objects if history else job.num_objects
-        count = first if hasattr(segmenter, "add_object") else job.num_objects
         part = job.workspace.part(job.frame)
-        segmenter.start(job.workspace.read_frames(part), max(count, 1))
-        live = self._live[job.workspace.name, part[0]] = _Live(segmenter, max(count, 1), part[0])
+        live = _Live(segmenter, job.num_objects, part[0])
+        if history and "add_object" in live.verbs:
+            live.num_objects = history[0].num_objects
+        live.num_objects = max(live.num_objects, 1)
+        segmenter.start(job.workspace.read_frames(part), live.num_objects)
+        self._live[job.workspace.name, part[0]] = live
         return live
 
     def _alone(self, job: Job) -> _Live:
@@ -457,7 +465,7 @@ class Worker:
         """Add objects until the segmenter has as many as given."""
         if num_objects <= live.num_objects:
             return
-        if not hasattr(live.segmenter, "add_object"):
+        if "add_object" not in live.verbs:
             part = job.workspace.part(job.frame)
             live.segmenter.start(job.workspace.read_frames(part), num_objects)
             behind, live.applied, live.num_objects = live.applied, [], num_objects
