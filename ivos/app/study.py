@@ -10,6 +10,7 @@ delay is no part of drawing; a separate column has the delay that is part of com
 
 import argparse
 import csv
+import importlib.util
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -297,6 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--wandb", metavar="PROJECT", help="log table and plot to Weights & Biases")
     options = parser.parse_args(arguments)
     with reported():
+        for package in ("matplotlib", "wandb") if options.wandb else ("matplotlib",):
+            if importlib.util.find_spec(package) is None:
+                raise UserError(f"the results of a study need {package}: pip install 'ivos[evaluate]'")
         rows = collect(options.folder)
         summary = summarise(rows)
         names = ("rounds", "drawing", "computing", "searching", "total", "J", "F")

@@ -7,7 +7,7 @@ import pytest
 
 from ivos.app import study
 from ivos.app.server import Settings
-from ivos.app.study import Times, clock
+from ivos.app.study import Times, clock, main
 from ivos.runtime.errors import UserError
 from ivos.video.palette import write_labels
 from ivos.video.reader import open_source
@@ -130,3 +130,12 @@ def test_nothing_finished(tmp_path, capsys):
         study.main([str(tmp_path)])
     assert end.value.code == 2
     assert "no finished video" in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named_before_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    assert capsys.readouterr().err == (
+        "error: the results of a study need matplotlib: pip install 'ivos[evaluate]'\n"
+    )
