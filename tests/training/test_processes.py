@@ -61,7 +61,10 @@ def end(process, timeout=600):
 
 
 def train(*arguments):
-    return start(sys.executable, str(ROOT / "train.py"), *TINY, *arguments)
+    """Start train.py with tiny settings; those of the session only where it is run."""
+    unscored = "score=false" in arguments
+    tiny = [one for one in TINY if not (unscored and one.startswith("session."))]
+    return start(sys.executable, str(ROOT / "train.py"), *tiny, *arguments)
 
 
 CHOICES = {
