@@ -122,7 +122,7 @@ class SessionJobs:
     def _annotation(self, job: Job, one: Round) -> None:
         """Give a job what its round starts from; a round that is continued has its mask on disk."""
         session = self.recorder.session
-        keys = [key for key in one.strokes if key not in one.replaced]
+        keys = one.used_strokes
         if one.reach is not None and one.adopted:
             job.current, job.adopt, keys = self.workspace.read_mask(one.number, one.frame), True, []
         elif one.reach is None:
@@ -142,7 +142,7 @@ class SessionJobs:
             CompletedRound(
                 one.number,
                 one.frame,
-                tuple(session.strokes[key] for key in one.strokes if key not in one.replaced),  # type: ignore[misc]
+                tuple(session.strokes[key] for key in one.used_strokes),  # type: ignore[misc]
                 one.num_objects,
                 one.reach if one.status == "stopped" or one.limits else None,
                 one.adopted,

@@ -401,7 +401,6 @@ class OpenSession:
             await asyncio.to_thread(self.workspace.write_masks, event["round"], masks)
             self.recorder.record(event)
         except OSError as error:
-            await asyncio.to_thread(self.workspace.remove_masks, event["round"])
             raise UserError(one_line(error)) from error
         finally:
             self.writing = ""
@@ -443,7 +442,6 @@ class OpenSession:
             self.recorder.record(event)
             return len(frames)
         except OSError as error:
-            await asyncio.to_thread(self.workspace.remove_masks, len(session.rounds) + 1)
             raise UserError(one_line(error)) from error
         finally:
             self.writing = ""
@@ -504,7 +502,10 @@ class OpenSession:
         used = session.new_strokes(frame)
         if replaced := [key for key in event["strokes"] if key not in used]:
             event["replaced"] = replaced
-        self.recorder.record(event | self._guarded())
+        event |= self._guarded()
+        session.check(event)
+        self.workspace.remove_masks(number)
+        self.recorder.record(event)
         self.jobs.run_round(number)
 
     def _guarded(self) -> Event:

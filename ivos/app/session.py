@@ -75,6 +75,11 @@ class Round:
         low, high = self.reach or (frame, frame)
         self.reach = min(low, frame), max(high, frame)
 
+    @property
+    def used_strokes(self) -> list[str]:
+        """The strokes that the network gets."""
+        return [key for key in self.strokes if key not in self.replaced]
+
     def covers(self, frame: int) -> bool:
         """Return whether the round has a mask for a frame, and the frame is to show it."""
         if self.reach is None or not self.reach[0] <= frame <= self.reach[1]:

@@ -227,14 +227,7 @@ class Workspace:
                     "move the folder away"
                 ) from error
         self.record(session, *interrupted(session, self.masks_of))
-        self._remove_unrecorded(len(session.rounds))
         return session
-
-    def _remove_unrecorded(self, last: int) -> None:
-        """Remove the masks of operations whose end was not recorded: the next round has their number."""
-        for folder in (self.folder / "rounds").iterdir():
-            if folder.name.isdigit() and int(folder.name) > last:
-                shutil.rmtree(folder)
 
     def record(self, session: Session, *events: Event) -> None:
         """Write events to the journal, then apply each to the session."""
@@ -358,7 +351,8 @@ class Workspace:
         return read_mask(self.mask_file(round, frame))
 
     def write_masks(self, round: int, masks: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
-        """Write the masks of many frames, which are on disk together when this returns."""
+        """Write the masks of many frames as a new round, on disk together when this returns."""
+        self.remove_masks(round)
         for frame, labels in masks:
             path = self.mask_file(round, frame)
             path.parent.mkdir(exist_ok=True)
@@ -366,7 +360,7 @@ class Workspace:
         sync_all()
 
     def remove_masks(self, round: int) -> None:
-        """Remove the masks of a round that does not count, because it could not be written or recorded."""
+        """Remove what is left under the number of a new round, of one that failed before it was recorded."""
         shutil.rmtree(self.folder / "rounds" / f"{round:04d}", ignore_errors=True)
 
     def write_base(self, edit: str, labels: NDArray[np.uint8]) -> None:

@@ -1,6 +1,6 @@
 """Segmenters without weights: GrabCut from the strokes, optical flow from frame to frame, OpenCV alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -232,10 +232,23 @@ class FlowSegmenter:
         done = {source: np.asarray(video.probabilities[source], np.float32)}
         order = [source]
         for t in targets:
-            total, weights = video.flow.carry(t, {r: done[r] for r in {source, *order[-2:]}})
+            total, weights = self._carried(t, source, order, done)
             done[t] = video.flow.refine(t, np.asarray(total / weights[..., None], np.float32))
             order.append(t)
         return done
+
+    def _carried(
+        self, target: int, source: int, order: Sequence[int], done: Mapping[int, Floats]
+    ) -> tuple[Floats, Floats]:
+        """Return the weighted sum [h, w, N] of the probabilities for a target, and of the weights [h, w].
+
+        Args:
+            target: the next frame of a pass.
+            source: the annotated frame that the pass began at.
+            order: the frames of the pass so far, the source first.
+            done: their probabilities [h, w, N].
+        """
+        return self._video.flow.carry(target, {r: done[r] for r in {source, *order[-2:]}})
 
 
 def cut_out(

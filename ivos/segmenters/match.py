@@ -1,6 +1,6 @@
 """A segmenter that trains nothing: GrabCut, optical flow, and matched features of a pretrained encoder."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ivos.engine.devices import choose_device
 from ivos.engine.frames import Frames
+from ivos.engine.memory_runner import ANNOTATED
 from ivos.engine.optical_flow import Floats, Quality
 from ivos.engine.padding import Padding
 from ivos.networks import MemoryATNet, load
@@ -16,7 +17,6 @@ from ivos.networks.memory import RECENT, read
 from ivos.runtime.errors import UserError
 from ivos.segmenters.grabcut_flow import FlowSegmenter
 
-_ANNOTATED = 6  # annotated frames that are read at most, those nearest in time
 _CELL = 4  # pixels of a value that is read; there are two by two of them at each matched position
 
 
@@ -90,17 +90,13 @@ class MatchSegmenter(FlowSegmenter):
         full = F.interpolate(found, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
         return self._padding.crop(full)[:, 0].permute(1, 2, 0).cpu().numpy()  # type: ignore[no-any-return]
 
-    def _pass(self, source: int, targets: Iterable[int]) -> dict[int, Floats]:
-        """Return probabilities [h, w, N] of the targets, each by the flow and by similarity."""
+    def _carried(
+        self, target: int, source: int, order: Sequence[int], done: Mapping[int, Floats]
+    ) -> tuple[Floats, Floats]:
+        """Return what the flow carries, with what is read by similarity; see :class:`FlowSegmenter`."""
         video = self._video
-        done = {source: np.asarray(video.probabilities[source], np.float32)}
-        order = [source]
-        for t in targets:
-            total, weights = video.flow.carry(t, {r: done[r] for r in {source, *order[-2:]}})
-            nearest = sorted(video.strokes, key=lambda frame: (abs(frame - t), frame))[:_ANNOTATED]
-            known = {frame: np.asarray(video.probabilities[frame], np.float32) for frame in nearest}
-            known |= {frame: done[frame] for frame in order[-RECENT:]}
-            mixed = (total + self.match * self._read(t, known)) / (weights + self.match)[..., None]
-            done[t] = video.flow.refine(t, np.asarray(mixed, np.float32))
-            order.append(t)
-        return done
+        total, weights = super()._carried(target, source, order, done)
+        nearest = sorted(video.strokes, key=lambda frame: (abs(frame - target), frame))[:ANNOTATED]
+        known = {frame: np.asarray(video.probabilities[frame], np.float32) for frame in nearest}
+        known |= {frame: done[frame] for frame in order[-RECENT:]}
+        return total + self.match * self._read(target, known), weights + self.match
