@@ -248,8 +248,6 @@ def export(kind: str, job: Export, progress: Progress) -> tuple[Path, str]:
     Returns:
         The file, and a warning or an empty string.
     """
-    for leftover in (job.workspace.folder / "exports").glob(".*"):  # of a server that was killed
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     return FORMATS[kind](job, progress)
 
 

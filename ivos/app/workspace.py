@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ivos.app.journal import Journal
 from ivos.app.session import Event, Session, interrupted
 from ivos.runtime.errors import UserError, listing
-from ivos.runtime.files import read_json, replacing, write_picture, write_text
+from ivos.runtime.files import clear, read_json, replacing, write_picture, write_text
 from ivos.runtime.machine import lock
 from ivos.video.files import DataError, read_frame, read_mask
 from ivos.video.palette import write_labels
@@ -86,6 +86,7 @@ class Workspace:
             for name in ("frames", "rounds", "exports", "bases"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             self._lock = self._lock_folder()
+            self._remove_unfinished()
             self.metadata = self._open(fingerprint(source))
             self.source = source.without(self.metadata.left_out)
             self.notice = self.metadata.notice
@@ -111,6 +112,13 @@ class Workspace:
         os.truncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         return handle
+
+    def _remove_unfinished(self) -> None:
+        """Remove the files and folders that a killed server had not finished writing."""
+        clear(self.folder)
+        clear(self.folder / "bases")
+        for path in (self.folder / "exports").glob(".*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _open(self, print_of_source: str) -> WorkspaceMetadata:
         path = self.folder / "workspace.json"

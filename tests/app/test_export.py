@@ -76,11 +76,23 @@ def test_an_object_that_appears_late_is_warned_of(job):
 
 def test_exporting_again_replaces_what_was_there(job):
     write("davis", job)
-    leftover = job.workspace.folder / "exports" / ".davis-killed.tmp"
-    leftover.mkdir()
     write("davis", job)
     names = sorted(os.listdir(job.workspace.folder / "exports"))
     assert names == ["clip-davis.zip", "davis"]
+
+
+def test_what_a_killed_server_had_not_finished_is_removed_when_its_video_is_opened_again(tmp_path, clip):
+    folder = tmp_path / "clip"
+    Workspace(folder, open_source(clip)).close()
+    (folder / "exports" / "clip-davis.zip").write_bytes(b"finished")
+    (folder / "exports" / ".davis-killed.tmp" / "frames").mkdir(parents=True)
+    (folder / "exports" / ".clip-davis.12-0123abcd.tmp.zip").write_bytes(b"")
+    (folder / "bases" / ".e1.12-0123abcd.tmp.png").write_bytes(b"")
+    (folder / ".workspace.12-0123abcd.tmp.json").write_bytes(b"")
+    Workspace(folder, open_source(clip)).close()
+    assert os.listdir(folder / "exports") == ["clip-davis.zip"]
+    assert not os.listdir(folder / "bases")
+    assert not [path for path in folder.glob(".*") if ".tmp" in path.name]
 
 
 def test_coco_json(job):
