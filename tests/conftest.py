@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.golden import fill
 from tests.support.long import LONG
 from tests.support.processor_time import ProcessorTimes
 from tests.support.shared import run_folder
@@ -78,9 +79,6 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def _golden_state_dict() -> dict[str, torch.Tensor]:
-    spec = importlib.util.spec_from_file_location("fill", GOLDEN / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
     return {key: torch.from_numpy(value) for key, value in fill.state_dict().items()}
 
 

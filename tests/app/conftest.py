@@ -1,6 +1,5 @@
-"""Fixtures of the app's tests: a tiny clip, the fake segmenter, a server that can be killed, a browser."""
+"""Fixtures of the app's tests: a tiny clip, a server that can be killed, a browser."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,15 +15,6 @@ from ivos.app.browser import chromium, find_chromium
 
 HERE = Path(__file__).parent
 PATIENCE = 120  # seconds; the machine may be busy
-
-
-@pytest.fixture(scope="session")
-def fake():
-    """The module of the fake segmenters."""
-    spec = importlib.util.spec_from_file_location("fake", HERE / "fake.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_clip(folder, frames=12, width=96, height=64):

@@ -1,6 +1,5 @@
 """Start a server with the fake segmenter as a process that can be killed: serve.py OPTIONS-AS-JSON."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -17,12 +16,10 @@ from ivos.app.workspace import Workspace
 from ivos.runtime.command_line import reported
 from ivos.video import reader
 from ivos.video.reader import open_source
+from tests.app import fake
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
-    spec = importlib.util.spec_from_file_location("fake", Path(__file__).with_name("fake.py"))
-    fake = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fake)
     root = Path(options["root"])
     if options.get("full"):  # the disk is full while there is a file of that name
         write = os.pwrite

@@ -1,8 +1,6 @@
 """Tests of editing by hand through the web socket: edits, locks, operations, restarts."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,7 @@ from ivos.app.messages import unpack_labels
 from ivos.app.pixels import draw_runs, find_runs, merge_annotation, protect
 from ivos.app.session import Refused, Session
 from ivos.video.palette import write_labels
-
-spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
+from tests.support import wire
 
 SIZE = (96, 64)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import importlib.util
 import io
 import random
 import threading
@@ -19,13 +18,10 @@ from ivos.app.journal import read_lines
 from ivos.app.messages import pack_labels
 from ivos.app.session import Session, interrupted
 from ivos.video.files import read_mask
+from tests.support import wire
 
 MOMENTS = 20
 FRAMES = 12
-
-spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
 
 
 class User:

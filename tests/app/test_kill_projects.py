@@ -5,13 +5,11 @@ The short form kills a few times; IVOS_LONG_TESTS=1 does so at many moments and 
 
 import contextlib
 import http.client
-import importlib.util
 import io
 import json
 import random
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from ivos.app.journal import read_lines
 from ivos.app.messages import unpack_labels
 from ivos.app.session import Session, interrupted
 from ivos.video.files import read_mask
+from tests.support import wire
 from tests.support.long import LONG
 
 NAMES = ("a", "b", "c")
@@ -33,10 +32,6 @@ ACTIONS = (
     *("copy", "fill", "delete", "import", "import", "propagate", "object", "merge"),
 )
 BUSY = ("propagating", "restoring", "loading", "decoding")
-
-spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
 
 
 class Annotator:

@@ -1,9 +1,7 @@
 """Videos that take long: drawing while they are decoded, parts of very long ones, pictures left out."""
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +12,7 @@ from ivos.app.session import Session
 from ivos.app.workspace import Workspace
 from ivos.video.reader import open_source
 from ivos.video.writer import write_video
-
-spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
+from tests.support import wire
 
 SIZE = (96, 64)
 FRAME = 96 * 64 * 3

@@ -1,10 +1,8 @@
 """Tests of several videos on one server: their list, and when each is opened."""
 
-import importlib.util
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,7 @@ from PIL import Image
 
 from ivos.app.messages import unpack_labels
 from ivos.video.writer import write_video
-
-spec = importlib.util.spec_from_file_location("over_the_wire", Path(__file__).with_name("test_server.py"))
-wire = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(wire)
+from tests.support import wire
 
 
 @pytest.fixture
