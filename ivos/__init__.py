@@ -1,8 +1,8 @@
 """Interactive video object segmentation with A-Net and T-Net: annotate, segment, evaluate and train.
 
 Everything in ``__all__`` is public and stays compatible between minor versions; modules and names that begin
-with an underscore are private. Names are imported when they are first used, so that ``import ivos`` is
-immediate and does not import PyTorch.
+with an underscore are private. Each public name is imported on its first use, so that ``import ivos`` is fast
+and does not import PyTorch.
 
 Example::
 
@@ -77,7 +77,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """Return the installed version; ``0+unknown`` where ivos runs from files that were never installed."""
+    """Return the installed version, or ``0+unknown`` if ivos runs from source without installation."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""The functions that ``import ivos`` offers; imports that take long are inside the functions."""
+"""The public functions of the package ``ivos``; slow imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 def build_segmenter(
     checkpoint: str | Path | ATNet = "small", *, device: str | torch.device | None = None, **options: Any
 ) -> ATNetSegmenter:
-    """Build the segmenter that ``evaluate.py`` and ``annotate.py`` use, with the weights' own settings.
+    """Build the segmenter that ``evaluate.py`` and ``annotate.py`` use.
+
+    The working size and the use of optical flow follow the settings that are stored with the weights, unless
+    ``options`` override them.
 
     Args:
-        checkpoint: the name of weights that come with ivos (:func:`ivos.networks.shipped_names`), a
-            checkpoint file (the authors' released one or one written by ivos), ``untrained``, or a network.
-        device: where the network runs, such as ``cuda`` or ``cpu``; None: a CUDA device or an Apple GPU where
-            there is one, else the CPU.
-        options: keyword arguments of :class:`ivos.ATNetSegmenter`, such as ``undo_gib=1``.
+        checkpoint: Name of weights that come with ivos (:func:`ivos.networks.shipped_names`), a checkpoint
+            file (the authors' released one or one written by ivos), ``untrained``, or a network.
+        device: Device on which the network runs, such as ``cuda`` or ``cpu``; None selects a CUDA device or
+            an Apple GPU if there is one, else the CPU.
+        options: Keyword arguments of :class:`ivos.ATNetSegmenter`, such as ``undo_gib=1``.
 
     Returns:
-        the segmenter; call its method ``start`` next.
+        The segmenter. Call its method ``start`` next.
 
     Raises:
-        UserError: There is no such checkpoint or device, or an option has a value that is not possible.
+        UserError: The checkpoint or the device does not exist, or an option has an invalid value.
     """
     from ivos.engine import ATNetSegmenter
     from ivos.engine.devices import choose_device
@@ -51,14 +54,15 @@ def read_video(path: str | Path, sequence: str | None = None) -> NDArray[np.uint
     """Read all frames of a video into memory.
 
     Args:
-        path: a video file, a folder of pictures, or a folder in DAVIS layout.
-        sequence: the sequence of a folder in DAVIS layout; None where it has only one.
+        path: A video file, a folder of images, or a folder in DAVIS layout.
+        sequence: Name of the sequence to read from a folder in DAVIS layout; None if the folder holds only
+            one sequence.
 
     Returns:
-        frames uint8 RGB [T, h, w, 3]; a camera's rotation is applied.
+        Frames, uint8 RGB [T, h, w, 3], rotated as the file's metadata says.
 
     Raises:
-        DataError: There is no video that can be read; the message names the file.
+        DataError: The path holds no readable video; the message names the file.
     """
     from ivos.video.reader import open_source
 
@@ -68,18 +72,18 @@ def read_video(path: str | Path, sequence: str | None = None) -> NDArray[np.uint
 def save_masks(
     folder: str | Path, masks: NDArray[np.uint8], names: Sequence[str] | None = None
 ) -> list[Path]:
-    """Write masks as PNG files whose pixels are object numbers and whose palette is that of DAVIS.
+    """Write masks as indexed PNG files with the palette of DAVIS; pixel values are object numbers.
 
     Args:
-        folder: where the files are written; it is made if it does not exist.
-        masks: labels uint8 [T, h, w]: 0 background, 1..N objects.
-        names: the files' names without suffix, T of them; None: 00000, 00001, ...
+        folder: Folder for the files; it is created if it does not exist.
+        masks: Labels, uint8 [T, h, w]: 0 is the background, 1..N are the objects.
+        names: T file names without suffix; None uses 00000, 00001, ...
 
     Returns:
-        the files, in order.
+        The paths of the files, in the order of the frames.
 
     Raises:
-        ValueError: The masks are not uint8 [T, h, w], or there is another number of names.
+        ValueError: The masks are not uint8 [T, h, w], or the number of names is not T.
     """
     from ivos.video.palette import write_labels
 
@@ -108,15 +112,16 @@ def segment(
     """Segment a video from masks, strokes or clicks on some of its frames, as ``ivos-segment`` does.
 
     Args:
-        video: a video file, a folder of pictures, or frames: uint8 RGB [T, h, w, 3] or a list of [h, w, 3].
-        masks: labels uint8 [h, w] by frame, or a PNG file or a folder of them (see ``ivos-segment --help``).
-        strokes: strokes by frame, or a DAVIS scribble file.
-        clicks: clicks by frame, or a JSON file of them.
-        segmenter: None: that of :func:`build_segmenter`.
-        options: of :func:`build_segmenter`, such as ``checkpoint="net.pt"`` or ``device="cpu"``.
+        video: A video file, a folder of images, or frames: uint8 RGB [T, h, w, 3] or a list of [h, w, 3].
+        masks: Dictionary from frame index to labels uint8 [h, w], or a PNG file or a folder of PNG files (see
+            ``ivos-segment --help``).
+        strokes: Dictionary from frame index to strokes, or a DAVIS scribble file.
+        clicks: Dictionary from frame index to clicks, or a JSON file of clicks.
+        segmenter: Segmenter to run; None builds one with :func:`build_segmenter`.
+        options: Arguments of :func:`build_segmenter`, such as ``checkpoint="net.pt"`` or ``device="cpu"``.
 
     Returns:
-        labels uint8 [T, h, w], with the objects' numbers of the prompts.
+        Labels, uint8 [T, h, w]; the object numbers are those of the prompts.
 
     Raises:
         UserError: The video, the prompts or the checkpoint cannot be used.
@@ -153,18 +158,19 @@ def evaluate(
     The extras ``evaluate`` and ``davis`` have to be installed.
 
     Args:
-        segmenter: what is evaluated; any object with the methods of :class:`ivos.Segmenter`.
-        videos: the videos, such as those of :class:`ivos.data.datasets.davis.DavisFolder`; or a folder in
-            DAVIS layout, whose subset ``val`` is taken.
-        folder: where report.csv, summary.json, rounds.csv and curve.png are written; None: nowhere.
-        settings: of the session; None: those of ``evaluate.py``.
-        protocol: None: the DAVIS interactive session.
-        trainer: whose test loop runs the evaluation, on several processes where it has them; None: on one.
-        options: further arguments of :func:`ivos.evaluation.evaluate`, such as ``save_masks=True``. By
-            default PyTorch runs in one thread, as in ``evaluate.py``, so that numbers can be repeated.
+        segmenter: Segmenter to evaluate: any object with the methods of :class:`ivos.Segmenter`.
+        videos: Videos, such as those of :class:`ivos.data.datasets.davis.DavisFolder`; or a folder in DAVIS
+            layout, whose subset ``val`` is evaluated.
+        folder: Folder for report.csv, summary.json, rounds.csv and curve.png; None writes no files.
+        settings: Settings of the interactive session; None uses the defaults of ``evaluate.py``.
+        protocol: Interactive protocol; None uses the DAVIS interactive session.
+        trainer: Lightning trainer whose test loop runs the evaluation, possibly in several processes; None
+            creates one with a single process.
+        options: Further arguments of :func:`ivos.evaluation.evaluate`, such as ``save_masks=True``. By
+            default PyTorch runs in one thread, as in ``evaluate.py``, so that results are repeatable.
 
     Returns:
-        the summary of each metric, as in summary.json.
+        The summary of each metric, as in summary.json.
 
     Raises:
         UserError: Videos or settings cannot be used, or the folder holds a run with other settings.

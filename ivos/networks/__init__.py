@@ -1,4 +1,4 @@
-"""A-Net and T-Net as plain modules, and the checkpoints they come from."""
+"""A-Net and T-Net as PyTorch modules, and the reading and writing of their checkpoints."""
 
 from ivos.networks.anet import ANet
 from ivos.networks.atnet import ATNet, create_network, load

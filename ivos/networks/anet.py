@@ -1,4 +1,4 @@
-"""A-Net: from strokes on a frame to the mask of that frame."""
+"""A-Net, which segments one frame from strokes on it."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ivos.networks.decoder import Decoder, scale_up
 
 
 class Converter(nn.Module):
-    """Turns A-Net's decoder feature and its r5 into the object feature that T-Net's global transfer moves."""
+    """Computes the object feature that T-Net's global transfer moves, from A-Net's decoder feature and r5."""
 
     def __init__(self, encoder_width: int, decoder_width: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Converter(nn.Module):
         self.fuse = nn.Conv2d(64 * w, 32 * w, 1)
 
     def forward(self, feature: Tensor, r5: Tensor) -> Tensor:
-        """[B, 2 decoder widths, h, w] and [B, 32w, h/4, w/4] -> [B, 32w, h/4, w/4]."""
+        """Map [B, 2 decoder widths, h, w] and [B, 32w, h/4, w/4] to [B, 32w, h/4, w/4]."""
         return self.fuse(torch.cat([self.blocks(feature), r5], dim=1))
 
 
@@ -30,9 +30,9 @@ class ANet(nn.Module):
     """Annotation network (Heo et al., ECCV 2020).
 
     Args:
-        width: channels of the encoder's stem w (64 in the paper).
-        depths: bottlenecks per encoder stage.
-        decoder_width: channels of the decoder (256 in the paper).
+        width: Number of channels w of the encoder's stem (64 in the paper).
+        depths: Number of bottleneck blocks in each encoder stage.
+        decoder_width: Number of channels of the decoder (256 in the paper).
     """
 
     def __init__(
@@ -44,14 +44,15 @@ class ANet(nn.Module):
         self.converter = Converter(width, decoder_width)
 
     def forward(self, image: Tensor, interaction: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment.
+        """Segment one object in each image of a batch.
 
         Args:
-            image: normalised RGB [B or 1, 3, H, W], H and W multiples of 32 (one image serves all objects).
-            interaction: previous mask, positive and negative strokes [B, 3, H, W].
+            image: Normalised RGB [B, 3, H, W], H and W multiples of 32; a batch of 1 is shared by all B
+                objects.
+            interaction: Previous mask, positive and negative strokes [B, 3, H, W].
 
         Returns:
-            logits [B, 1, H, W] and the object feature [B, 32w, H/16, W/16].
+            Logits [B, 1, H, W] and the object feature [B, 32w, H/16, W/16].
         """
         image = image.expand(interaction.shape[0], -1, -1, -1)
         pyramid = self.encoder(torch.cat([image, interaction], dim=1))

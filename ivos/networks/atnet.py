@@ -1,4 +1,4 @@
-"""A-Net and T-Net together: one network to save, to load and to hand to the engine."""
+"""A-Net and T-Net as one module, and its saving and loading."""
 
 import re
 import warnings
@@ -26,28 +26,28 @@ from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.networks.tnet import Normalize, TNet
 from ivos.runtime.errors import UserError
 
-FORMAT = 1  # of the files that ivos writes
+FORMAT = 1  # version of the checkpoint format that ivos writes
 
 
 class ATNet(nn.Module):
     """A-Net and T-Net of the same width and depth (136.5 M parameters as in the paper).
 
     Args:
-        width: channels of the encoders' stems w (64 in the paper).
-        depths: bottlenecks per encoder stage ((3, 4, 6, 3), ResNet-50, in the paper).
-        decoder_width: channels of the decoders (256 in the paper).
-        normalize: see :class:`TNet`.
-        use_global: see :class:`TNet`.
-        use_local: see :class:`TNet`.
-        short_side: of the frames that the weights are trained for, in pixels; None: not known. It goes into
-            the files, and says to ``segmenter.short_side=trained`` at what size the networks see a video.
-        flow: whether these weights do better where optical flow carries masks, too; None: not known. It goes
-            into the files like ``short_side``, for ``segmenter.flow=trained``.
+        width: Number of channels w of the encoders' stems (64 in the paper).
+        depths: Number of bottleneck blocks in each encoder stage ((3, 4, 6, 3) as in ResNet-50 in the paper).
+        decoder_width: Number of channels of the decoders (256 in the paper).
+        normalize: See :class:`TNet`.
+        use_global: See :class:`TNet`.
+        use_local: See :class:`TNet`.
+        short_side: Shorter side of the frames that the weights are trained for, in pixels; None if unknown.
+            It is stored in checkpoints, and ``segmenter.short_side=trained`` reduces videos to this size.
+        flow: Whether these weights give better masks in combination with optical flow; None if unknown. It is
+            stored in checkpoints, and ``segmenter.flow=trained`` follows it.
     """
 
     mean: Tensor
     std: Tensor
-    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by which images are normalised
+    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's RGB mean and standard deviation
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ATNet(nn.Module):
         self._register_normalisation()
 
     def _register_normalisation(self) -> None:
-        """Add the mean and the standard deviation of the images' channels as buffers outside the weights."""
+        """Register the mean and the standard deviation of the image channels as non-persistent buffers."""
         self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.STD).view(3, 1, 1), persistent=False)
 
@@ -87,21 +87,21 @@ class ATNet(nn.Module):
         return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def features(self, images: Tensor) -> Any:
-        """Return what T-Net takes from images alone: :class:`ivos.networks.FrameFeatures` of [B, 3, H, W]."""
+        """Return T-Net's image features (:class:`ivos.networks.FrameFeatures`) of images [B, 3, H, W]."""
         return self.tnet.features(images)
 
     negatives_everywhere = False
-    """Whether A-Net expects negative strokes outside the previous mask and in the first round, too."""
+    """Whether A-Net gets all negative strokes, also outside the previous mask and in the first round."""
 
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
-        """Segment the frames that strokes were drawn on.
+        """Segment the objects in a frame from the strokes on it.
 
         Args:
-            images: of :meth:`normalise`, [1, 3, H, W], H and W multiples of 32.
-            interaction: previous mask, positive and negative strokes of each object [N, 3, H, W].
+            images: Output of :meth:`normalise` for the frame, [1, 3, H, W], H and W multiples of 32.
+            interaction: Previous mask, positive and negative strokes of each object [N, 3, H, W].
 
         Returns:
-            logits [N, 1, H, W], of an object where its probability is above 0.8, as in the released system.
+            Logits [N, 1, H, W]. As in the released system, an object is where its probability is above 0.8.
         """
         return self.anet(images, interaction)[0]  # type: ignore[no-any-return]
 
@@ -110,10 +110,11 @@ class ATNet(nn.Module):
         """Return the network of the authors' checkpoint, in evaluation mode.
 
         Args:
-            source: the file, or its state dict of 912 tensors.
+            source: The checkpoint file, or its state dict of 912 tensors.
 
         Raises:
-            CheckpointError: the keys that are missing, too many or of another shape.
+            CheckpointError: The state dict does not fit; the message lists the keys that are missing,
+                unknown or of the wrong shape.
         """
         state = unwrapped(source if isinstance(source, Mapping) else read(source))
         name = "state dict" if isinstance(source, Mapping) else str(source)
@@ -129,16 +130,17 @@ class ATNet(nn.Module):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a file says of the network besides its weights."""
+        """The configuration and the settings that are stored with the weights."""
         return {"network": self.config, "short_side": self.short_side, "flow": self.flow}
 
     def save(self, path: str | Path, half: bool = False) -> None:
-        """Write the weights with what is needed to build the network again (:func:`load` reads it).
+        """Write the weights and the network's configuration to a file that :func:`load` reads.
 
         Args:
-            path: the file; one that ends in ``.safetensors`` is written in that format.
-            half: parameters in half precision, which is half the size and as good for inference. The batch
-                norms' statistics stay in float32: their variances may be beyond what a half holds.
+            path: The file to write. The suffix ``.safetensors`` selects the safetensors format.
+            half: Whether to store the parameters in half precision, which halves the size and does not change
+                results noticeably. The statistics of batch norms stay in float32, because their variances can
+                exceed the range of half precision.
         """
         state = self.state_dict()
         if half:
@@ -151,18 +153,19 @@ class ATNet(nn.Module):
 
     @staticmethod
     def from_pretrained(path_or_name: str | Path, **options: Any) -> "ATNet":
-        """Return the network of a folder or of a model on the Hugging Face Hub, in eval mode.
+        """Load a network from a folder or from the Hugging Face Hub, in evaluation mode.
 
         Args:
-            path_or_name: a folder that :meth:`save_pretrained` has written, the name of a model on the Hub,
-                or whatever :func:`load` takes.
-            options: of huggingface_hub's method of this name, such as ``revision`` or ``local_files_only``.
+            path_or_name: A folder that :meth:`save_pretrained` has written, the name of a model on the Hub,
+                or any argument of :func:`load`.
+            options: Options of the method ``from_pretrained`` of huggingface_hub, such as ``revision`` or
+                ``local_files_only``.
 
         Returns:
-            the network, of the kind that the files are of.
+            The network, an instance of the class that wrote the files.
 
         Raises:
-            CheckpointError: There is no such network; one line says why.
+            CheckpointError: The network cannot be loaded; the message gives the reason in one line.
         """
         from ivos.networks.hub import from_pretrained
 
@@ -172,23 +175,25 @@ class ATNet(nn.Module):
         """Write ``model.safetensors``, ``config.json`` and a model card to a folder.
 
         Args:
-            folder: where; it is made if it does not exist.
-            options: of huggingface_hub's method of this name, such as ``model_card_kwargs``, whose entries
-                ``title``, ``repo_id`` and ``description`` go into the card.
+            folder: The folder; it is created if it does not exist.
+            options: Options of the method ``save_pretrained`` of huggingface_hub, such as
+                ``model_card_kwargs``, whose entries ``title``, ``repo_id`` and ``description`` go into the
+                model card.
         """
         from ivos.networks.hub import HubNetwork
 
         return HubNetwork(self).save_pretrained(folder, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+        """Upload the network, its configuration and a model card to the Hugging Face Hub.
 
         Args:
-            repo_id: USER/NAME of the model there.
-            options: of huggingface_hub's method of this name, such as ``private`` or ``token``.
+            repo_id: The model's name on the Hub, USER/NAME.
+            options: Options of the method ``push_to_hub`` of huggingface_hub, such as ``private`` or
+                ``token``.
 
         Returns:
-            the address of the commit.
+            The URL of the commit.
         """
         from ivos.networks.hub import HubNetwork
 
@@ -200,7 +205,7 @@ class ATNet(nn.Module):
         return HubNetwork(self).push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a checked state dict into a network built on the meta device."""
+        """Load a checked state dict into a network that was built on the meta device."""
         own = self.state_dict()
         copies = {key: value.detach().to(own[key].dtype, copy=True) for key, value in state.items()}
         absent = {key: value for key, value in own.items() if key.endswith(COUNTER) and key not in copies}
@@ -211,16 +216,16 @@ class ATNet(nn.Module):
 
 
 def load(path_or_name: str | Path, seed: int = 0) -> ATNet:
-    """Return the :class:`ATNet` of a checkpoint or of shipped weights, in evaluation mode.
+    """Load the :class:`ATNet` of a checkpoint or of shipped weights, in evaluation mode.
 
     Args:
-        path_or_name: a file, of the authors or written by ivos; or the name of shipped weights
-            (:func:`ivos.networks.shipped_names`); or ``untrained``, the network of the shipped weights
-            ``small`` with its initial weights.
-        seed: seed of the weights of ``untrained``.
+        path_or_name: A checkpoint file, either the authors' or one written by ivos; or the name of shipped
+            weights (:func:`ivos.networks.shipped_names`); or ``untrained``: a network of the same size as
+            ``small`` with random initial weights.
+        seed: Seed of the random weights of ``untrained``.
 
     Raises:
-        CheckpointError: the file is none of these; the message names it and the reason.
+        CheckpointError: The file is not such a checkpoint; the message gives its name and the reason.
     """
     if path_or_name == UNTRAINED and not Path(UNTRAINED).exists():
         return _untrained(seed)
@@ -230,19 +235,19 @@ def load(path_or_name: str | Path, seed: int = 0) -> ATNet:
         return _without_metadata(path, unwrapped(content))
     try:
         if (version := content["ivos"].get("format", FORMAT)) != FORMAT:
-            raise ValueError(f"format {version}, where this one reads {FORMAT}")
+            raise ValueError(f"format {version}; this version of ivos reads format {FORMAT}")
         config, state = content["ivos"]["network"], content["state_dict"]
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise TypeError("its state_dict is none")
+            raise TypeError("its state_dict is not a dictionary with strings as keys")
         state = strip_wrappers(state)
         with torch.device("meta"):
             kept = {key: content["ivos"].get(key) for key in ("short_side", "flow")}
             network = create_network(**config, **kept)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: written by ivos, but incomplete or by another version ({_short(error)})"
+            f"{path}: a checkpoint of ivos that is incomplete or of another version ({_short(error)})"
         ) from error
-    prefix = "network."  # in a checkpoint of training the network is a part of the module
+    prefix = "network."  # training checkpoints hold a LightningModule whose attribute `network` is the ATNet
     if any(key.startswith(prefix) for key in state):
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     check_state(state, network.state_dict(), f"{path} does not hold a network of {network.config}")
@@ -251,10 +256,10 @@ def load(path_or_name: str | Path, seed: int = 0) -> ATNet:
 
 
 def _without_metadata(path: Path, state: Mapping[str, Any]) -> ATNet:
-    """Return the network of weights alone, the authors' or those of ``network.state_dict()``.
+    """Return the network of a bare state dict, either the authors' or one of ``network.state_dict()``.
 
     Raises:
-        CheckpointError: The keys are those of neither.
+        CheckpointError: The keys belong to neither kind of state dict.
     """
     if any(key.startswith("encoder_6ch.") for key in state):
         return ATNet.from_released(state)
@@ -270,13 +275,13 @@ def _without_metadata(path: Path, state: Mapping[str, Any]) -> ATNet:
             network = ATNet(**config)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: weights alone, of a network whose size cannot be read from them ({_short(error)}); "
-            "save it with network.save(FILE)"
+            f"{path}: a state dict without configuration, from which the network's size cannot be derived "
+            f"({_short(error)}); save the network with network.save(FILE)"
         ) from error
     check_state(own, network.state_dict(), f"{path} does not hold a network of {network.config}")
     warnings.warn(
-        f"{path}: weights alone, which do not say how the network was made: a local transfer with "
-        f"normalize={network.config['normalize']} is assumed; network.save(FILE) keeps this with the weights",
+        f"{path}: a state dict without configuration: a local transfer with "
+        f"normalize={network.config['normalize']} is assumed; network.save(FILE) stores the configuration",
         UserWarning,
         stacklevel=3,
     )
@@ -285,7 +290,7 @@ def _without_metadata(path: Path, state: Mapping[str, Any]) -> ATNet:
 
 
 def _size_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the width, the depths and the decoder's width of a network from the shapes of its weights."""
+    """Derive the width, the depths and the decoder's width of a network from the shapes of its weights."""
     blocks = [re.match(r"anet\.encoder\.stages\.(\d+)\.(\d+)\.", key) for key in state]
     last: dict[int, int] = {}
     for found in blocks:
@@ -300,14 +305,14 @@ def _size_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def create_network(transfer: str = "paper", **options: Any) -> ATNet:
-    """Return a network with initial weights.
+    """Return a network with random initial weights.
 
     Args:
         transfer: ``paper`` for :class:`ATNet`, or ``memory`` for :class:`ivos.networks.memory.MemoryATNet`.
-        options: the arguments of that class.
+        options: Arguments of the chosen class.
 
     Raises:
-        UserError: There is no such kind of transfer.
+        UserError: ``transfer`` has another value.
     """
     if transfer == "paper":
         return ATNet(**options)
@@ -324,41 +329,43 @@ def _short(error: Exception) -> str:
 
 
 def check_size(width: int, depths: Sequence[int], decoder_width: int) -> None:
-    """Check the sizes of a network before it is built, which takes minutes for an absurd size.
+    """Check the sizes of a network before it is built, because building an absurd size takes minutes.
 
     Raises:
-        UserError: A size is not possible.
+        UserError: A size is not a whole number in the allowed range.
     """
     several = isinstance(depths, Iterable) and not isinstance(depths, str)
     sizes: list[Any] = [width, decoder_width, *(depths if several else [depths])]
     if len(sizes) != 6 or not all(type(size) is int and 0 < size <= 4096 for size in sizes):
         raise UserError(
-            f"model: its sizes are {sizes}, not a width, a decoder_width and four depths, from 1 to 4096"
+            f"model: width, decoder_width and four depths must be whole numbers from 1 to 4096, got {sizes}"
         )
     if sum(depths) > 256:
-        raise UserError(f"model: its depths are {list(depths)}, more than 256 in all")
+        raise UserError(f"model.depths: their sum must be at most 256, got {list(depths)}")
 
 
 def check_kind(normalize: str, use_global: bool, use_local: bool) -> None:
     """Check the options that choose between variants of the paper's T-Net.
 
     Raises:
-        UserError: One of them has a value that is not possible.
+        UserError: An option has an invalid value.
     """
     if normalize not in get_args(Normalize):
         raise UserError(f"model.normalize: {normalize!r} is none of {', '.join(get_args(Normalize))}")
     if not isinstance(use_global, bool) or not isinstance(use_local, bool):
-        raise UserError(f"model.use_global, use_local: true or false, got {use_global!r}, {use_local!r}")
+        raise UserError(
+            f"model.use_global, model.use_local: true or false, got {use_global!r}, {use_local!r}"
+        )
 
 
 def check_settings(short_side: int | None, flow: bool | None) -> None:
-    """Check the settings that travel with the weights.
+    """Check the settings that are stored with the weights.
 
     Raises:
-        UserError: One of them has a value that is not possible.
+        UserError: A setting has an invalid value.
     """
     if short_side is not None and not (type(short_side) is int and 32 <= short_side <= 2**16):
-        raise UserError(f"model.short_side: a whole number from 32, or null, got {short_side!r}")
+        raise UserError(f"model.short_side: a whole number of at least 32, or null, got {short_side!r}")
     if not isinstance(flow, bool | None):
         raise UserError(f"model.flow: true, false or null, got {flow!r}")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Pyramid(NamedTuple):
-    """Features of an encoder for an image of H x W; ``w`` is the encoder's width (64 in the paper)."""
+    """Feature maps of an encoder for images of H x W pixels; ``w`` is the encoder width (64 in the paper)."""
 
     r2: Tensor  # [B, 4w, H/4, W/4]
     r3: Tensor  # [B, 8w, H/8, W/8]
@@ -17,14 +17,16 @@ class Pyramid(NamedTuple):
 
 
 class SEBottleneck(nn.Module):
-    """ResNet bottleneck (expansion 4, stride on the 3x3) with squeeze-and-excitation before the sum.
+    """ResNet bottleneck block with squeeze-and-excitation before the residual sum.
+
+    The expansion is 4, and the stride is applied by the 3x3 convolution.
 
     Args:
-        in_channels: channels of the input.
-        planes: channels of the 3x3; the output has 4 x planes.
-        stride: of the 3x3 and of the shortcut.
-        dilation: of the 3x3.
-        project: whether the shortcut is a 1x1 convolution with batch norm instead of the identity.
+        in_channels: Number of input channels.
+        planes: Number of channels of the 3x3 convolution; the output has 4 x planes.
+        stride: Stride of the 3x3 convolution and of the shortcut.
+        dilation: Dilation of the 3x3 convolution.
+        project: Whether the shortcut is a 1x1 convolution with batch norm instead of the identity.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class SEBottleneck(nn.Module):
             self.shortcut.append(nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> [B, 4 planes, h/stride, w/stride]."""
+        """Map [B, in_channels, h, w] to [B, 4 planes, h/stride, w/stride]."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -55,12 +57,14 @@ class SEBottleneck(nn.Module):
 
 
 class Backbone(nn.Module):
-    """SE-ResNet encoder: strides 4, 8, 16, 16, the last stage dilated by 2, 4, 8, ... (multi-grid).
+    """SE-ResNet encoder with stages at strides 4, 8, 16 and 16.
+
+    The blocks of the last stage have the dilations 2, 4, 8, ... (multi-grid).
 
     Args:
-        in_channels: channels of the input (3 for T-Net, 6 for A-Net).
-        width: channels of the stem; 64 is ResNet's.
-        depths: bottlenecks per stage; (3, 4, 6, 3) is ResNet-50.
+        in_channels: Number of input channels (3 for T-Net, 6 for A-Net).
+        width: Number of channels of the stem (64 in ResNet).
+        depths: Number of bottleneck blocks in each stage; (3, 4, 6, 3) is ResNet-50.
     """
 
     def __init__(self, in_channels: int = 3, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)) -> None:
@@ -83,7 +87,7 @@ class Backbone(nn.Module):
             self.stages.append(blocks)
 
     def forward(self, x: Tensor) -> Pyramid:
-        """[B, in_channels, H, W], H and W multiples of 16 -> the four features."""
+        """Compute the four feature maps of images [B, in_channels, H, W], H and W multiples of 16."""
         x = self.pool(F.relu(self.stem_bn(self.stem(x))))  # 1/4
         r2 = self.stages[0](x)  # 1/4
         r3 = self.stages[1](r2)  # 1/8

@@ -1,4 +1,4 @@
-"""Reading checkpoint files, and the names that the authors' released checkpoint gives to the parameters."""
+"""Reading and checking checkpoint files, and the parameter names of the authors' released checkpoint."""
 
 import argparse
 import json
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ivos.runtime.errors import UserError
 
-# Ours -> released, applied in this order to the dotted name of a parameter; each pair also reads backwards.
+# Pairs (name in ivos, released name) of parameter name prefixes. The first matching pair is used, in either
+# direction.
 _NAMES = [
     ("anet.encoder.stem_bn.", "encoder_6ch.bn1."),
     ("anet.encoder.stem.", "encoder_6ch.conv0_6ch."),
@@ -59,24 +60,25 @@ _PARTS = [
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be used; the message names the file, what is wrong and each key."""
+    """An unusable checkpoint; the message names the file, the reason and the keys concerned."""
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file's dictionary onto the CPU, tensors and plain values only.
+    """Load a checkpoint file's dictionary onto the CPU; only tensors and plain values are accepted.
 
-    Files of safetensors are recognised by their content. What ivos says of a network in their metadata is the
-    entry ``ivos``, as in its other files.
+    Safetensors files are recognised by their content. Their metadata entry ``ivos`` becomes the entry
+    ``ivos`` of the dictionary, as in the PyTorch checkpoints that ivos writes.
 
     Raises:
-        CheckpointError: one line with the file's name, where there is no such file or it holds anything else.
+        CheckpointError: The file does not exist or is not a checkpoint; the message is one line with its
+            name.
     """
     try:
-        there, whole = Path(path).exists(), Path(path).is_file()
-    except (OSError, ValueError) as error:  # a name that cannot be one
+        exists, is_file = Path(path).exists(), Path(path).is_file()
+    except (OSError, ValueError) as error:  # the name is invalid, such as one that is too long
         raise CheckpointError(f"{path}: no such file ({getattr(error, 'strerror', error)})") from error
-    if not whole:  # a pipe would be waited for
-        raise CheckpointError(f"{path}: not a file" if there else f"{path}: no such file")
+    if not is_file:  # reading a named pipe would block
+        raise CheckpointError(f"{path}: not a file" if exists else f"{path}: no such file")
     if (other := _other_content(path)) is not None:
         raise CheckpointError(f"{path}: not a checkpoint but {other}")
     if _is_safetensors(path):
@@ -84,13 +86,13 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         _check_sums(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_types()):
-            warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
+            warnings.simplefilter("ignore")  # PyTorch warns about sparse tensors, which are refused later
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not a readable PyTorch checkpoint (damaged, or it holds more than tensors and values)"
         ) from error
-    except Exception as error:  # damage shows in any way
+    except Exception as error:  # a damaged file can cause any kind of error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path}: not a readable PyTorch checkpoint ({reason})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -98,12 +100,12 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-SAFETENSORS = ".safetensors"  # suffix of such files
-COUNTER = ".num_batches_tracked"  # of batch norms; PyTorch did not save it before 0.4.1, and nothing needs it
+SAFETENSORS = ".safetensors"  # file name suffix of the safetensors format
+COUNTER = ".num_batches_tracked"  # batch norm buffer that inference ignores and PyTorch < 0.4.1 did not save
 
 
 def _is_safetensors(path: str | Path) -> bool:
-    """Return whether a file is one of safetensors: the length of a header in JSON, then the header."""
+    """Return whether a file is in safetensors format: it starts with the length of a JSON header."""
     if Path(path).suffix == SAFETENSORS:
         return True
     with open(path, "rb") as file:
@@ -118,28 +120,28 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
             about = (file.metadata() or {}).get("ivos")
         return state if about is None else {"ivos": json.loads(about), "state_dict": state}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable file of safetensors ({error})") from error
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def write_safetensors(path: str | Path, about: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Write weights in the format of safetensors, with what is said about them as metadata in JSON."""
+    """Write weights in safetensors format; ``about`` is stored in the metadata as JSON."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     save_file(tensors, path, metadata={"format": "pt", "ivos": json.dumps(about)})
 
 
 def _other_content(path: str | Path) -> str | None:
-    """Return what a file holds that is often saved in place of a checkpoint; None for anything else."""
+    """Describe a file that users often save by mistake instead of a checkpoint; None for any other file."""
     with open(path, "rb") as file:
         begin = file.read(512).lstrip().lower()
     if begin.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS; fetch the file itself with: git lfs pull"
+        return "a Git LFS pointer; fetch the file itself with: git lfs pull"
     if begin.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "a web page; download the file itself"
     return None
 
 
 def _plain_types() -> list[Any]:
-    """Return types without behaviour that programs save beside weights: NumPy's values and a Namespace."""
+    """Return the harmless types that checkpoints contain besides tensors: NumPy values and Namespace."""
     array: Any = import_module("numpy._core.multiarray")
     made = [(getattr(array, name), f"numpy.core.multiarray.{name}") for name in ("scalar", "_reconstruct")]
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefdSU"]
@@ -160,24 +162,24 @@ def unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_sums(path: str | Path) -> None:
-    """See that what PyTorch has written is as it was written; PyTorch itself does not look at the sums.
+    """Verify the checksums of a PyTorch file, which PyTorch itself does not verify.
 
     Raises:
-        ValueError: a part has changed.
+        ValueError: A part of the file does not match its checksum.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:
-            if (spoilt := parts.testzip()) is not None:
-                raise ValueError(f"damaged: {spoilt}")
+            if (damaged := parts.testzip()) is not None:
+                raise ValueError(f"damaged: {damaged}")
 
 
 def to_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our state dict to the authors' names (the tensors are shared, not copied)."""
+    """Rename the parameters of an ivos state dict to the authors' names; the tensors are not copied."""
     return {_to_released(key): value for key, value in state.items()}
 
 
 def from_released_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a released state dict to ours; a name that has no counterpart is kept as it is."""
+    """Rename the parameters of a released state dict to the names of ivos; unknown names are kept."""
     return {_from_released(key): value for key, value in state.items()}
 
 
@@ -190,35 +192,36 @@ _WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], headline: str) -> None:
-    """Compare a state dict's keys and shapes with what a network needs, and see that its numbers are some.
+    """Compare a state dict with the keys and shapes that a network needs, and check its values.
 
     Raises:
-        CheckpointError: the headline and every key that is missing, not known or misshapen, or whose
-            tensor is not dense, of another kind of number, or holds what is not finite or no variance.
+        CheckpointError: The state dict does not fit. The message is the headline and lists each key that is
+            missing, unknown or of the wrong shape, and each whose tensor is not dense, has the wrong data
+            type, or holds a value that is not finite or a negative variance.
     """
-    sound = {key: value for key, value in state.items() if key in expected and _is_dense(value)}
+    comparable = {key: value for key, value in state.items() if key in expected and _is_dense(value)}
     problems = {
         "missing": [key for key in expected if key not in state and not key.endswith(COUNTER)],
-        "not known": [key for key in state if key not in expected],
-        "misshapen": [
+        "unknown": [key for key in state if key not in expected],
+        "of the wrong shape": [
             f"{key} {_shape(state[key])} instead of {_shape(value)}"
             for key, value in expected.items()
             if key in state and _shape(state[key]) != _shape(value)
         ],
         "not dense": [key for key in state if isinstance(state[key], Tensor) and not _is_dense(state[key])],
-        "of another kind of number": [
+        "of the wrong data type": [
             f"{key} ({value.dtype})"
-            for key, value in sound.items()
+            for key, value in comparable.items()
             if value.is_floating_point() != expected[key].is_floating_point()
         ],
         "not finite": [
             key
-            for key, value in sound.items()
+            for key, value in comparable.items()
             if value.is_floating_point() and not bool(torch.isfinite(value.float()).all())
         ],
-        "negative, though variances": [
+        "negative variances": [
             key
-            for key, value in sound.items()
+            for key, value in comparable.items()
             if key.endswith("running_var") and value.is_floating_point() and bool((value.float() < 0).any())
         ],
     }
@@ -242,7 +245,7 @@ def _to_released(key: str) -> str:
             break
     for ours, theirs in _PARTS:
         key = key.replace(ours, theirs)
-    return re.sub(r"\.res(\d)\.", lambda found: f".res{int(found[1]) + 2}.", key)  # stages count from res2
+    return re.sub(r"\.res(\d)\.", lambda found: f".res{int(found[1]) + 2}.", key)  # stage 0 is res2
 
 
 def _from_released(key: str) -> str:

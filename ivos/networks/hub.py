@@ -1,4 +1,4 @@
-"""Networks in folders and on the Hugging Face Hub, through the mixin of huggingface_hub."""
+"""Networks in folders and on the Hugging Face Hub, by the ``ModelHubMixin`` of huggingface_hub."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ _CARD = """---
 # {{ title }}
 
 {{ kind }} {{ parameters }} M parameters.
-Frames' shorter side in training: {{ short_side }}. Optical flow carries masks beside the network: {{ flow }}.
+Shorter side of the training frames: {{ short_side }}. Combined with optical flow: {{ flow }}.
 
 ```python
 import ivos
@@ -37,8 +37,8 @@ The whole configuration is in `config.json`, and in the metadata of `model.safet
 """
 _KINDS = {
     "paper": "A-Net and T-Net for interactive video object segmentation (Heo, Koh, Kim, ECCV 2020).",
-    "memory": "Networks on a frozen encoder ({encoder}) for interactive video object segmentation, which "
-    "read masks from a memory of frames.",
+    "memory": "Networks with a frozen encoder ({encoder}) and a memory of frames for interactive video "
+    "object segmentation.",
 }
 
 
@@ -51,10 +51,10 @@ class HubNetwork(
     paper_url="https://arxiv.org/abs/2007.08139",
     model_card_template=_CARD,
 ):
-    """A network as huggingface_hub's mixin takes it.
+    """Wrapper that gives a network the methods of huggingface_hub's ``ModelHubMixin``.
 
     Args:
-        network: the network.
+        network: The network.
     """
 
     def __init__(self, network: ATNet) -> None:
@@ -73,13 +73,13 @@ class HubNetwork(
         return cls(load(hf_hub_download(model_id, WEIGHTS, **chosen)))
 
     def generate_model_card(self, *args: Any, **values: Any) -> ModelCard:
-        """Return the model card, with what the network says of itself filled in.
+        """Return the model card, filled in with the network's configuration.
 
         Args:
-            args: of the mixin's method.
-            values: for the template, among them ``title``, ``repo_id`` and ``description``.
+            args: Positional arguments of the mixin's method.
+            values: Values for the template, among them ``title``, ``repo_id`` and ``description``.
         """
-        network, unknown = self.network, "not known"
+        network, unknown = self.network, "unknown"
         kind = _KINDS[network.config.get("transfer", "paper")].format(**network.config)
         size = sum(one.numel() for one in network.parameters()) / 1e6
         known = {
@@ -95,10 +95,10 @@ class HubNetwork(
 
 
 def from_pretrained(name: str | Path, **options: Any) -> ATNet:
-    """Return a network from a folder, a file or the Hub; see :meth:`ATNet.from_pretrained`.
+    """Load a network from a folder, a file or the Hub; see :meth:`ATNet.from_pretrained`.
 
     Raises:
-        CheckpointError: There is no such network; one line says why.
+        CheckpointError: The network cannot be loaded; the message gives the reason in one line.
     """
     if str(name) in (*shipped_names(), UNTRAINED) or Path(name).is_file():
         return load(name)
@@ -108,10 +108,10 @@ def from_pretrained(name: str | Path, **options: Any) -> ATNet:
         found: HubNetwork = HubNetwork.from_pretrained(name, **options)
     except UserError:
         raise
-    except Exception as error:  # of the connection, the name, the access rights
+    except Exception as error:  # connection, unknown name, missing access rights, ...
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{name}: neither a file, nor a folder with {WEIGHTS}, nor a model that the Hugging Face Hub "
-            f"gives ({reason})"
+            f"{name}: neither a file, nor a folder with {WEIGHTS}, nor a model on the Hugging Face Hub "
+            f"({reason})"
         ) from error
     return found.network

@@ -1,4 +1,4 @@
-"""ImageNet start for the encoders, from torchvision's ResNet-50 weights."""
+"""Initialisation of the encoders with torchvision's ImageNet weights of ResNet-50."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,17 +14,18 @@ URL = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 
 
 def load_imagenet(encoder: Backbone, source: str | Path) -> list[str]:
-    """Copy plain ResNet weights into an encoder's stages; its stem and its SE layers stay as they are.
+    """Copy ResNet weights into an encoder's stages; the stem and the SE layers keep their weights.
 
     Args:
-        encoder: a :class:`Backbone` of ResNet-50's width and depths.
-        source: torchvision's ``resnet50-*.pth``, or the word ``download``: fetch it into torch's hub cache.
+        encoder: A :class:`Backbone` with the width and depths of ResNet-50.
+        source: The file ``resnet50-*.pth`` of torchvision, or ``download`` to fetch it into torch's hub
+            cache.
 
     Returns:
-        the names of the parameters and buffers that were set.
+        The names of the parameters and buffers that were set.
 
     Raises:
-        CheckpointError: the file is not a ResNet that fits this encoder, with the keys.
+        CheckpointError: The weights do not fit this encoder; the message lists the keys.
     """
     state: Mapping[str, Any]
     if str(source) == "download":
@@ -54,6 +55,6 @@ def load_imagenet(encoder: Backbone, source: str | Path) -> list[str]:
 
 
 def _torchvision_name(key: str) -> str:
-    """``stages.0.2.shortcut.0.weight`` -> ``layer1.2.downsample.0.weight``."""
+    """Rename a parameter, such as ``stages.0.2.shortcut.0.weight`` to ``layer1.2.downsample.0.weight``."""
     _, stage, rest = key.split(".", 2)
     return f"layer{int(stage) + 1}.{rest.replace('shortcut.', 'downsample.')}"

@@ -1,10 +1,10 @@
-"""A-Net and T-Net on frozen pretrained features: strokes matched to the image, masks read from a memory.
+"""A-Net and T-Net on a frozen pretrained encoder; T-Net reads masks from a memory of frames.
 
-These two networks are ours, not the paper's. They have the same inputs and tasks as the paper's A-Net and
-T-Net: one turns strokes into the mask of a frame, the other propagates masks through the video. Both start
-from what pretrained features give without training: the nearest neighbours of the strokes' pixels, and
-label propagation from annotated and recent frames (the memory read of STCN, Cheng et al., NeurIPS 2021).
-Both learn a decoder that corrects this start with the features of the image.
+These two networks are not from the paper. They have the inputs and tasks of the paper's A-Net and T-Net: one
+segments a frame from strokes, the other propagates masks through the video. Each first computes an estimate
+by matching pretrained features, which needs no training: A-Net by the nearest neighbours of the pixels under
+strokes, T-Net by label propagation from annotated and recent frames (the memory read of STCN, Cheng et al.,
+NeurIPS 2021). Each then corrects its estimate with a trained decoder that also sees the image features.
 """
 
 import itertools
@@ -23,27 +23,27 @@ from ivos.networks.encoders import TimmEncoder, cosine_key
 from ivos.runtime.errors import UserError
 
 LOG_ODDS = math.log(0.8 / 0.2)
-"""What is added to logits that are even at 0, so that they are even at the released threshold of 0.8."""
+"""Shift of logits that moves the decision threshold from a probability of 0.5 to the released 0.8."""
 RECENT = 5
-"""How many of the latest frames of a propagation are read beside the annotated frames."""
-TOP_K = 10
-TEMPERATURE = 0.05
-RADIUS = 12  # cells of 8 pixels
-_SUB = 2  # each cell of a mask that is read has _SUB x _SUB values
+"""Number of latest frames of a propagation that the memory holds besides the annotated frames."""
+TOP_K = 10  # memory positions that are averaged for each position of the target frame
+TEMPERATURE = 0.05  # of the softmax over similarities
+RADIUS = 12  # largest distance of matched positions along each axis, in positions at stride 8
+_SUB = 2  # the memory stores _SUB x _SUB mask values for each position at stride 8
 _VALUE = 32  # channels of the object feature
-_DISTANCE_WEIGHT = 1.0
+_DISTANCE_WEIGHT = 1.0  # similarity subtracted per distance of one frame height
 
 
 @dataclass(frozen=True)
 class MemoryFeatures:
-    """Everything both networks take from one image alone, for images of H x W and B of them."""
+    """Image features of B images of H x W pixels, which both networks use for all objects and rounds."""
 
-    key: Tensor  # [B, C, H/8, W/8], matched by the memory read, of unit length
-    local: Tensor  # [B, C', H/4, W/4], matched by the local transfer
-    half: Tensor  # [B, C2, H/2, W/2], the encoder's features
-    quarter: Tensor  # [B, C4, H/4, W/4]
-    eighth: Tensor  # [B, C8, H/8, W/8]
-    sixteenth: Tensor  # [B, C16, H/16, W/16]
+    key: Tensor  # unit vectors that the memory read matches, [B, C, H/8, W/8]
+    local: Tensor  # features that the local transfer matches, [B, C', H/4, W/4]
+    half: Tensor  # encoder features at stride 2, [B, C2, H/2, W/2]
+    quarter: Tensor  # encoder features at stride 4, [B, C4, H/4, W/4]
+    eighth: Tensor  # encoder features at stride 8, [B, C8, H/8, W/8]
+    sixteenth: Tensor  # encoder features at stride 16, [B, C16, H/16, W/16]
 
     def pyramid(self) -> list[Tensor]:
         """Return the encoder's features from the finest to the coarsest."""
@@ -60,7 +60,7 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity; it begins as the identity."""
+    """Residual block of two 3x3 convolutions, initialised to the identity."""
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
@@ -70,18 +70,18 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] -> same."""
+        """Map [B, width, h, w] to the same shape."""
         out: Tensor = x + self.second(F.relu(self.first(F.relu(x))))
         return out
 
 
 class GuidedDecoder(nn.Module):
-    """U-Net over frozen image features and guidance maps, to logits at half the image's size.
+    """U-Net from frozen image features and guidance maps to logits at half the image's size.
 
     Args:
-        channels: of the image features at strides 2, 4, 8 and 16.
-        guides: channels of the guidance maps at strides 2, 4 and 8; 0 for none.
-        widths: of the decoder at strides 2, 4, 8 and 16.
+        channels: Numbers of channels of the image features at strides 2, 4, 8 and 16.
+        guides: Numbers of channels of the guidance maps at strides 2, 4 and 8; 0 for no map at a stride.
+        widths: Numbers of channels of the decoder at strides 2, 4, 8 and 16.
     """
 
     def __init__(
@@ -110,18 +110,19 @@ class GuidedDecoder(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def project(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Bring the image features to the decoder's widths; this depends on the image alone."""
+        """Project the image features to the decoder's widths; the result is shared by all objects."""
         return [layer(feature) for layer, feature in zip(self.image, pyramid, strict=True)]
 
     def forward(self, image: Sequence[Tensor], guidance: Sequence[Tensor | None]) -> Tensor:
-        """Decode B N objects on B images.
+        """Decode N objects in each of B images.
 
         Args:
-            image: of :meth:`project`, from the finest to the coarsest.
-            guidance: maps at strides 2, 4 and 8, [B N, guides, ...], None where ``guides`` is 0.
+            image: Features that :meth:`project` returned, from the finest to the coarsest.
+            guidance: Guidance maps at strides 2, 4 and 8, each [B N, channels, ...], or None where ``guides``
+                is 0.
 
         Returns:
-            logits [B N, 1, H/2, W/2].
+            Logits [B N, 1, H/2, W/2].
         """
         enter = iter(self.enter)
         entered = [next(enter)(guide) if guide is not None else None for guide in guidance]
@@ -148,14 +149,14 @@ def stroke_maps(key: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """Compare every position of an image with the positions under the strokes of each object.
 
     Args:
-        key: unit vectors [C, h, w] of the image.
-        positive: bool [N, h, w], where the object's strokes are.
-        negative: bool [N, h, w], where the others' are.
+        key: Matching keys of the image, unit vectors [C, h, w].
+        positive: Positions under each object's own strokes, bool [N, h, w].
+        negative: Positions under the strokes of the other objects, bool [N, h, w].
 
     Returns:
-        float32 [N, 8, h, w]: for positive and negative strokes each the greatest cosine similarity, the
-        greatest similarity less the distance, exp(-distance / quarter of the height), and whether there are
-        any strokes; 0 where there are none.
+        float32 [N, 8, h, w]: four maps for the positive strokes, then four for the negative strokes: the
+        largest cosine similarity; the largest value of similarity minus distance; exp(-distance / quarter of
+        the height); and 1. All four are 0 for an object without such strokes.
     """
     maps = key.new_zeros((len(positive), 8, *key.shape[1:]), dtype=torch.float32)
     for index, pair in enumerate(zip(positive, negative, strict=True)):
@@ -167,14 +168,14 @@ def stroke_maps(key: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def stroke_map(key: Tensor, under: Tensor) -> Tensor:
-    """Compare every position of an image with the positions under one kind of strokes.
+    """Compare every position of an image with the positions under one object's positive or negative strokes.
 
     Args:
-        key: unit vectors [C, h, w] of the image.
-        under: the positions under the strokes, of h w in the order of rows, int64 [M], at least one.
+        key: Matching keys of the image, unit vectors [C, h, w].
+        under: Flat indices (row-major) of the M >= 1 positions under the strokes, int64 [M].
 
     Returns:
-        float32 [4, h, w], see :func:`stroke_maps`.
+        The four maps of :func:`stroke_maps` for these strokes, float32 [4, h, w].
     """
     height, width = key.shape[1:]
     flat = key.float().flatten(1)
@@ -190,10 +191,10 @@ def stroke_map(key: Tensor, under: Tensor) -> Tensor:
 
 
 class StrokeANet(nn.Module):
-    """A-Net on frozen features: from strokes to the mask of their frame.
+    """A-Net on frozen features, which segments a frame from strokes on it.
 
     Args:
-        channels: of the encoder's features at strides 2, 4, 8 and 16.
+        channels: Numbers of channels of the encoder's features at strides 2, 4, 8 and 16.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -201,14 +202,14 @@ class StrokeANet(nn.Module):
         self.decoder = GuidedDecoder(channels, (3, 0, 8))
 
     def forward(self, features: MemoryFeatures, interaction: Tensor) -> Tensor:
-        """Segment.
+        """Segment N objects in each of B images.
 
         Args:
-            features: of B images.
-            interaction: previous mask, positive and negative strokes [B N, 3, H, W].
+            features: Features of the B images.
+            interaction: Previous mask, positive and negative strokes [B N, 3, H, W].
 
         Returns:
-            logits [B N, 1, H/2, W/2].
+            Logits [B N, 1, H/2, W/2].
         """
         images = len(features.key)
         strokes = F.max_pool2d(interaction[:, 1:], 8) > 0.5
@@ -220,7 +221,7 @@ class StrokeANet(nn.Module):
         return self.decode(features, interaction, torch.cat(maps))
 
     def decode(self, features: MemoryFeatures, interaction: Tensor, maps: Tensor) -> Tensor:
-        """Segment with the strokes' maps [B N, 8, H/8, W/8] of :func:`stroke_maps`; see :meth:`forward`."""
+        """Segment as :meth:`forward` does, with given maps [B N, 8, H/8, W/8] of :func:`stroke_maps`."""
         half = F.avg_pool2d(interaction[:, :1], 2), F.max_pool2d(interaction[:, 1:], 2)
         logits: Tensor = self.decoder(
             self.decoder.project(features.pyramid()), [torch.cat(half, 1), None, maps]
@@ -230,30 +231,30 @@ class StrokeANet(nn.Module):
 
 @dataclass(frozen=True)
 class MemoryFrame:
-    """What the memory keeps of a frame for N objects on B images."""
+    """Entry of the memory for one frame of B videos with N objects each; h and w are at stride 8."""
 
-    key: Tensor  # [B, C, h, w] at 1/8
-    mask: Tensor  # [B N, 4, h, w], the mask at 1/4, two by two
-    value: Tensor  # [B N, 32, h, w], the object feature
+    key: Tensor  # matching key [B, C, h, w]
+    mask: Tensor  # mask at stride 4, each 2x2 values as channels, [B N, 4, h, w]
+    value: Tensor  # object feature [B N, 32, h, w]
 
     def values(self) -> Tensor:
-        """Return what is read, mask and object feature, [B N, 36, h, w]."""
+        """Return the mask and the object feature, concatenated to [B N, 36, h, w]."""
         return torch.cat([self.mask, self.value.float()], 1)
 
 
 def read(target: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Read values of memory frames at each position of a target frame, by its most similar positions.
+    """Read the memory: for each position of a target frame, average the values of similar positions.
 
-    The :data:`TOP_K` most similar positions within :data:`RADIUS` cells, over all frames together, are
-    averaged by a softmax of their similarities.
+    The average is over the :data:`TOP_K` most similar positions of all memory frames together that are at
+    most :data:`RADIUS` positions away along each axis, weighted by a softmax of their similarities.
 
     Args:
-        target: unit vectors [B, C, h, w].
-        keys: of K frames, each [B, C, h, w].
-        values: of K frames, each [B N, V, h, w].
+        target: Matching keys of the target frame, unit vectors [B, C, h, w].
+        keys: Matching keys of the K memory frames, each [B, C, h, w].
+        values: Values of the K memory frames, each [B N, V, h, w].
 
     Returns:
-        the values read [B N, V, h, w] and the greatest similarity [B, 1, h, w], concatenated to
+        The averaged values [B N, V, h, w] and the largest similarity [B, 1, h, w], concatenated to
         [B N, V + 1, h, w].
     """
     images, _, height, width = target.shape
@@ -269,15 +270,15 @@ def read(target: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Te
         picked = flat[image][:, :, where[image]]  # [N, V, P, k]
         found.append((picked * weights[image]).sum(-1))
     result = torch.stack(found).flatten(0, 1)
-    sureness = best[:, None, :, 0].expand(-1, len(result) // images, -1).flatten(0, 1)[:, None]
-    return torch.cat([result, sureness], 1).unflatten(2, (height, width))
+    largest = best[:, None, :, 0].expand(-1, len(result) // images, -1).flatten(0, 1)[:, None]
+    return torch.cat([result, largest], 1).unflatten(2, (height, width))
 
 
 _NEAR: dict[tuple[int, int, torch.device], Tensor] = {}
 
 
 def _neighbourhood(height: int, width: int, device: torch.device) -> Tensor:
-    """Return bool [P, P]: which positions lie within the radius of each other."""
+    """Return which pairs of the P = height x width positions are within the radius, bool [P, P]."""
     place = (height, width, device)
     if place not in _NEAR:
         rows = torch.arange(height, device=device).repeat_interleave(width)
@@ -292,7 +293,7 @@ class MemoryTNet(nn.Module):
     """T-Net that reads masks and object features from annotated and recent frames.
 
     Args:
-        channels: of the encoder's features at strides 2, 4, 8 and 16.
+        channels: Numbers of channels of the encoder's features at strides 2, 4, 8 and 16.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -303,12 +304,12 @@ class MemoryTNet(nn.Module):
         self.decoder = GuidedDecoder(channels, (2, 6, 2 * (_VALUE + 1)))
 
     def remember(self, features: MemoryFeatures, mask: Tensor, others: Tensor) -> MemoryFrame:
-        """Return the memory of a frame.
+        """Return the memory entry of a frame.
 
         Args:
-            features: of B images.
-            mask: the objects' probabilities [B N, 1, H/2, W/2].
-            others: the probabilities that a pixel is of another object [B N, 1, H/2, W/2].
+            features: Features of the frame in B videos.
+            mask: Probabilities of the objects [B N, 1, H/2, W/2].
+            others: For each object, the largest probability among the other objects [B N, 1, H/2, W/2].
         """
         quarter = F.avg_pool2d(mask, 2)
         deep = F.interpolate(
@@ -323,12 +324,13 @@ class MemoryTNet(nn.Module):
         """Return the local transfer of the previous frame's mask, matched by the frozen features.
 
         Args:
-            target: the target frame's features, of batch B.
-            previous: features of the frame before it.
-            mask: that frame's probabilities [B N, 1, h, w], at any whole multiple of a quarter of the size.
+            target: Features of the target frame, batch size B.
+            previous: Features of the previous frame, batch size B.
+            mask: Probabilities in the previous frame [B N, 1, h, w]; h and w are whole multiples of H/4 and
+                W/4.
 
         Returns:
-            [B N, 1, H/4, W/4].
+            The transferred probabilities [B N, 1, H/4, W/4].
         """
         quarter = F.avg_pool2d(mask, mask.shape[-1] // target.local.shape[-1])
         by_image = quarter.squeeze(1).unflatten(0, (len(target.local), -1))
@@ -345,14 +347,15 @@ class MemoryTNet(nn.Module):
         """Propagate N objects of each of B videos to the target frame.
 
         Args:
-            target: the target frame's features, of batch B.
-            previous: features of the frame before it in the direction of propagation.
-            mask: that frame's probabilities [B N, 1, H/2, W/2].
-            annotated: the annotated frames.
-            recent: the latest frames, not annotated; may be empty.
+            target: Features of the target frame, batch size B.
+            previous: Features of the previous frame in the direction of propagation.
+            mask: Probabilities in the previous frame [B N, 1, H/2, W/2].
+            annotated: Memory entries of the annotated frames.
+            recent: Memory entries of the latest frames that are not annotated; may be empty.
 
         Returns:
-            logits [B N, 1, H/2, W/2], and the mask that was read, the same shape: label propagation's result.
+            Logits [B N, 1, H/2, W/2], and the mask read from the memory (label propagation alone) of the same
+            shape.
         """
         with torch.autocast(target.key.device.type, enabled=False):
             frames = [*annotated, *recent]
@@ -367,13 +370,13 @@ class MemoryTNet(nn.Module):
     def decode(
         self, target: MemoryFeatures, all_read: Tensor, of_annotated: Tensor, moved: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decode what was read and moved to the target frame; see :meth:`forward`.
+        """Decode the target frame from the memory readouts and the local transfer; see :meth:`forward`.
 
         Args:
-            target: the target frame's features, of batch B.
-            all_read: :func:`read` from all frames of the memory, float32 [B N, 37, H/8, W/8].
-            of_annotated: the same from the annotated frames alone.
-            moved: of :meth:`local`, float32 [B N, 1, H/4, W/4].
+            target: Features of the target frame, batch size B.
+            all_read: Result of :func:`read` for all memory frames, float32 [B N, 37, H/8, W/8].
+            of_annotated: Result of :func:`read` for the annotated frames alone, of the same shape.
+            moved: Result of :meth:`local`, float32 [B N, 1, H/4, W/4].
         """
         images = target.half.shape[0]
         carried = F.pixel_shuffle(all_read[:, : _SUB**2], _SUB)
@@ -390,17 +393,17 @@ class MemoryTNet(nn.Module):
 
 
 def others_of(maps: Tensor, images: int) -> Tensor:
-    """Return for each object the largest value among the image's other objects.
+    """Return for each object the largest value among the other objects of its image.
 
     Args:
-        maps: values from 0 of the N objects on each image, [B N, C, h, w].
-        images: B.
+        maps: Non-negative values of the N objects in each image [B N, C, h, w].
+        images: Number of images B.
 
     Returns:
-        [B N, C, h, w].
+        The largest values [B N, C, h, w]; 0 for an image with one object.
     """
     grouped = maps.unflatten(0, (images, -1))
-    padded = F.pad(grouped, (0, 0, 0, 0, 0, 0, 0, 1))  # by an object of zeros, for an image with one object
+    padded = F.pad(grouped, (0, 0, 0, 0, 0, 0, 0, 1))  # an object of zeros, so that N = 1 works
     top, which = padded.topk(2, dim=1)
     own = torch.arange(grouped.shape[1], device=maps.device).view(1, -1, 1, 1, 1)
     return torch.where(which[:, :1] == own, top[:, 1:], top[:, :1]).flatten(0, 1)
@@ -410,7 +413,7 @@ def image_features(encoder: TimmEncoder, images: Tensor) -> MemoryFeatures:
     """Return the frozen features of images.
 
     Args:
-        encoder: the encoder.
+        encoder: The encoder.
         images: RGB in [0, 1], [B, 3, H, W], H and W multiples of 32.
     """
     half, quarter, eighth, sixteenth = encoder(images)
@@ -424,16 +427,16 @@ def image_features(encoder: TimmEncoder, images: Tensor) -> MemoryFeatures:
 class MemoryATNet(ATNet):
     """A-Net and T-Net on one frozen pretrained encoder: ``transfer="memory"``.
 
-    The masks that the decoders give are even at a probability of one half; :data:`RECENT` frames are read
-    beside the annotated ones.
+    The decoders' logits have their threshold at a probability of 0.5. The memory holds the latest
+    :data:`RECENT` frames besides the annotated frames.
 
     Args:
-        encoder: a timm model, see :class:`ivos.networks.encoders.TimmEncoder`.
-        short_side: see :class:`ATNet`.
-        flow: see :class:`ATNet`.
+        encoder: Name of a timm model; see :class:`ivos.networks.encoders.TimmEncoder`.
+        short_side: See :class:`ATNet`.
+        flow: See :class:`ATNet`.
     """
 
-    MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # the encoder has its own
+    MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # identity, because the encoder normalises images itself
 
     anet: StrokeANet  # type: ignore[assignment]
     tnet: MemoryTNet  # type: ignore[assignment]
@@ -460,14 +463,14 @@ class MemoryATNet(ATNet):
     negatives_everywhere = True
 
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
-        """Segment the frames that strokes were drawn on; see :meth:`ATNet.annotate`."""
+        """Segment the objects in a frame from the strokes on it; see :meth:`ATNet.annotate`."""
         half = self.anet(self.features(images), interaction)
         return twice_as_large(half.float()) + LOG_ODDS
 
     def to_released(self) -> dict[str, Tensor]:
-        """Refuse: the authors' checkpoint holds the paper's networks.
+        """Raise an error, because the authors' checkpoint format exists only for the paper's networks.
 
         Raises:
-            UserError: always.
+            UserError: Always.
         """
-        raise UserError("only the paper's networks (model.transfer=paper) have the names of the release")
+        raise UserError("only the paper's networks (model.transfer=paper) have the authors' parameter names")

@@ -1,4 +1,4 @@
-"""The weights that come with ivos, by name; each has a card beside it, NAME.md."""
+"""The weights that come with ivos, called by their names; NAME.md is the model card of NAME.pt."""
 
 import os
 from pathlib import Path
@@ -15,19 +15,19 @@ def shipped_names() -> list[str]:
 
 
 def weights_file(path_or_name: str | Path) -> Path:
-    """Return the file of a checkpoint or of shipped weights; an existing file of that name comes first.
+    """Return the path of a checkpoint or of shipped weights; an existing file of that name is preferred.
 
     Raises:
-        CheckpointError: there is neither; the message lists the names of the shipped weights.
+        CheckpointError: Neither exists; the message lists the names of the shipped weights.
     """
     path = Path(path_or_name)
     shipped = FOLDER / f"{path_or_name}.pt"
-    if not _is_name(path_or_name) or os.path.isfile(path):  # which takes names that are too long for a file
+    if not _is_name(path_or_name) or os.path.isfile(path):  # unlike Path.is_file, it accepts too long names
         return path
     if not os.path.isfile(shipped):
         names = ", ".join([*shipped_names(), UNTRAINED])
         raise CheckpointError(
-            f"{path_or_name}: no such file, and no such weights come with ivos, but: {names}"
+            f"{path_or_name}: no such file, and not the name of shipped weights, which are: {names}"
         )
     return shipped
 

@@ -1,4 +1,4 @@
-"""T-Net, which propagates masks to a frame from the annotated frames and from its neighbour."""
+"""T-Net, which propagates masks to a frame from the annotated frames and from the previous frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ Normalize = Literal["displacements", "rows"]
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Everything T-Net takes from one image alone, whatever the objects and the round (w: encoder width)."""
+    """T-Net's features of B images, shared by all objects and all rounds; w is the encoder's width."""
 
-    r5: Tensor  # [B, 32w, H/16, W/16], matched by the global transfer
-    local: Tensor  # [B, 4w, H/4, W/4], r2 projected, matched by the local transfer
-    fused: Tensor  # [B, 32w, H/16, W/16], the image's half of the 1x1 convolution before the decoder
-    skip3: Tensor  # [B, decoder width, H/8, W/8]
-    skip2: Tensor  # [B, decoder width, H/4, W/4]
+    r5: Tensor  # features that the global transfer matches, [B, 32w, H/16, W/16]
+    local: Tensor  # projected r2, which the local transfer matches, [B, 4w, H/4, W/4]
+    fused: Tensor  # image part of the 1x1 convolution before the decoder, [B, 32w, H/16, W/16]
+    skip3: Tensor  # skip feature [B, decoder width, H/8, W/8]
+    skip2: Tensor  # skip feature [B, decoder width, H/4, W/4]
 
 
 def affinity(annotated: Tensor, target: Tensor) -> Tensor:
-    """Return how much each position of an annotated frame contributes to each position of the target.
+    """Return how much each position of an annotated frame contributes to each position of the target frame.
 
-    The computation is in float32 also for features of a half type and under autocast, because the dot
-    products reach thousands, where consecutive numbers of bfloat16 are 8 to 16 apart.
+    The computation uses float32 even for half-precision features and under autocast, because the dot products
+    reach thousands, where consecutive bfloat16 numbers are 8 to 16 apart.
 
     Args:
-        annotated: image feature [B, C, h, w] of an annotated frame.
-        target: image feature [B, C, h, w] of the target frame.
+        annotated: Image feature [B, C, h, w] of an annotated frame.
+        target: Image feature [B, C, h, w] of the target frame.
 
     Returns:
-        [B, h w, h w], dot products through a softmax over the target's positions (the last dimension);
-        float32, or float64 for features of that type.
+        Softmax of the dot products over the target's positions (the last dimension), [B, h w, h w]; float64
+        for float64 features, else float32.
     """
     with torch.autocast(annotated.device.type, enabled=False):
         first, second = (x if x.dtype == torch.float64 else x.float() for x in (annotated, target))
@@ -46,24 +46,24 @@ def affinity(annotated: Tensor, target: Tensor) -> Tensor:
 
 
 def readout(values: Tensor, weights: Tensor) -> Tensor:
-    """Move features [B N, D, h, w] of the N objects on B images along a :func:`affinity` [B, h w, h w]."""
+    """Transfer features [B N, D, h, w] of N objects in each of B images by affinities [B, h w, h w]."""
     per_image = values.flatten(2).unflatten(0, (len(weights), -1)).flatten(1, 2)  # [B, N D, h w]
     return (per_image @ weights.to(per_image.dtype)).view(values.shape)
 
 
 def global_transfer(annotated: Tensor, objects: Tensor, target: Tensor) -> Tensor:
-    """Move object features from the annotated frames to the target frame by their similarity.
+    """Transfer object features from the annotated frames to the target frame by the similarity of positions.
 
-    Every annotated position spreads its object feature over the target by a softmax (over the target's
-    positions) of the dot products of its image feature with theirs; the K frames are averaged.
+    Each position of an annotated frame distributes its object feature over the target's positions by the
+    weights of :func:`affinity`. The results of the K annotated frames are averaged.
 
     Args:
-        annotated: image features [B, K, C, h, w] of K annotated frames.
-        objects: object features [B N, K, D, h, w] of the N objects on each of them.
-        target: image feature [B, C, h, w].
+        annotated: Image features [B, K, C, h, w] of the K annotated frames.
+        objects: Object features [B N, K, D, h, w] of N objects in the annotated frames.
+        target: Image feature [B, C, h, w] of the target frame.
 
     Returns:
-        [B N, D, h, w].
+        The transferred object features [B N, D, h, w].
     """
     frames = annotated.shape[1]
     moved = [readout(objects[:, k], affinity(annotated[:, k], target)) for k in range(frames)]
@@ -74,12 +74,12 @@ class TNet(nn.Module):
     """Transfer network (Heo et al., ECCV 2020).
 
     Args:
-        width: channels of the encoder's stem w (64 in the paper).
-        depths: bottlenecks per encoder stage.
-        decoder_width: channels of the decoder (256 in the paper).
-        normalize: what the local transfer's softmax runs over: the ``displacements``, as in the paper, or the
+        width: Number of channels w of the encoder's stem (64 in the paper).
+        depths: Number of bottleneck blocks in each encoder stage.
+        decoder_width: Number of channels of the decoder (256 in the paper).
+        normalize: Axis of the local transfer's softmax: the ``displacements``, as in the paper, or the
             image's ``rows``, as in the authors' released code and weights.
-        use_global: False feeds the decoder zeros for the global transfer (an ablation).
+        use_global: False replaces the global transfer by zeros (an ablation).
         use_local: False leaves the local transfer out of the decoder (an ablation).
     """
 
@@ -102,10 +102,10 @@ class TNet(nn.Module):
         self.decoder = Decoder(width, decoder_width)
 
     def features(self, image: Tensor) -> FrameFeatures:
-        """Return what depends on the image alone.
+        """Return the features of images, which do not depend on objects or rounds.
 
         Args:
-            image: normalised RGB [B, 3, H, W], H and W multiples of 32.
+            image: Normalised RGB [B, 3, H, W], H and W multiples of 32.
         """
         r2, r3, _, r5 = self.encoder(image)
         image_half = self.fuse.weight[:, : r5.shape[1]]
@@ -121,9 +121,9 @@ class TNet(nn.Module):
         """Return the local transfer [B N, 1, H/4, W/4] of the previous frame's probabilities.
 
         Args:
-            target: the target frame's features, of batch B.
-            previous: features of the frame before it.
-            mask: that frame's probabilities [B N, 1, H, W].
+            target: Features of the target frame, batch size B.
+            previous: Features of the previous frame, batch size B.
+            mask: Probabilities in the previous frame [B N, 1, H, W].
         """
         small = resize(mask, target.local.shape[-2:])
         per_image = small.squeeze(1).unflatten(0, (len(target.local), -1))  # [B, N, H/4, W/4]
@@ -131,16 +131,22 @@ class TNet(nn.Module):
         return moved.flatten(0, 1).unsqueeze(1)
 
     def project(self, objects: Tensor) -> Tensor:
-        """Apply the objects' half of the 1x1 convolution before the decoder, [..., 32w, h, w] -> same.
+        """Apply the object part of the 1x1 convolution before the decoder to features [..., 32w, h, w].
 
-        It is linear, so that it can be applied before the global transfer: once for an annotation instead of
-        once for each frame.
+        This part is linear, so that it can be applied before the global transfer: once for an annotated frame
+        instead of once for each target frame.
         """
         weight = self.fuse.weight[:, objects.shape[-3] :]
         return F.conv2d(objects.flatten(0, -4), weight).view(objects.shape)
 
     def decode(self, target: FrameFeatures, moved: Tensor, local: Tensor) -> Tensor:
-        """Return the logits [B N, 1, H, W] from the global transfer of projected objects and the local."""
+        """Return the logits [B N, 1, H, W] of the target frame from the results of the two transfers.
+
+        Args:
+            target: Features of the target frame, batch size B.
+            moved: Global transfer of projected object features (:meth:`project`), [B N, 32w, H/16, W/16].
+            local: Local transfer of the previous frame's probabilities, [B N, 1, H/4, W/4].
+        """
         fused = add_image(moved, target.fused)
         logits, _, _ = self.decoder(fused, target.skip3, target.skip2, local if self.use_local else None)
         return logits
@@ -153,18 +159,19 @@ class TNet(nn.Module):
         annotated: Tensor,
         objects: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Propagate N objects of each of B videos to the target frame; a video's objects follow each other.
+        """Propagate N objects of each of B videos to the target frame.
+
+        The N objects of a video are consecutive in the batch of B N objects.
 
         Args:
-            target: the target frame's features, of batch B.
-            previous: features of the frame before it in the direction of propagation, of which only
-                ``local`` is used.
-            mask: that frame's probabilities [B N, 1, H, W].
-            annotated: ``r5`` of the K annotated frames, [B, K, 32w, H/16, W/16].
-            objects: A-Net's object features on them, [B N, K, 32w, H/16, W/16].
+            target: Features of the target frame, batch size B.
+            previous: Features of the previous frame in the direction of propagation; only ``local`` is used.
+            mask: Probabilities in the previous frame [B N, 1, H, W].
+            annotated: Feature ``r5`` of the K annotated frames, [B, K, 32w, H/16, W/16].
+            objects: A-Net's object features in the annotated frames, [B N, K, 32w, H/16, W/16].
 
         Returns:
-            logits [B N, 1, H, W] and the local transfer [B N, 1, H/4, W/4].
+            Logits [B N, 1, H, W] and the local transfer [B N, 1, H/4, W/4].
         """
         local = self.local(target, previous, mask)
         if self.use_global:

@@ -48,8 +48,8 @@ def test_missing_extra_and_misshapen_keys_are_all_listed(released_state):
         ATNet.from_released(state)
     lines = str(error.value).splitlines()
     assert lines[1] == "  2 missing: prev_conv1x1.bias, decoder_prop.RF2.convMM2.weight"
-    assert lines[2] == "  1 not known: encoder_3ch.res5.9.bn1.bias"
-    assert "2 misshapen" in lines[3]
+    assert lines[2] == "  1 unknown: encoder_3ch.res5.9.bn1.bias"
+    assert "2 of the wrong shape" in lines[3]
     assert "decoder_iact.lastconv.8.bias (2,) instead of (1,)" in lines[3]
     assert "encoder_6ch.res4.2.conv_up.weight (1, 2, 3, 4) instead of (1024, 64, 1, 1)" in lines[3]
 
@@ -95,7 +95,7 @@ class Code:
         (lambda path: torch.save([1, 2], path), "holds a list"),
         (lambda path: torch.save({"weight": torch.ones(1)}, path), "neither the authors' released .* weight"),
         (lambda path: torch.save({}, path), "neither the authors' released"),
-        (lambda path: torch.save({"ivos": {}}, path), "incomplete or by another version"),
+        (lambda path: torch.save({"ivos": {}}, path), "incomplete or of another version"),
         (lambda path: torch.save(Code(), path), "not a readable PyTorch checkpoint"),
     ],
 )

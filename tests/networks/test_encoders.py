@@ -79,7 +79,7 @@ def test_weights_of_another_encoder_are_refused_with_their_keys(tmp_path):
     state = TimmEncoder("resnet18").body.state_dict()
     state["conv1.weight"] = torch.zeros(3)
     torch.save(state, tmp_path / "misshapen.pth")
-    with pytest.raises(CheckpointError, match=r"of another shape: conv1.weight"):
+    with pytest.raises(CheckpointError, match=r"of the wrong shape: conv1.weight"):
         load_encoder_weights(TimmEncoder("resnet18"), tmp_path / "misshapen.pth")
 
 
@@ -88,7 +88,7 @@ def test_weights_of_another_encoder_are_refused_with_their_keys(tmp_path):
     [
         ("no_such_model", "timm has no model 'no_such_model'"),
         ("vit_tiny_patch16_224", "choose a convolutional encoder"),
-        ("convnext_atto", "none at 2"),
+        ("convnext_atto", "but not at 2"),
     ],
 )
 def test_an_encoder_that_cannot_be_used_is_one_line(name, message):

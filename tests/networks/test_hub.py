@@ -48,7 +48,7 @@ def test_weights_alone_of_a_safetensors_file(tmp_path):
     torch.manual_seed(0)
     network = ATNet(**{**TINY, "normalize": "displacements", "short_side": None}).eval()
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.warns(UserWarning, match="weights alone"):
+    with pytest.warns(UserWarning, match="a state dict without configuration"):
         same(network, load(tmp_path / "weights.safetensors"))
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_one_line(content, tmp_path):
     ATNet(**TINY).save(path)
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(
-        CheckpointError, match=r"network\.safetensors: not a readable file of safetensors"
+        CheckpointError, match=r"network\.safetensors: not a readable safetensors file"
     ) as found:
         load(path)
     assert len(str(found.value).splitlines()) == 1

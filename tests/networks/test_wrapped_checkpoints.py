@@ -64,7 +64,9 @@ def test_wrapped_files_of_ours(own, network, tmp_path, kind):
 def test_weights_alone(network, tmp_path, kind):
     """Their sizes are read from the weights; what the weights do not say is assumed with a warning."""
     torch.save(ALONE[kind](network.state_dict()), tmp_path / "x.pth")
-    with pytest.warns(UserWarning, match=r"x.pth: weights alone, .* normalize=displacements is assumed"):
+    with pytest.warns(
+        UserWarning, match=r"x.pth: a state dict without configuration: .* normalize=displacements is assumed"
+    ):
         found = load(tmp_path / "x.pth")
     assert found.config == network.config
     assert all(torch.equal(value, found.state_dict()[key]) for key, value in network.state_dict().items())
@@ -82,7 +84,7 @@ def test_released_names_are_unwrapped():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("version https://git-lfs.github.com/spec/v1\noid 0\n", r"a pointer of Git LFS; .*git lfs pull"),
+        ("version https://git-lfs.github.com/spec/v1\noid 0\n", r"a Git LFS pointer; .*git lfs pull"),
         ("<!DOCTYPE html><html>Virus scan warning</html>", r"a web page; download the file itself"),
         ("\n<html></html>", r"a web page"),
     ],
