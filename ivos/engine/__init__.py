@@ -1,4 +1,4 @@
-"""The interactive round: strokes on a frame to masks of a whole video."""
+"""The inference engine for interactive rounds: from strokes on a frame to masks of the whole video."""
 
 from ivos.engine.atnet_segmenter import ATNetSegmenter
 from ivos.engine.feature_store import TensorStore

@@ -1,4 +1,4 @@
-"""Labels that a frame was given as a prompt."""
+"""Adoption: labels that a user gives for a frame as a prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,33 +11,34 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AdoptedLabels:
-    """Labels that a frame was given, exactly.
+    """Labels that a user has given for a frame.
 
     Attributes:
-        labels: uint8 [h, w] at the frames' own size: 0 background, else objects' numbers.
-        objects: the objects that the labels describe; all others keep their state outside these objects.
+        labels: Labels uint8 [h, w] at the frame's own size: 0 is the background, others are object numbers.
+        objects: Numbers of the objects that the labels describe. Other objects keep their masks where the
+            labels show none of the described objects.
     """
 
     labels: NDArray[np.uint8]
     objects: tuple[int, ...]
 
     def over(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return labels [h, w] in which these objects replace what they are in the current labels."""
+        """Return the current labels [h, w] with the masks of the described objects replaced."""
         others = np.where(np.isin(current, self.objects), 0, current)
         return np.where(self.labels > 0, self.labels, others).astype(np.uint8)
 
     def merged(self, earlier: "AdoptedLabels | None") -> "AdoptedLabels":
-        """Return these labels together with those that the same frame was given before."""
+        """Return these labels combined with labels adopted earlier for the same frame."""
         if earlier is None:
             return self
         return AdoptedLabels(self.over(earlier.labels), tuple(sorted({*self.objects, *earlier.objects})))
 
     def applied(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        """Return probabilities [N, ...] in which the objects are exactly where the labels [...] say.
+        """Return probabilities [N, ...] that reproduce the adopted labels exactly.
 
         Args:
-            probabilities: of all objects, before.
-            labels: the adopted labels at the size of the probabilities.
+            probabilities: Probabilities of all objects before the adoption.
+            labels: The adopted labels at the size of the probabilities.
         """
         new = torch.where(labels > 0, torch.zeros_like(probabilities), probabilities)
         for number in self.objects:
@@ -55,14 +56,14 @@ def check_adoption(
     """Check the arguments of ``adopt`` and return a copy of them.
 
     Args:
-        frame: the frame.
-        labels: its labels.
-        objects: the objects that the labels describe; None for all.
-        shape: frames, height and width of the video.
-        num_objects: N.
+        frame: Index of the frame.
+        labels: Labels of the frame.
+        objects: Numbers of the objects that the labels describe; None for all objects.
+        shape: Number of frames, height and width of the video.
+        num_objects: Number of objects N.
 
     Raises:
-        ValueError: An argument is not possible; the message names it.
+        ValueError: An argument is invalid; the message names it.
     """
     if not 0 <= frame < shape[0]:
         raise ValueError(f"frame: the video has frames 0 to {shape[0] - 1}, got {frame}")
@@ -74,5 +75,5 @@ def check_adoption(
         raise ValueError(f"objects: numbers from 1 to {num_objects} are needed, got {list(described)}")
     unknown = sorted(set(np.unique(labels).tolist()) - {0, *described})
     if unknown:
-        raise ValueError(f"labels: {unknown} are in the labels, which describe the objects {list(described)}")
+        raise ValueError(f"labels: they contain {unknown}, but describe only the objects {list(described)}")
     return AdoptedLabels(labels.copy(), described)

@@ -1,4 +1,4 @@
-"""Settings of PyTorch that decide what float32 means, set for a while."""
+"""Temporary choice between TF32 and IEEE float32 in PyTorch's convolutions and matrix products."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,18 +9,21 @@ import torch
 
 @contextlib.contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Have float32 convolutions and matrix products in TF32 on a GPU, or in IEEE float32; then as before.
+    """Return a context in which a GPU computes float32 convolutions and matrix products with or without TF32.
 
-    TF32 keeps 10 bits of a factor's fraction instead of 23. cuDNN's convolutions use it by default. PyTorch
-    has two sets of switches for it (the older ones can be asked no more where the newer ones say what they
-    cannot express), and both are set, so that whoever asks either, the compiler for one, gets one answer.
-    The settings are the process', not the thread's.
+    TF32 keeps 10 bits of each factor's fraction instead of 23; cuDNN's convolutions use it by default.
+    PyTorch has an older and a newer interface for this choice. Both are set, because code such as the
+    compiler reads either of them. Reading the older one fails if the newer one has a setting that it cannot
+    express. The settings apply to the whole process, not to the thread.
+
+    Args:
+        allowed: Whether TF32 is used; False selects IEEE float32.
     """
     operations = _operations()
     precisions = [each.fp32_precision for each in operations]
     try:
         older = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
-    except RuntimeError:  # the newer switches have the say
+    except RuntimeError:  # the newer interface has a setting that the older one cannot express
         older = None
     try:
         torch.backends.cudnn.allow_tf32 = allowed
@@ -37,7 +40,7 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def _operations() -> list[Any]:
-    """Return the settings of single operations, which PyTorch has from 2.9 on."""
+    """Return PyTorch's settings for single operations; empty before PyTorch 2.9."""
     backends: Any = torch.backends
     if not hasattr(backends.cudnn, "conv"):
         return []

@@ -1,4 +1,4 @@
-"""The segmenter of A-Net and T-Net: rounds of strokes, propagation and blending on one video."""
+"""The segmenter with A-Net and T-Net: annotation, propagation and blending in rounds on one video."""
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
@@ -29,7 +29,7 @@ from ivos.runtime.machine import free_memory, recycle_memory
 from ivos.runtime.renamed_options import accept_former_keywords
 
 MAX_OBJECTS = 254
-# The frames are kept on the device, too, where they take at most this share of the granted memory.
+# The frames are copied to the device if they take at most this share of its memory budget.
 _SHARE_OF_FRAMES = 1 / 4
 
 
@@ -39,44 +39,46 @@ _SHARE_OF_FRAMES = 1 / 4
 class ATNetSegmenter:
     """Segments a video interactively with A-Net and T-Net (follows :class:`ivos.engine.LiveSegmenter`).
 
-    What depends on an image alone is computed once per frame and video, and what depends on an annotation and
-    a frame is computed once per pair. Both are kept within the granted memory and are computed again where
-    they do not fit.
+    Image features are computed once for each frame, and the global transfer once for each pair of an
+    annotation and a frame. Both are kept within a memory budget and are computed again if they exceed it.
 
     Args:
-        network: the network to run. When its weights are changed in place or moved to another device, the
+        network: The network to run. When its weights are changed in place or moved to another device, the
             change takes effect at the next :meth:`start`.
-        precision: the type of the networks' arithmetic; the affinity of the global transfer is always
+        precision: Data type of the networks' arithmetic; the affinity of the global transfer is always
             float32.
-        tf32: let float32 convolutions and matrix products on a GPU round their factors to TF32: several times
-            faster, but the released numbers are not reproduced. The caller's own setting has no influence.
-        winograd: run 3x3 convolutions by Winograd's algorithm, which needs a CPU, float32,
-            channels_last=False and a PyTorch with NNPACK; None: wherever that is possible.
-        channels_last: lay images and weights out with the channels last, which some GPUs' convolutions
-            prefer.
-        compile: a mode of ``torch.compile`` (``default``, ``reduce-overhead`` for CUDA graphs); None: no
-            compilation.
-        batch_directions: compute one step in either direction as one batch; None: on a GPU, where it is
-            faster.
-        feature_batch_size: number of frames whose image features are computed as one batch, always the same
-            frames; None: 4 on a GPU, else 1.
-        device_cache_gib: memory on the network's device for features and probabilities; None: half of what is
-            free there.
-        host_memory_gib: CPU memory for features of a network on a GPU; None: half of what is free, but none
-            where computing features again, measured once a video, is faster than fetching them.
-        undo_gib: CPU memory for :meth:`undo`, which otherwise runs the earlier rounds again.
-        flow: let optical flow carry the masks, too, at each step, and use T-Net where the flow cannot be
-            trusted; ``trained``: if the weights' file says so. This is not part of the paper.
-        short_side: the size in pixels to which the shorter side of larger frames is reduced for the networks;
-            masks and probabilities are given at the frames' own size. ``trained``: what the weights' file
-            says, and without such a statement the frames' own size; None: the frames' own size.
+        tf32: Whether float32 convolutions and matrix products on a GPU use TF32, which is several times
+            faster but does not reproduce the released results exactly. PyTorch's global setting is ignored.
+        winograd: Whether 3x3 convolutions use Winograd's algorithm, which needs a CPU, float32,
+            channels_last=False and a PyTorch with NNPACK; None uses it if these conditions hold.
+        channels_last: Whether images and weights use PyTorch's channels-last memory format, which is faster
+            on some GPUs.
+        compile: Mode of ``torch.compile``, such as ``default`` or ``reduce-overhead`` (CUDA graphs); None
+            disables compilation.
+        batch_directions: Whether the forward and the backward propagation step are computed as one batch;
+            None does so on a GPU, where it is faster.
+        feature_batch_size: Number of frames whose image features are computed as one batch; None uses 4 on a
+            GPU, else 1. The same frames always form a batch, so that results are repeatable.
+        device_cache_gib: Memory on the network's device for features and probabilities; None uses half of the
+            free memory.
+        host_memory_gib: CPU memory for features of a network on a GPU. None uses half of the free memory, or
+            none if a measurement at the start of each video shows that computing features again is faster
+            than copying them.
+        undo_gib: CPU memory for :meth:`undo`; without it, :meth:`undo` runs the earlier rounds again.
+        flow: Whether optical flow also propagates the masks at each step; T-Net then decides where the flow
+            is unreliable. ``trained`` follows the setting stored with the weights. This is not part of the
+            paper.
+        short_side: Size in pixels to which the shorter side of larger frames is reduced for the networks;
+            masks and probabilities are returned at the frames' own size. ``trained`` uses the size stored
+            with the weights, or the frames' own size if none is stored. None uses the frames' own size.
 
     Raises:
-        UserError: An option has a value that is not possible.
+        UserError: An option has an invalid value.
     """
 
     prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
-    click_radius = 0.04  # of the frame's height: a click of a later round is a ring, since a dot is too weak
+    # Radius of the ring that represents a click after the first round, in frame heights; a dot is too weak.
+    click_radius = 0.04
 
     def __init__(
         self,
@@ -113,20 +115,21 @@ class ATNetSegmenter:
         self.flow = bool(network.flow) if flow == "trained" else flow
         self._pool = HostPool()
         self._video: VideoState | None = None
-        self._features: FrameFeatureCache | None = None  # of the video
-        self._running: Generator[int, None, None] | None = None  # the round that is being iterated over
+        self._features: FrameFeatureCache | None = None  # image features of the current video
+        self._running: Generator[int, None, None] | None = None  # the round in progress
 
     @property
     def network(self) -> ATNet:
-        """The network as it was given."""
+        """The network that was passed to the constructor."""
         return self._networks.network
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Probabilities of the objects after the last round, float32 [T, N, h, w].
+        """The objects' probabilities after the last round, float32 [T, N, h, w].
 
-        On a CPU, at the frames' own size, this is a view of the state, because a copy of a long video would
-        take gigabytes: it must not be written to and is valid until the next round.
+        For a network on a CPU that works at the frames' own size, this is a view of the internal state,
+        because a copy would take gigabytes for a long video. The view must not be written to and is valid
+        until the next round.
         """
         video = self._current()
         if video.resizing is None:
@@ -138,7 +141,7 @@ class ATNetSegmenter:
         return self._current().full_probabilities(frame).cpu().numpy()
 
     def planned(self, frame: int) -> tuple[int, int]:
-        """Return how far a round goes; see :meth:`LiveSegmenter.planned`."""
+        """Return the range of frames that a round would change; see :meth:`LiveSegmenter.planned`."""
         video = self._current()
         plan = plan_round(frame, video.annotated, len(video.frames))
         return plan.start, plan.end
@@ -161,7 +164,7 @@ class ATNetSegmenter:
         if self._video is not None and self._video.features is not None:
             self._video.features.clear()
         before = self._video.flow if self._video else None
-        self._video = self._features = None  # their memory counts as free for the next video
+        self._video = self._features = None  # free their memory before the budgets are computed
         if self._device.type == "cpu":
             recycle_memory()
         _check_memory(frames)
@@ -185,7 +188,7 @@ class ATNetSegmenter:
         resizing: Resizing | None,
         earlier: OpticalFlow | None,
     ) -> VideoState:
-        """Return the state of a video without rounds; flows are kept where the earlier video is the same."""
+        """Return the initial state of a video; computed flows are reused if the earlier video is the same."""
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
         grant = budget("segmenter.device_cache_gib", self.device_cache_gib, self._device)
         host_room = 0
@@ -210,21 +213,21 @@ class ATNetSegmenter:
         )
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Run a round; see :meth:`Segmenter.interact`."""
+        """Run a complete round; see :meth:`Segmenter.interact`."""
         video = self._current()
         for _ in self._begin(video, frame, strokes):
             pass
         return self._masks(video)
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Return the labels that A-Net gives to the frame; see :meth:`LiveSegmenter.preview`."""
+        """Return A-Net's labels of a frame; the state is unchanged; see :meth:`LiveSegmenter.preview`."""
         video = self._current()
         probability = self._previewed(video, frame, strokes)
         with self._networks.arithmetic():
             return video.full_labels(probability)
 
     def preview_probabilities(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.float32]:
-        """Return the objects' probabilities from which :meth:`preview` takes labels, float32 [N, h, w]."""
+        """Return the objects' probabilities behind the labels of :meth:`preview`, float32 [N, h, w]."""
         video = self._current()
         small = video.padding.crop(self._previewed(video, frame, strokes))
         return (small if video.resizing is None else video.resizing.enlarged(small)).cpu().numpy()
@@ -239,7 +242,7 @@ class ATNetSegmenter:
     def adopt(
         self, frame: int, labels: NDArray[np.uint8], objects: Sequence[int] | None = None
     ) -> NDArray[np.uint8]:
-        """Give a frame exactly these labels; see :meth:`ivos.engine.AdoptingSegmenter.adopt`."""
+        """Set the labels of a frame; see :meth:`ivos.engine.AdoptingSegmenter.adopt`."""
         video = self._current()
         adopted = check_adoption(
             frame, labels, objects, (len(video.frames), *video.full_masks.shape[1:]), video.num_objects
@@ -257,9 +260,9 @@ class ATNetSegmenter:
             raise
 
     def _adopt(self, video: VideoState, frame: int, adopted: AdoptedLabels) -> None:
-        """Set the frame's probabilities and add the frame to the annotations, with A-Net's object features.
+        """Set the frame's probabilities and add the frame to the annotations.
 
-        A-Net sees the new labels as the previous mask, and no strokes.
+        A-Net computes the object features from the new labels as previous mask and no strokes.
         """
         adopted = adopted.merged(video.adopted(frame))
         small = adopted.labels if video.resizing is None else video.resizing.reduced_labels(adopted.labels)
@@ -300,7 +303,7 @@ class ATNetSegmenter:
         video = self._current()
         self._end_round()
         if not video.rounds:
-            raise ValueError("undo: there is no round to take back")
+            raise ValueError("undo: there is no round to undo")
         with self._networks.arithmetic():
             video.pop_round()
         return self._masks(self._current())
@@ -310,15 +313,15 @@ class ATNetSegmenter:
         video = self._current()
         self._end_round()
         if video.num_objects == MAX_OBJECTS:
-            raise ValueError(f"add_object: {MAX_OBJECTS} objects are possible, and all are there")
+            raise ValueError(f"add_object: the video already has {MAX_OBJECTS} objects, the maximum")
         old = video.probabilities
         frames, objects, *size = old.shape
         with self._networks.arithmetic():
             room = video.room_for_stores()
             video.probabilities = zeros((frames, objects + 1, *size), self._device, video.grant // 2)
             video.probabilities[:, :objects] = old
-            for sums in list(video.summed):  # they hold one object less
-                video.forget_transfer(sums)
+            for target in list(video.summed):  # the sums have the former number of objects
+                video.forget_transfer(target)
             video.give_up(room - video.room_for_stores())
         video.num_objects += 1
         video.preview = None
@@ -331,16 +334,16 @@ class ATNetSegmenter:
         strokes: Sequence[Stroke],
         reach: tuple[int, int] | None = None,
     ) -> Generator[int, None, None]:
-        """Return a round, which runs while it is iterated over and yields the frames it has reached."""
+        """Return a generator that runs a round and yields each frame after its labels have been updated."""
         _check(video, frame, strokes, reach)
         self._end_round()
         if video is not self._video:
-            raise RuntimeError("propagate: another video has been started since")
+            raise RuntimeError("propagate: another video has been started in the meantime")
         self._running = self._round(video, frame, _copied(strokes), reach)
         return self._running
 
     def _end_round(self) -> None:
-        """End a round that was begun and not finished; it keeps the frames it has reached."""
+        """Stop the round in progress, if there is one; frames that it has reached keep their new masks."""
         if self._running is not None:
             self._running.close()
             self._running = None
@@ -348,10 +351,11 @@ class ATNetSegmenter:
     def _round(
         self, video: VideoState, frame: int, strokes: list[Stroke], reach: tuple[int, int] | None
     ) -> Generator[int, None, None]:
-        """Annotate, propagate, blend and label.
+        """Annotate a frame, propagate its masks, blend them into the old ones and update the labels.
 
-        A round that is closed early keeps what it has reached; one that fails leaves nothing. No context
-        (inference mode, autocast) is active at a yield, because it would reach the code that iterates.
+        Closing the generator early keeps the frames reached so far; an error undoes the whole round. No
+        context such as inference mode or autocast is active at a yield, because it would also apply to the
+        caller.
         """
         plan, before = plan_round(frame, video.annotated, len(video.frames)), len(video.rounds)
         first, last = reach or (plan.start, plan.end)
@@ -374,10 +378,10 @@ class ATNetSegmenter:
     def _annotate(self, frame: int, strokes: list[Stroke]) -> Tensor:
         """Run A-Net on a frame with all its strokes and add the frame to the annotations.
 
-        A frame that was given its labels and on which nothing is drawn stays as it is and is not added again.
+        An adopted frame without new strokes keeps its labels and is not added again.
 
         Returns:
-            the objects' probabilities [N, 1, H, W].
+            The objects' probabilities [N, 1, H, W].
         """
         video = self._started()
         if not strokes and video.adopted(frame) is not None:
@@ -392,7 +396,7 @@ class ATNetSegmenter:
         return annotation.probability
 
     def _annotation(self, frame: int, strokes: Sequence[Stroke]) -> Annotation:
-        """Return A-Net's result for a frame with all its strokes; the latest one is kept."""
+        """Return A-Net's result for a frame with all its strokes; the latest result is cached."""
         video = self._started()
         drawn = [*video.drawn(frame), *_copied(strokes)]
         latest = video.preview
@@ -406,13 +410,17 @@ class ATNetSegmenter:
         return latest
 
     def _anet(self, frame: int, channels: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Return A-Net's logits [N, 1, H, W] and projected object features from channels [N, 3, h, w]."""
+        """Run A-Net on a frame with interaction channels [N, 3, h, w].
+
+        Returns:
+            Logits [N, 1, H, W] and projected object features.
+        """
         return self._networks.annotate(self._frame_features(), frame, channels)
 
     def _complete_values(self) -> None:
-        """Compute the features that objects added since have on the frames annotated before.
+        """Compute object features on earlier annotated frames for objects that were added later.
 
-        They are those of an object on which nothing was drawn and which the previous masks do not contain.
+        For these frames, the added objects have no strokes and empty previous masks.
         """
         video = self._started()
         for number, record in enumerate(video.rounds):
@@ -426,7 +434,7 @@ class ATNetSegmenter:
     def _propagate(
         self, plan: Plan, probability: Tensor, reach: tuple[int, int]
     ) -> Iterator[tuple[int, Tensor]]:
-        """Propagate in both directions by turns; yield each target frame with its [N, 1, H, W]."""
+        """Propagate in both directions alternately; yield each frame and its probabilities [N, 1, H, W]."""
         batched = self._device.type == "cuda" if self.batch_directions is None else self.batch_directions
         kind = MemoryPropagator if isinstance(self._networks, MemoryRunner) else Propagator
         propagator = kind(self._networks, self._started(), self._frame_features(), batched)
@@ -441,9 +449,10 @@ class ATNetSegmenter:
                         yield target, new
 
     def _blend(self, plan: Plan, frame: int, new: Tensor) -> None:
-        """Blend a frame's new probabilities [N, 1, H, W] into its old ones, and label it.
+        """Blend a frame's new probabilities [N, 1, H, W] into its old ones and update its labels.
 
-        Near an adopted frame from which nothing was propagated yet there are no old ones to blend with.
+        The new probabilities are used alone for the annotated frame, and, once a frame has been adopted, for
+        frames that no earlier round has reached, because these have no old probabilities.
         """
         video = self._started()
         record = video.rounds[-1]
@@ -462,12 +471,12 @@ class ATNetSegmenter:
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
-        """Set the arithmetic, and report a lack of memory in one line."""
+        """Return a context with the networks' arithmetic that reports out-of-memory errors in one line."""
         with self._networks.arithmetic(), _out_of_memory_in_one_line():
             yield
 
     def _masks(self, video: VideoState) -> NDArray[np.uint8]:
-        """Return a copy of the masks at the frames' own size [T, h, w]."""
+        """Return a copy of all masks at the frames' own size [T, h, w]."""
         with self._networks.arithmetic():
             return video.all_full_masks()
 
@@ -481,7 +490,7 @@ class ATNetSegmenter:
         return self._features
 
     def _current(self) -> VideoState:
-        """Return the state after all rounds; where an undone round was not kept, the rounds run again."""
+        """Return the state after all rounds, which are run again if an undo could not restore the state."""
         video = self._started()
         if not video.stale:
             return video
@@ -507,28 +516,28 @@ class ATNetSegmenter:
 
 
 def _check_memory(frames: NDArray[np.uint8]) -> None:
-    """Refuse a video whose masks, and the copy that is handed out, do not fit into memory."""
+    """Raise an error if a video's masks and the copy of them that is returned do not fit into memory."""
     needed, free = 2 * frames[..., 0].size, free_memory()
     if needed > free:
         raise UserError(
             f"a video of {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} needs "
-            f"{needed / GIB:.1f} GiB for its masks, and {free / GIB:.1f} GiB are free; cut it into parts"
+            f"{needed / GIB:.1f} GiB for its masks, but only {free / GIB:.1f} GiB are free; split the video"
         )
 
 
 def _check(
     video: VideoState, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
 ) -> None:
-    """Raise an error that names the argument, before any computation."""
+    """Check the arguments of a round before any computation; the error message names the argument."""
     if not 0 <= frame < len(video.frames):
         raise ValueError(f"frame: the video has frames 0 to {len(video.frames) - 1}, got {frame}")
     if reach is not None and not reach[0] <= frame <= reach[1]:
-        raise ValueError(f"reach: {tuple(reach)} does not hold the annotated frame {frame}")
+        raise ValueError(f"reach: {tuple(reach)} does not contain the annotated frame {frame}")
     check_strokes(strokes, video.num_objects)
 
 
 def _copied(strokes: Sequence[Stroke]) -> list[Stroke]:
-    """Return copies of strokes that the caller cannot change, without any additional keys."""
+    """Return deep copies of strokes without additional keys, so that the caller cannot change them."""
     return [
         {"path": [[float(x), float(y)] for x, y in stroke["path"]], "object_id": stroke["object_id"]}
         for stroke in strokes
@@ -537,14 +546,14 @@ def _copied(strokes: Sequence[Stroke]) -> list[Stroke]:
 
 @contextlib.contextmanager
 def _out_of_memory_in_one_line() -> Iterator[None]:
-    """Replace an out-of-memory error by one line that says how to use less."""
+    """Return a context that replaces an out-of-memory error by one line with options that save memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            "out of memory in a round, which is taken back; the rounds before it are kept. Lower "
-            "segmenter.device_cache_gib (what is kept between rounds) or segmenter.feature_batch_size, set "
-            "segmenter.batch_directions=false or segmenter.precision=bfloat16, or have fewer objects"
+            "out of memory in a round, which has been undone; earlier rounds are kept. Lower "
+            "segmenter.device_cache_gib (memory between rounds) or segmenter.feature_batch_size, set "
+            "segmenter.batch_directions=false or segmenter.precision=bfloat16, or use fewer objects"
         ) from error

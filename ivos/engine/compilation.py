@@ -1,8 +1,8 @@
-"""Compilation of the networks' parts, for few shapes: numbers of objects are rounded up to powers of two.
+"""Compilation of the networks' parts, with numbers of objects rounded up to powers of two.
 
-A compiled function is specialised to the shapes that it is called with. PyTorch compiles a function eight
-times by default and then runs it uncompiled, with one line in a log, so that a video with nine numbers of
-objects would lose what compilation gains.
+A compiled function is specialised to the shapes of its arguments. By default PyTorch compiles a function for
+eight shapes; after that it runs it uncompiled, with one line in the log. Rounding up the number of objects
+keeps the number of shapes small.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_VARIANTS = 64  # compiled shapes of one function: eight sizes of videos with 1 to 128 objects
+_VARIANTS = 64  # compiled variants of one function: eight video sizes times eight batch sizes from 1 to 128
 
 
 def compiled(function: Callable[..., Any], mode: str | None) -> Any:
-    """Return a function or a module compiled anew for each shape that it is called with."""
-    import torch._dynamo.config as dynamo  # takes a second
+    """Return a compiled function or module, with one compilation for each shape of its arguments."""
+    import torch._dynamo.config as dynamo  # here, because the import takes a second
 
     name = (
         "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"
@@ -27,12 +27,12 @@ def compiled(function: Callable[..., Any], mode: str | None) -> Any:
 
 
 def rounded_up(count: int) -> int:
-    """Return the smallest power of two that is not below a count of at least 1."""
+    """Return the smallest power of two that is at least ``count``, for a count of at least 1."""
     return 1 << (count - 1).bit_length()
 
 
 def filled(tensor: Tensor, count: int) -> Tensor:
-    """Return a tensor [N, ...] with zeros appended up to a count of entries."""
+    """Pad a tensor [N, ...] with zeros to ``count`` entries along its first dimension."""
     if count == len(tensor):
         return tensor
     return F.pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, count - len(tensor)))

@@ -1,4 +1,4 @@
-"""The choice of the device that a network runs on."""
+"""The choice of the device on which a network runs."""
 
 import torch
 
@@ -6,14 +6,14 @@ from ivos.runtime.errors import UserError
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """Return the device of this name, after a check that it works.
+    """Return the device with the given name after checking that it works.
 
     Args:
-        name: such as ``cuda`` (or ``gpu``), ``cuda:1``, ``mps`` or ``cpu``; None or ``auto``: a CUDA device
-            where there is one, else an Apple GPU (``mps``) where there is one, else the CPU.
+        name: A name such as ``cuda`` (or ``gpu``), ``cuda:1``, ``mps`` or ``cpu``. None and ``auto`` select a
+            CUDA device if there is one, else an Apple GPU (``mps``) if there is one, else the CPU.
 
     Raises:
-        UserError: There is no such device on this machine.
+        UserError: The device is not available on this machine.
     """
     if name is None or name == "auto":
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Stores for a video's features between rounds, and the memory that they may take."""
+"""Stores that keep a video's features between rounds, and their memory budgets."""
 
 import atexit
 import contextlib
@@ -15,15 +15,17 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.machine import free_memory, reserve_space
 
 GIB = 1 << 30
-_SLAB = GIB // 2  # bytes of pinned memory that are asked for at once
+_SLAB = GIB // 2  # bytes of pinned memory allocated at once
 _ALIGNMENT = 64  # bytes
 
 
 class HostPool:
-    """Pinned CPU memory for the features of a GPU, allocated in slabs and reused because allocation is slow.
+    """Pool of pinned CPU memory for features of a GPU.
+
+    Memory is allocated in large slabs and reused, because allocation of pinned memory is slow.
 
     Args:
-        pinned: whether the memory is page-locked, so that copies run beside computation; it needs a GPU.
+        pinned: Whether the memory is page-locked, so that copies overlap with computation; needs a GPU.
     """
 
     def __init__(self, pinned: bool = True) -> None:
@@ -35,8 +37,8 @@ class HostPool:
         return sum(buffer.numel() for buffer in self.spare)
 
     def take(self, size: int, at_most: int) -> Tensor:
-        """Return a flat buffer of `size` bytes, allocating at most `at_most` bytes where none is spare."""
-        if self.spare and self.spare[0].numel() != size:  # they are from a video of another size
+        """Return a flat buffer of `size` bytes; allocate at most `at_most` bytes if no buffer is spare."""
+        if self.spare and self.spare[0].numel() != size:  # spare buffers of an earlier video of another size
             self.spare = []
         if not self.spare:
             count = max(1, min(_SLAB, at_most) // size)
@@ -50,17 +52,18 @@ class HostPool:
 
 
 class TensorStore:
-    """A store of tensors by key: on a device within a budget, then in CPU memory, beyond that not at all.
+    """Store of tensors by key, within a budget on the device and a second budget in CPU memory.
 
-    Tensors that are stored are not evicted for newer ones: a video is swept from end to end, and with that
-    order of use a store that replaces its oldest entry would never find anything. Copies to and from CPU
-    memory are asynchronous: they are ordered with all other work on the device's current stream.
+    Tensors that exceed both budgets are not stored. Stored tensors are never evicted for newer ones: a video
+    is read from end to end, and in that order of access a store that evicts its oldest entry would never have
+    the requested one. Copies to and from CPU memory are asynchronous and ordered by the device's current
+    stream.
 
     Args:
-        device: the device that uses the tensors.
-        device_bytes: memory on that device, in bytes.
-        host_bytes: CPU memory for tensors of a GPU, in bytes.
-        pool: the source of that CPU memory.
+        device: The device that uses the tensors.
+        device_bytes: Budget on the device, in bytes.
+        host_bytes: Budget of CPU memory for tensors of a GPU, in bytes.
+        pool: Pool from which the CPU memory is taken.
     """
 
     def __init__(
@@ -75,13 +78,13 @@ class TensorStore:
         return key in self._kept
 
     def get(self, key: Hashable) -> tuple[Tensor, ...] | None:
-        """Return the tensors of a key on the device, or None where they are not stored."""
+        """Return the tensors of a key on the device, or None if they are not stored."""
         if key not in self._kept:
             return None
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in self._kept[key][1])
 
     def put(self, key: Hashable, tensors: tuple[Tensor, ...]) -> None:
-        """Store tensors of the device under a key, in place of earlier ones, if there is memory."""
+        """Store tensors of the device under a key if the budgets allow; earlier tensors are replaced."""
         self.drop(key)
         if size_of(tensors) <= self.free["device"]:
             self.free["device"] -= size_of(tensors)
@@ -104,7 +107,7 @@ class TensorStore:
             self.free[place] += size_of(old) if buffer is None else buffer.numel()
 
     def shrink(self, number: int) -> None:
-        """Reduce the budget on the device by so many bytes, removing the latest tensors first."""
+        """Reduce the budget on the device by ``number`` bytes; the latest tensors are removed first."""
         self.free["device"] -= number
         for key, (place, *_) in reversed(list(self._kept.items())):
             if place == "device" and self.free["device"] < 0:
@@ -122,12 +125,15 @@ def size_of(tensors: tuple[Tensor, ...]) -> int:
 
 
 def _packed_size(tensors: tuple[Tensor, ...]) -> int:
-    """Return the bytes that tensors take one after another, each at a multiple of _ALIGNMENT."""
+    """Return the number of bytes of consecutive tensors that each start at a multiple of _ALIGNMENT."""
     return sum(-(-size_of((tensor,)) // _ALIGNMENT) * _ALIGNMENT for tensor in tensors)
 
 
 def _packed(tensors: tuple[Tensor, ...], buffer: Tensor) -> tuple[Tensor, ...]:
-    """Return copies of dense tensors in a flat buffer of :func:`_packed_size` bytes, strides kept."""
+    """Copy dense tensors into a flat buffer of :func:`_packed_size` bytes and return the copies.
+
+    The copies have the strides of the originals.
+    """
     copies, start = [], 0
     for tensor in tensors:
         part = buffer[start : start + size_of((tensor,))].view(tensor.dtype)
@@ -138,7 +144,7 @@ def _packed(tensors: tuple[Tensor, ...], buffer: Tensor) -> tuple[Tensor, ...]:
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Return how many seconds a call takes, the device's work included: the better of two runs."""
+    """Measure the seconds that a call takes, including the device's work: the faster of two runs."""
     taken = []
     for _ in range(2):
         _wait(device)
@@ -155,22 +161,22 @@ def _wait(device: torch.device) -> None:
 
 
 def budget(option: str, gib: float | None, device: torch.device, spare: int = 0) -> int:
-    """Return the bytes that an option grants on a device; None grants half of what is free there now.
+    """Return the number of bytes that a memory option allows on a device.
 
-    Memory that PyTorch has reserved on a GPU for its next tensors counts as free.
+    Memory that PyTorch's caching allocator holds on a GPU without using it counts as free.
 
     Args:
-        option: the name of the option, for the error message.
-        gib: its value.
-        device: the device.
-        spare: bytes that are allocated and not in use, which count as free, too.
+        option: Name of the option, for the error message.
+        gib: Value of the option in GiB; None allows half of the free memory.
+        device: The device.
+        spare: Number of bytes that are allocated but not in use; they count as free.
 
     Raises:
         UserError: The value is not above 0.
     """
     if gib is not None:
         if not gib > 0:
-            raise UserError(f"{option}: must be above 0 GiB (or null: half of what is free), got {gib}")
+            raise UserError(f"{option}: must be above 0 GiB (or null for half of the free memory), got {gib}")
         return int(gib * GIB)
     if device.type != "cuda":
         return (free_memory() + spare) // 2
@@ -179,25 +185,30 @@ def budget(option: str, gib: float | None, device: torch.device, spare: int = 0)
 
 
 def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:
-    """Return float32 zeros on the device; beyond ``room`` bytes, in a temporary file mapped into memory.
+    """Return float32 zeros on the device, or in a memory-mapped temporary file if they exceed ``room`` bytes.
 
-    The file has no name any more when this returns (on Windows, after the end of the process), and the system
-    frees it with the tensor.
+    The file is unlinked before the function returns (on Windows, at the end of the process), so that the
+    system frees its space together with the tensor.
+
+    Args:
+        shape: Shape of the tensor.
+        device: The device for a tensor of at most ``room`` bytes.
+        room: Number of bytes that may be allocated on the device.
 
     Raises:
-        UserError: The folder for temporary files has not enough space.
+        UserError: The folder for temporary files has too little space.
     """
     elements = int(torch.Size(shape).numel())
     if 4 * elements <= room:
         return torch.zeros(shape, device=device)
     descriptor, name = tempfile.mkstemp(prefix="ivos-")
     try:
-        reserve_space(descriptor, 4 * elements)  # otherwise a full disk would show in the middle of a round
+        reserve_space(descriptor, 4 * elements)  # otherwise a full disk would cause an error during a round
         return torch.from_file(name, shared=True, size=elements).view(shape)
     except OSError as error:
         raise UserError(
-            f"{tempfile.gettempdir()}: no room for {4 * elements / GIB:.1f} GiB of probabilities "
-            f"({error.strerror}); grant more (segmenter.device_cache_gib), or set TMPDIR to a larger disk"
+            f"{tempfile.gettempdir()}: no space for {4 * elements / GIB:.1f} GiB of probabilities "
+            f"({error.strerror}); raise segmenter.device_cache_gib, or set TMPDIR to a larger disk"
         ) from error
     finally:
         os.close(descriptor)
@@ -205,7 +216,7 @@ def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:
 
 
 def _remove(name: str) -> None:
-    """Remove a temporary file now, or at the end of the process where a file in use cannot be removed."""
+    """Remove a temporary file now, or at the end of the process if the system cannot remove files in use."""
     try:
         os.unlink(name)
     except PermissionError:  # Windows

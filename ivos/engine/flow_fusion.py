@@ -1,4 +1,4 @@
-"""The masks of T-Net fused with those that optical flow carries: by OpenCV on a CPU, as tensors on a GPU."""
+"""Fusion of T-Net's masks with masks carried by optical flow, by OpenCV on a CPU or by PyTorch on a GPU."""
 
 import functools
 from collections.abc import Mapping
@@ -11,27 +11,31 @@ from torch import Tensor
 
 from ivos.engine.optical_flow import Floats, OpticalFlow, one_hot
 
-# The weight of T-Net's result beside what the optical flow carries from three frames, each of at most one.
+# Weight of T-Net's result; the masks that optical flow carries from three frames have weights of at most 1.
 _TNET_WEIGHT = 0.15
 
 
 class FlowFusion(Protocol):
-    """Fuses layers: values in [0, 1] of each object and pixel of a frame, in a form of its own."""
+    """Interface for the fusion of T-Net's masks with masks carried by optical flow.
+
+    Both are represented as layers: one map with values in [0, 1] for each object of a frame, as an array or a
+    tensor, depending on the implementation.
+    """
 
     def layers(self, labels: Tensor, num_objects: int) -> Any:
-        """Return labels uint8 [h, w] as layers."""
+        """Convert labels uint8 [h, w] to layers."""
 
     def fused(self, target: int, carried: Mapping[int, Any], own: Tensor) -> Any:
-        """Return the layers of a frame.
+        """Return the fused layers of a frame.
 
         Args:
-            target: the frame.
-            carried: the layers of the frames from which optical flow carries them.
-            own: T-Net's probabilities in the frame, even at a half, float32 [N, h, w].
+            target: Index of the frame.
+            carried: Layers of other frames by frame index, which optical flow carries to the target.
+            own: T-Net's probabilities in the frame with a threshold of 0.5, float32 [N, h, w].
         """
 
     def tensor(self, layers: Any) -> Tensor:
-        """Return layers as a tensor [N, h, w]."""
+        """Convert layers to a tensor [N, h, w]."""
 
 
 def flow_fusion(flow: OpticalFlow, device: torch.device) -> FlowFusion:
@@ -43,41 +47,42 @@ class FusionByOpenCV:
     """Fuses layers [h, w, N] in CPU memory.
 
     Args:
-        flow: of the video.
+        flow: Optical flow of the video.
     """
 
     def __init__(self, flow: OpticalFlow) -> None:
         self.flow = flow
 
     def layers(self, labels: Tensor, num_objects: int) -> Floats:
-        """Return labels uint8 [h, w] as layers."""
+        """Convert labels uint8 [h, w] to layers."""
         return one_hot(labels.numpy(), num_objects).astype(np.float32)
 
     def fused(self, target: int, carried: Mapping[int, Floats], own: Tensor) -> Floats:
-        """Return the layers of a frame; see :meth:`FlowFusion.fused`."""
+        """Return the fused layers of a frame; see :meth:`FlowFusion.fused`."""
         total, weights = self.flow.carry(target, carried)
         mean = (total + _TNET_WEIGHT * own.permute(1, 2, 0).numpy()) / (weights + _TNET_WEIGHT)[..., None]
         return self.flow.refine(target, np.asarray(mean, np.float32))
 
     def tensor(self, layers: Floats) -> Tensor:
-        """Return layers as a tensor [N, h, w]."""
+        """Convert layers to a tensor [N, h, w]."""
         return torch.from_numpy(layers).permute(2, 0, 1)
 
 
 class FusionByTensors:
-    """Fuses layers [N, h, w] on a device: only flows and colours of the frames go there, nothing comes back.
+    """Fuses layers [N, h, w] on a device.
 
-    The results differ from OpenCV's by less than a hundredth, because OpenCV rounds positions to 1/32 of a
-    pixel.
+    Only the flows and the colours of frames are copied to the device, and nothing is copied back. The results
+    differ from those of :class:`FusionByOpenCV` by less than 0.01, because OpenCV rounds positions to 1/32 of
+    a pixel.
 
     Args:
-        flow: of the video.
-        device: where probabilities are.
+        flow: Optical flow of the video.
+        device: Device of the probabilities.
     """
 
     def __init__(self, flow: OpticalFlow, device: torch.device) -> None:
         self.flow, self.device = flow, device
-        # A step asks for those of its target and of three references; two directions take turns.
+        # Two alternating directions each need the colours of a target and of three reference frames.
         self._colours = functools.lru_cache(maxsize=8)(self._colours_of)
 
     def _colours_of(self, frame: int) -> Tensor:
@@ -85,23 +90,23 @@ class FusionByTensors:
         return torch.from_numpy(self.flow.colours(frame)).to(self.device, non_blocking=True).permute(2, 0, 1)
 
     def layers(self, labels: Tensor, num_objects: int) -> Tensor:
-        """Return labels uint8 [h, w] as layers."""
+        """Convert labels uint8 [h, w] to layers."""
         return (labels == torch.arange(1, num_objects + 1, device=self.device)[:, None, None]).float()
 
     def fused(self, target: int, carried: Mapping[int, Tensor], own: Tensor) -> Tensor:
-        """Return the layers of a frame; see :meth:`FlowFusion.fused`."""
+        """Return the fused layers of a frame; see :meth:`FlowFusion.fused`."""
         total, weights = self.carry(target, carried)
         return self.refine(target, (total + _TNET_WEIGHT * own) / (weights + _TNET_WEIGHT))
 
     def tensor(self, layers: Tensor) -> Tensor:
-        """Return layers as a tensor [N, h, w]."""
+        """Return the layers, which are a tensor [N, h, w] already."""
         return layers
 
     def carry(self, target: int, references: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return what the references' layers are in the target; see :meth:`OpticalFlow.carry`.
+        """Carry layers of reference frames to the target frame; see :meth:`OpticalFlow.carry`.
 
         Returns:
-            the weighted sum [N, h, w], and the sum of the weights [h, w].
+            The weighted sum of the carried layers [N, h, w], and the sum of the weights [h, w].
         """
         flow, frames = self.flow, list(references)
         pairs = [pair for frame in frames for pair in ((target, frame), (frame, target))]
@@ -115,12 +120,12 @@ class FusionByTensors:
         difference = (colour - self._colours(target)).abs().sum(1, keepdim=True)
         doubt = _box(difference / flow.colour_scale + mismatch / flow.flow_scale, 3)
         least = torch.tensor([1e-6 / abs(target - frame) for frame in frames])
-        least = least.to(self.device, non_blocking=True)  # a blocking copy would wait for the device
+        least = least.to(self.device, non_blocking=True)  # a blocking copy would wait for pending work
         weights = torch.exp(-doubt) + least[:, None, None, None]  # [K, 1, h, w]
         return (weights * moved).sum(0), weights.sum((0, 1)) + 1e-9
 
     def refine(self, target: int, layers: Tensor) -> Tensor:
-        """Draw the outlines of layers [N, h, w] to the edges of the image; see :meth:`OpticalFlow.refine`."""
+        """Align the outlines of layers [N, h, w] with image edges; see :meth:`OpticalFlow.refine`."""
         radius = self.flow.band
         if not radius:
             return layers
@@ -139,7 +144,7 @@ class FusionByTensors:
 
 
 def _warped(maps: Tensor, flow: Tensor) -> Tensor:
-    """Return what is at the flow's end: of maps [K, C, h, w] along flows [K, h, w, 2] (x, y) in pixels."""
+    """Warp maps [K, C, h, w] backward by flows [K, h, w, 2], which are (x, y) in pixels."""
     height, width = flow.shape[1:3]
     rows = torch.linspace(-1, 1, height, device=flow.device)
     columns = torch.linspace(-1, 1, width, device=flow.device)
@@ -149,7 +154,7 @@ def _warped(maps: Tensor, flow: Tensor) -> Tensor:
 
 
 def _box(maps: Tensor, radius: int) -> Tensor:
-    """Return means of maps [C, h, w] or [K, C, h, w] over squares, the frame reflected at its edges."""
+    """Apply a box filter to maps [C, h, w] or [K, C, h, w], with reflection at the borders."""
     padded = F.pad(maps, (radius,) * 4, mode="reflect")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
 

@@ -1,4 +1,4 @@
-"""Image features of a video's frames: computed once, kept while there is memory, computed again otherwise."""
+"""Cache of the image features of a video's frames, limited by a memory budget."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,34 +13,38 @@ from ivos.engine.state import VideoState
 from ivos.networks import FrameFeatures
 from ivos.runtime.errors import UserError
 
-_ON_A_GPU = 4  # frames
+_GPU_BATCH = 4  # default number of frames per batch on a GPU
 
 
 def frames_per_batch(chosen: int | None, device: torch.device) -> int:
-    """Return how many frames' features are computed together: as chosen, else by the device.
+    """Return the number of frames whose features are computed as one batch.
 
-    A single frame leaves a GPU waiting for the next of many small operations.
+    The default is larger on a GPU, because the operations on a single frame are too small to keep it busy.
+
+    Args:
+        chosen: Value of the option; None selects the default for the device.
+        device: Device of the networks.
     """
     if chosen is not None:
         return chosen
-    return _ON_A_GPU if device.type == "cuda" else 1
+    return _GPU_BATCH if device.type == "cuda" else 1
 
 
 class FrameFeatureCache:
-    """T-Net's image features of one video by frame.
+    """Cache of T-Net's image features for the frames of one video.
 
     Args:
-        networks: what computes them.
-        video: the state of the video, whose stores keep the features.
-        pool: where CPU memory behind a GPU comes from.
-        batch_size: how many frames' features are computed together (:meth:`batch_of`).
+        networks: Networks that compute the features.
+        video: State of the video, whose stores keep the features.
+        pool: Pool of pinned CPU memory for features of a GPU.
+        batch_size: Number of frames whose features are computed as one batch (:meth:`batch_of`).
     """
 
     def __init__(self, networks: NetworkRunner, video: VideoState, pool: HostPool, batch_size: int) -> None:
         self.networks, self.video, self.pool, self.batch_size = networks, video, pool, batch_size
 
     def get(self, frames: Sequence[int]) -> list[FrameFeatures]:
-        """Return the features of frames, each of batch 1, computing the missing ones."""
+        """Return the features of frames, each with batch size 1; missing features are computed."""
         recent = self.video.recent
         for frame in frames:
             if frame not in recent and (kept := self._kept(frame)):
@@ -51,16 +55,16 @@ class FrameFeatureCache:
         return [recent[frame] for frame in frames]
 
     def batch_of(self, frame: int) -> range:
-        """Return the frames whose features are computed together with those of a frame.
+        """Return the frames whose features are computed in the same batch as those of a given frame.
 
-        They are the same whatever is asked for first, so that a session that was shortened, undone or resumed
-        gets features of the same bits as an uninterrupted one.
+        The batches do not depend on the order of requests, so that a session that was shortened, undone or
+        resumed gets bitwise the same features as an uninterrupted session.
         """
         first = frame - frame % self.batch_size
         return range(first, min(first + self.batch_size, len(self.video.frames)))
 
     def _compute(self, frames: range) -> None:
-        """Compute the features of frames as one batch, hold them for the next steps and keep them."""
+        """Compute the features of frames as one batch; hold them for the next steps and store them."""
         batch, recent, store = self._computed(frames), self.video.recent, self.video.features
         new = {
             frame: type(batch)(*(tensor[index : index + 1].clone() for tensor in vars(batch).values()))
@@ -72,7 +76,7 @@ class FrameFeatureCache:
             self._keep(frame, features)
 
     def forget_recent(self, needed: Collection[int]) -> None:
-        """Release the features that are held for the next step, except those of the frames it needs."""
+        """Release the features held for the next steps, except those of the needed frames."""
         self.video.recent = {frame: one for frame, one in self.video.recent.items() if frame in needed}
 
     def images(self, frames: Sequence[int]) -> Tensor:
@@ -88,7 +92,7 @@ class FrameFeatureCache:
     def padded(self, array: NDArray[np.generic]) -> Tensor:
         """Return an array [..., h, w] as a padded tensor [..., H, W] on the networks' device.
 
-        A GPU does the padding itself, which transfers fewer bytes.
+        A GPU pads after the copy, which transfers fewer bytes.
         """
         padding, device = self.video.padding, self.networks.device
         if device.type == "cpu":
@@ -104,14 +108,14 @@ class FrameFeatureCache:
         return self.networks.features_type(*kept) if kept else None
 
     def _keep(self, frame: int, features: FrameFeatures) -> None:
-        """Store a frame's features; the first call divides the granted memory by their size."""
+        """Store a frame's features; the first call divides the memory budget according to their size."""
         video, tensors = self.video, tuple(vars(features).values())
         if video.features is None:
             room, size = video.room_for_stores(), size_of(tensors)
             if size > max(room, video.host_room):
                 raise UserError(
-                    f"segmenter.device_cache_gib: {room / GIB:.3f} GiB are left for image features, and "
-                    f"those of one frame take {size / GIB:.3f}; grant more"
+                    f"segmenter.device_cache_gib: {room / GIB:.3f} GiB are left for image features, but "
+                    f"those of one frame need {size / GIB:.3f} GiB; raise it"
                 )
             of_all = size * len(video.frames)
             device = self.networks.device
@@ -124,9 +128,9 @@ class FrameFeatureCache:
         video.features.put(frame, tensors)
 
     def _host_pays(self, frame: int, tensors: tuple[Tensor, ...]) -> bool:
-        """Measure whether fetching a frame's features from CPU memory is faster than computing them again.
+        """Measure whether copying a frame's features from CPU memory is faster than computing them again.
 
-        At 480p the features take 92 MB in float32: 4 ms on a fast bus, against 2 to 30 ms of computing.
+        At 480p the features take 92 MB in float32: about 4 ms to copy over a fast bus, 2 to 30 ms to compute.
         """
         device = self.networks.device
         waiting = TensorStore(device, 0, self.video.host_room, self.pool)
@@ -138,7 +142,7 @@ class FrameFeatureCache:
 
 
 def joined(features: Sequence[FrameFeatures]) -> FrameFeatures:
-    """Return the features of several frames as one batch."""
+    """Concatenate the features of several frames to one batch."""
     if len(features) == 1:
         return features[0]
     return type(features[0])(*map(torch.cat, zip(*(vars(one).values() for one in features), strict=True)))

@@ -1,4 +1,4 @@
-"""The frames that a segmenter is given."""
+"""The type of the frames that a segmenter takes, and their conversion to an array."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 
 def as_frames(frames: Frames) -> NDArray[np.uint8]:
-    """Return frames as one array uint8 RGB [T, h, w, 3]; an array is returned as it is, not copied.
+    """Return frames as one array uint8 RGB [T, h, w, 3]; an array is not copied.
 
     Args:
-        frames: an array, a list of frames of one size, or what NumPy makes such an array of.
+        frames: An array, a list of frames of equal size, or any object that NumPy converts to such an array.
 
     Raises:
-        ValueError: They are something else; the message says what is needed.
+        ValueError: The frames cannot be converted; the message states the expected type and shape.
     """
     try:
         array = np.asarray(frames)

@@ -1,7 +1,7 @@
-"""Layers for inference that compute the same as the networks' own layers in fewer operations.
+"""Inference layers that replace layers of the networks and need fewer operations.
 
-Each is equal to the layers it replaces up to float32 rounding (the tests state how far). None is meant for
-training.
+Each replacement gives the same results up to float32 rounding; the tests state the tolerances. The layers are
+not meant for training.
 """
 
 import copy
@@ -17,9 +17,9 @@ from ivos.networks import ATNet, Backbone
 from ivos.networks.backbone import SEBottleneck
 from ivos.networks.decoder import Head
 
-_MIN_PRODUCTS = 128 * 128  # input times output channels; below, the transforms cost more than they save
-_SHEET = 20_000  # pixels of input that are convolved together where a batch has small maps
-_SHEET_PER_TAP = 3  # how many pixels of a sheet take as long as one pixel by all nine taps
+_MIN_PRODUCTS = 128 * 128  # input times output channels below which Winograd's transforms do not pay off
+_SHEET = 20_000  # input pixels of small maps that are convolved together
+_SHEET_PER_TAP = 3  # cost of one pixel computed by nine matrix products, in pixels of a sheet
 
 
 def has_nnpack() -> bool:
@@ -38,17 +38,17 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class Winograd3x3(nn.Module):
-    """A 3x3 convolution of stride 1 that keeps the size, in fewer products, for float32 on a CPU.
+    """Winograd implementation of a 3x3 convolution with stride 1 and "same" padding, for float32 on a CPU.
 
-    It runs Winograd's algorithm F(6x6, 3x3) (Lavin and Gray, CVPR 2016), with 64 products for 36 outputs
-    instead of 324, in the implementation of NNPACK, a part of PyTorch that its convolutions do not select by
-    themselves. A convolution of dilation d is d x d convolutions of the maps of every d-th pixel: these, and
-    small maps of a batch, are placed on one sheet with zeros between them. Where the dilation is close to the
-    size of the map, nine matrix products are computed instead, each over the pixels that a tap of the kernel
-    reaches inside the map; all other pixels are multiplied with padding only.
+    The algorithm F(6x6, 3x3) (Lavin and Gray, CVPR 2016) needs 64 products for 36 outputs instead of 324. Its
+    implementation is NNPACK's, which PyTorch contains but does not select for its convolutions. A convolution
+    with dilation d equals d x d convolutions of the maps of every d-th pixel. These maps, and small maps of a
+    batch, are arranged on one large map (a sheet) with zeros between them. If the dilation is close to the
+    size of the map, nine matrix products are computed instead, one for each kernel tap, over those pixels
+    that the tap reaches inside the map.
 
     Args:
-        conv: the convolution to replace; see :meth:`fits`.
+        conv: The convolution to replace; see :meth:`fits`.
 
     Raises:
         RuntimeError: PyTorch was built without NNPACK.
@@ -70,7 +70,7 @@ class Winograd3x3(nn.Module):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Return whether this layer can replace a convolution and is faster."""
+        """Return whether this layer can replace a convolution and is expected to be faster."""
         same = conv.kernel_size == (3, 3) and conv.padding == conv.dilation and conv.padding_mode == "zeros"
         plain = conv.stride == (1, 1) and conv.dilation[0] == conv.dilation[1] and conv.groups == 1
         return same and plain and conv.in_channels * conv.out_channels >= _MIN_PRODUCTS
@@ -90,7 +90,7 @@ class Winograd3x3(nn.Module):
         d = self.dilation
         if batch == d == 1:
             return _winograd3x3(x.contiguous(), self.weight, self.bias)
-        rows, columns = -(-height // d), -(-width // d)  # of each of the d x d maps
+        rows, columns = -(-height // d), -(-width // d)  # size of each of the d x d maps
         whole = F.pad(x, (0, columns * d - width, 0, rows * d - height))
         maps = whole.view(batch, channels, rows, d, columns, d).permute(1, 0, 3, 2, 5, 4)
         sheet = x.new_zeros(channels, batch, d, rows + 1, d, columns + 1)
@@ -121,16 +121,16 @@ def _reached(size: int, offset: int) -> slice:
 
 
 class _EnlargedConv(nn.Module):
-    """A 3x3 convolution, padding 1, no bias, of an input enlarged 4 times (bilinear, aligned corners).
+    """Bilinear 4x enlargement (``align_corners=True``) followed by a 3x3 convolution (padding 1, no bias).
 
-    Both operations are linear, so that the channels can be mixed at the small size. Then one matrix enlarges
-    and shifts along the width for each row of the kernel, and one along the height for each column.
+    Both operations are linear, so that the channels are mixed at the small size. Then one matrix product
+    enlarges and shifts along the width, and another along the height.
     """
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         outputs, channels = weight.shape[:2]
-        self.weight: Tensor  # [ky, out, kx, in] as one matrix product over the input's channels
+        self.weight: Tensor  # [ky, out, kx, in] as a matrix over the input channels
         self.register_buffer("weight", weight.permute(2, 0, 3, 1).reshape(9 * outputs, channels).contiguous())
         self.outputs = outputs
 
@@ -144,7 +144,7 @@ class _EnlargedConv(nn.Module):
 
 
 def _enlarge_and_shift(size: int, like: Tensor) -> Tensor:
-    """Return the enlarging matrix shifted by each of the taps -1, 0 and 1, [3 size, 4 size]."""
+    """Return the interpolation matrix, shifted by each of the taps -1, 0 and 1, [3 size, 4 size]."""
     unit = torch.eye(size, device=like.device, dtype=like.dtype)
     enlarge = F.interpolate(unit[None], 4 * size, mode="linear", align_corners=True)[0]
     padded = F.pad(enlarge, (1, 1))
@@ -152,16 +152,16 @@ def _enlarge_and_shift(size: int, like: Tensor) -> Tensor:
 
 
 class _SplitHead(nn.Module):
-    """A :class:`Head` whose first convolution is split: over the refined feature and over the ASPP's feature.
+    """:class:`Head` with its first convolution split into one for the refined and one for the ASPP feature.
 
-    The second part, which is linear, works at the small size of the ASPP.
+    The convolution of the ASPP feature runs at the ASPP's size before the enlargement.
     """
 
     def __init__(self, head: Head) -> None:
         super().__init__()
         first = head[0]
         assert isinstance(first, nn.Conv2d)
-        assert first.bias is not None  # the batch norm's, folded in
+        assert first.bias is not None  # from the folded batch norm
         weight, width = first.weight.detach(), first.in_channels // 2
         self.refined = nn.Conv2d(width, first.out_channels, 3, padding=1)
         self.refined.weight = nn.Parameter(weight[:, :width], requires_grad=False)
@@ -174,9 +174,9 @@ class _SplitHead(nn.Module):
 
 
 def fold_batch_norm(network: nn.Module) -> None:
-    """Fold every batch norm into the convolution before it, in place; the network must be in eval mode.
+    """Fold every batch norm into the preceding convolution, in place; the network must be in eval mode.
 
-    Batch norms that share statistics between processes (SyncBatchNorm) are folded like any other.
+    SyncBatchNorm layers are folded as well.
     """
     for module in list(network.modules()):
         if isinstance(module, SEBottleneck):
@@ -199,10 +199,10 @@ def fold_batch_norm(network: nn.Module) -> None:
 
 
 def compose_projection(network: ATNet) -> None:
-    """Compose A-Net's last layer with T-Net's projection of object features, in place.
+    """Merge T-Net's projection of object features into A-Net's last layer, in place.
 
-    Both are 1x1 convolutions, one after the other. :meth:`ivos.networks.tnet.TNet.project` must
-    not be called afterwards.
+    Both are consecutive 1x1 convolutions. :meth:`ivos.networks.tnet.TNet.project` must not be called
+    afterwards.
     """
     fuse, project = network.anet.converter.fuse, network.tnet.fuse.weight
     assert fuse.bias is not None
@@ -213,12 +213,16 @@ def compose_projection(network: ATNet) -> None:
 
 @torch.no_grad()
 def fast_copy(network: ATNet, winograd: bool, dtype: torch.dtype = torch.float32) -> ATNet:
-    """Return a copy for inference, whose A-Net gives projected object features (:func:`compose_projection`).
+    """Return a copy of a network for inference, with folded batch norms and split heads.
 
-    Batch norms are folded and the heads split; on request 3x3 convolutions run by Winograd's algorithm. In a
-    half type the weights are cast once, instead of by autocast whenever they are used; the copy still has to
-    run under autocast, which casts everything else. All of this is computed on the CPU, because Apple's GPUs
-    have no float64, and the copy is then moved to the network's device.
+    A-Net of the copy returns projected object features (:func:`compose_projection`). The conversion runs on
+    the CPU, because Apple's GPUs have no float64; the copy is then moved to the network's device.
+
+    Args:
+        network: The network to copy.
+        winograd: Whether 3x3 convolutions use Winograd's algorithm (:class:`Winograd3x3`).
+        dtype: Data type of the weights. With a half type the copy still has to run under autocast, which
+            casts the activations; the weights are cast only once.
     """
     device = network.mean.device
     fast = copy.deepcopy(network)

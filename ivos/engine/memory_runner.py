@@ -1,4 +1,4 @@
-"""The inference of the networks on a frozen encoder: A-Net on features, T-Net on a memory of frames."""
+"""Inference with the networks on a frozen encoder: A-Net on image features, T-Net with a memory of frames."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ from ivos.networks import FrameFeatures, MemoryATNet, MemoryFeatures, MemoryFram
 from ivos.networks.memory import LOG_ODDS, RECENT, others_of, twice_as_large
 
 ANNOTATED = 6
-"""How many annotated frames are read at most: those nearest in time to the target frame."""
+"""Maximum number of annotated frames that are read: those nearest in time to the target frame."""
 
 
 class MemoryRunner(NetworkRunner):
     """Runs a :class:`ivos.networks.MemoryATNet`; see :class:`NetworkRunner`.
 
-    The engine's probabilities have their threshold at 0.8, as the released networks' have. Those of this
-    network have it at 0.5: its logits are shifted by the logarithm of the odds of 0.8 where they leave it,
-    and probabilities are converted back by :func:`ivos.engine.thresholding.centred`.
+    The engine's probabilities have their threshold at 0.8, like those of the released networks, but this
+    network's have it at 0.5. The network's output logits are therefore shifted by the log odds of 0.8, and
+    probabilities that are its input are converted by :func:`ivos.engine.thresholding.centred`.
     """
 
     features_type = MemoryFeatures
 
     @property
     def memory_network(self) -> MemoryATNet:
-        """The copy of the network that runs."""
+        """The copy of the network that is used for inference."""
         return cast(MemoryATNet, self.fused)
 
     def _copy_for_inference(self, winograd: bool) -> MemoryATNet:
@@ -52,8 +52,7 @@ class MemoryRunner(NetworkRunner):
     ) -> tuple[Tensor, Tensor]:
         """Run A-Net on one frame; see :meth:`NetworkRunner.annotate`.
 
-        The memory of the frame is made from its mask when it is propagated, so that the second tensor is
-        empty.
+        The second tensor is empty, because memory entries are computed from masks during propagation.
         """
         [of_frame] = features.get([frame])
         with self.autocast():
@@ -62,17 +61,22 @@ class MemoryRunner(NetworkRunner):
         return logits, logits.new_zeros(len(logits), 0)
 
     def key(self, features: FrameFeatures | MemoryFeatures) -> Tensor:
-        """Return what an annotation keeps of its frame: nothing here, the memory is made when it is read."""
+        """Return an empty tensor, because memory entries are computed during propagation."""
         assert isinstance(features, MemoryFeatures)
         return features.key.new_zeros(0)
 
     def image_features(self, images: Tensor) -> MemoryFeatures:  # type: ignore[override]
-        """Return the frozen features of images in [0, 1], [B, 3, H, W]."""
+        """Return the frozen features of images [B, 3, H, W] with values in [0, 1]."""
         with self.autocast():
             return self.memory_network.features(images)
 
     def remember(self, features: MemoryFeatures, mask: Tensor) -> MemoryFrame:
-        """Return the memory of a frame from its objects' probabilities [N, 1, H/2, W/2], even at 0.5."""
+        """Return the memory entry of a frame.
+
+        Args:
+            features: Image features of the frame.
+            mask: The objects' probabilities with a threshold of 0.5, [N, 1, H/2, W/2].
+        """
         with self.autocast():
             return self.memory_network.tnet.remember(features, mask, others_of(mask, 1))
 
@@ -87,7 +91,7 @@ class MemoryRunner(NetworkRunner):
         """Run T-Net for one frame; see :meth:`ivos.networks.memory.MemoryTNet.forward`.
 
         Returns:
-            the objects' probabilities as the engine has them, float32 [N, 1, H, W].
+            The objects' probabilities with the engine's threshold of 0.8, float32 [N, 1, H, W].
         """
         with self.autocast():
             logits, _ = self.memory_network.tnet(target, previous, mask, annotated, recent)
@@ -95,18 +99,18 @@ class MemoryRunner(NetworkRunner):
 
 
 def _in_powers_of_two(decode: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a guided decoder's forward method that fills the batch of one image's objects up with zeros."""
+    """Wrap a guided decoder's forward method so that it pads the batch of objects to a power of two."""
 
-    def filled_up(image: Sequence[Tensor], guidance: Sequence[Tensor | None]) -> Tensor:
+    def padded_decode(image: Sequence[Tensor], guidance: Sequence[Tensor | None]) -> Tensor:
         count = next(len(maps) for maps in guidance if maps is not None)
         batch = rounded_up(count)
         return decode(image, [None if maps is None else filled(maps, batch) for maps in guidance])[:count]
 
-    return filled_up
+    return padded_decode
 
 
 class MemoryPropagator(Propagator):
-    """Propagates by reading the memory of annotated and recent frames; see :class:`Propagator`."""
+    """Propagates masks with the memory of annotated and recent frames; see :class:`Propagator`."""
 
     networks: MemoryRunner
 
@@ -130,11 +134,11 @@ class MemoryPropagator(Propagator):
 
     @staticmethod
     def _half(probability: Tensor) -> Tensor:
-        """Return probabilities [N, 1, H, W] of the engine as the network's, even at 0.5, at half the size."""
+        """Convert the engine's probabilities [N, 1, H, W] to a threshold of 0.5 and half the size."""
         return F.avg_pool2d(centred(probability), 2)
 
     def _annotations(self) -> dict[int, MemoryFrame]:
-        """Return the memory of every annotated frame, computed once per round."""
+        """Return the memory entry of every annotated frame; they are computed once per round."""
         if not hasattr(self, "_memory"):
             frames = sorted({one.frame for one in self.video.rounds if one.annotation is not None})
             every = cast(list[MemoryFeatures], self.features.get(frames))

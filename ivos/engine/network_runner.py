@@ -1,4 +1,4 @@
-"""The networks prepared for inference: fused layers, arithmetic precision and compilation."""
+"""Preparation and execution of the networks for inference: fused layers, precision and compilation."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -24,23 +24,23 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotun
 
 
 class NetworkRunner:
-    """Runs A-Net and T-Net on images and masks, whatever video these belong to.
+    """Runs A-Net and T-Net on images and masks; it holds no state of a video.
 
-    It works on a copy of the network with fused layers (:func:`ivos.engine.fused_layers.fast_copy`), which
-    :meth:`refresh` builds again when the weights have changed. Its methods have to be called inside
-    :meth:`arithmetic`.
+    The runner uses a copy of the network with fused layers (:func:`ivos.engine.fused_layers.fast_copy`),
+    which :meth:`refresh` rebuilds when the weights have changed. The other methods must be called inside the
+    context :meth:`arithmetic`.
 
     Args:
-        network: the network to run.
-        precision: the type of the networks' arithmetic.
-        tf32: whether float32 products on a GPU may be computed in TF32.
-        winograd: whether 3x3 convolutions use Winograd's algorithm; None: wherever that is possible.
-        channels_last: whether images and weights are laid out with the channels last.
-        compile: a mode of ``torch.compile``, or None for no compilation. Compiled parts run on batches of a
-            power of two, filled up with zeros (:mod:`ivos.engine.compilation`).
+        network: The network to run.
+        precision: Data type of the networks' arithmetic.
+        tf32: Whether float32 products on a GPU may be computed in TF32.
+        winograd: Whether 3x3 convolutions use Winograd's algorithm; None uses it where it is possible.
+        channels_last: Whether images and weights use PyTorch's channels-last memory format.
+        compile: Mode of ``torch.compile``, or None for no compilation. Batches of compiled parts are padded
+            with zeros to powers of two (:mod:`ivos.engine.compilation`).
 
     Raises:
-        UserError: The precision or the compile mode is not known.
+        UserError: The precision or the compile mode is unknown.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class NetworkRunner:
         self.channels_last = channels_last
         self.compile = compile
         self._fused: ATNet | None = None
-        self._fused_from: object = None  # identifies the weights that the copy was made from
+        self._fused_from: object = None  # identity and version of the weights that were copied
 
     features_type: ClassVar[type] = FrameFeatures
 
@@ -74,15 +74,15 @@ class NetworkRunner:
 
     @property
     def fused(self) -> ATNet:
-        """The copy of the network that runs; :meth:`refresh` has to be called once before."""
+        """The copy of the network with fused layers; :meth:`refresh` must have been called before."""
         assert self._fused is not None
         return self._fused
 
     def refresh(self) -> None:
-        """Build the fused copy, unless the present copy was made from the same weights on the same device.
+        """Rebuild the fused copy if the weights or their device have changed.
 
         Raises:
-            UserError: Winograd's algorithm was asked for and is not possible with the other settings.
+            UserError: Winograd's algorithm was requested but is not possible with the other settings.
         """
         weights = list(self.network.state_dict(keep_vars=True).values())
         version = [(tensor.data_ptr(), tensor._version, tensor.device) for tensor in weights]
@@ -93,8 +93,8 @@ class NetworkRunner:
         possible = plain and not self.channels_last and has_nnpack()
         if self.winograd and not possible:
             raise UserError(
-                "segmenter.winograd: is for a CPU, float32, channels_last=false and a PyTorch with NNPACK; "
-                "leave it null"
+                "segmenter.winograd=true: needs a CPU, float32, channels_last=false and a PyTorch with "
+                "NNPACK; set it to null"
             )
         winograd = possible if self.winograd is None else self.winograd
         fused = self._copy_for_inference(winograd)
@@ -105,43 +105,46 @@ class NetworkRunner:
             self._compile()
 
     def _copy_for_inference(self, winograd: bool) -> ATNet:
-        """Return a copy of the network with fused layers, in the precision that is asked for."""
+        """Return a copy of the network with fused layers, in the chosen precision."""
         return fast_copy(self.network, winograd, getattr(torch, self.precision))
 
     def _compile(self) -> None:
-        """Compile the parts of the copy that run at each step."""
+        """Compile the parts of the fused copy that run at each step."""
         fused = self.fused
         fused.anet = cast(ANet, compiled(fused.anet, self.compile))
         for name in ("features", "decode"):
             setattr(fused.tnet, name, compiled(getattr(fused.tnet, name), self.compile))
 
     def _batch(self, count: int) -> int:
-        """Return the size of the batch that so many images or objects are computed in."""
+        """Return the batch size for a number of images or objects; compilation rounds it up."""
         return rounded_up(count) if self.compile else count
 
     def channels(
         self, strokes: Sequence[Stroke], mask: NDArray[np.uint8] | None, num_objects: int, size: Sequence[int]
     ) -> NDArray[np.float32]:
-        """Return A-Net's channels of each object [N, 3, h, w]; see :func:`interaction_channels`.
+        """Return A-Net's interaction channels of all objects; see :func:`interaction_channels`.
 
         Args:
-            strokes: all strokes drawn on the frame so far.
-            mask: the frame's labels before this round, uint8 [h, w]; None in the first round.
-            num_objects: N.
-            size: (h, w).
+            strokes: All strokes drawn on the frame so far.
+            mask: The frame's labels before this round, uint8 [h, w]; None in the first round.
+            num_objects: Number of objects N.
+            size: Height and width (h, w) of the frame.
+
+        Returns:
+            Previous mask, positive and negative strokes of each object [N, 3, h, w].
         """
         everywhere = self.network.negatives_everywhere
         return interaction_channels(strokes, mask, num_objects, size[0], size[1], everywhere)
 
     def key(self, features: FrameFeatures) -> Tensor:
-        """Return what the global transfer matches of an annotated frame [1, 32w, H/16, W/16]."""
+        """Return the feature of an annotated frame that the global transfer matches [1, 32w, H/16, W/16]."""
         return features.r5
 
     @contextlib.contextmanager
     def arithmetic(self) -> Iterator[None]:
-        """Disable gradients and set the arithmetic of this segmenter, whatever the caller has set.
+        """Return a context without gradients and with this runner's precision, overriding the caller's.
 
-        A generator must not yield inside this context: the settings would reach the code that iterates.
+        A generator must not yield inside this context, because the settings would also apply to its caller.
         """
         no_autocast = torch.autocast(self.device.type, enabled=False)
         with torch.inference_mode(), no_autocast, tf32(self.tf32):
@@ -164,12 +167,12 @@ class NetworkRunner:
         """Run A-Net on one frame with the interaction channels of N objects.
 
         Args:
-            features: gives the frame's image.
-            frame: the frame.
-            channels: previous mask, positive and negative strokes of each object [N, 3, h, w].
+            features: Cache that holds the frame's image.
+            frame: Index of the frame.
+            channels: Previous mask, positive and negative strokes of each object [N, 3, h, w].
 
         Returns:
-            logits [N, 1, H, W] and the objects' features, projected for T-Net [N, 32w, H/16, W/16].
+            Logits [N, 1, H, W] and the projected object features [N, 32w, H/16, W/16].
         """
         count = len(channels)
         drawn = filled(features.padded(channels), self._batch(count))
@@ -190,13 +193,14 @@ class NetworkRunner:
         """Run T-Net's local transfer and decoder: one propagation step for N objects in each of B frames.
 
         Args:
-            target: image features of the target frames, batch B.
-            moved: the annotated objects' features, moved to each target [B N, 32w, H/16, W/16].
-            previous: image features of the frame before each target, batch B.
-            probability: the objects' probabilities in the frame before each target [B N, 1, H, W].
+            target: Image features of the B target frames.
+            moved: Object features transferred from the annotated frames to each target by the global
+                transfer [B N, 32w, H/16, W/16].
+            previous: Image features of the previous frame of each target.
+            probability: The objects' probabilities in the previous frames [B N, 1, H, W].
 
         Returns:
-            the objects' probabilities in the targets, float32 [B N, 1, H, W].
+            The objects' probabilities in the target frames, float32 [B N, 1, H, W].
         """
         tnet, frames = self.fused.tnet, len(target.r5)
         count = len(moved) // frames

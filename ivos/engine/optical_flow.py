@@ -1,4 +1,4 @@
-"""Optical flow between any two frames of a video, and what it carries along. OpenCV alone."""
+"""Optical flow between any two frames of a video and the propagation of masks by it, with OpenCV."""
 
 import functools
 import threading
@@ -20,29 +20,29 @@ Floats = NDArray[np.float32]
 Quality = Literal["fine", "fast"]
 Pair = tuple[int, int]  # two frames: the flow's start and its end
 
-_KEPT = 1 << 30  # bytes of flows: 1300 of 432x240
-_AHEAD = 3  # flows per thread of the pool that wait for their use
-# Pixels of the shorter side, below which OpenCV refuses frames, or crashes.
+_KEPT = 1 << 30  # bytes of flows in the cache: 1300 flows of 432x240
+_AHEAD = 3  # flows per thread that are computed ahead of their use
+# Minimum shorter side of frames in pixels; OpenCV raises an error or crashes on smaller frames.
 _SMALLEST = {"fine": 12, "fast": 32}
 
 
 class OpticalFlow:
-    """DIS optical flow (Kroeger et al., 2016) on a video, computed where it is asked for and kept.
+    """DIS optical flow (Kroeger et al., 2016) between frames of a video, computed on demand and cached.
 
-    A pool of threads computes flows ahead (:meth:`expect`), each thread with a DIS object of its own. A flow
-    has the same bits whichever thread computes it.
+    A pool of threads computes flows ahead of their use (:meth:`expect`), each thread with its own DIS object.
+    The result does not depend on the thread that computes it.
 
     Args:
-        images: the frames, uint8 RGB [h, w, 3].
-        quality: ``fine`` (to single pixels) or ``fast`` (DIS' preset).
-        colour_scale: mean difference of colour (Lab) at which a reference's weight has fallen to 1/e.
-        flow_scale: the same for the flow there and back, in pixels.
-        band: half the width of the band in which :meth:`refine` redraws outlines, in pixels; 0 for none.
-        softness: of the guided filter there, as a variance of colours in [0, 1].
-        before: another video's, whose flows are taken over if its frames are these.
+        images: The frames, uint8 RGB [h, w, 3].
+        quality: ``fine`` (finest scale of one pixel) or ``fast`` (OpenCV's preset of that name).
+        colour_scale: Mean colour difference (Lab) at which a reference frame's weight has fallen to 1/e.
+        flow_scale: Forward-backward error of the flow in pixels at which the weight has fallen to 1/e.
+        band: Half the width of the band in which :meth:`refine` aligns outlines, in pixels; 0 disables it.
+        softness: Regularisation of the guided filter in :meth:`refine`, a variance of colours in [0, 1].
+        before: Optical flow of an earlier video; its cached flows are reused if the frames are equal.
 
     Raises:
-        UserError: the frames are too small for it.
+        UserError: The frames are too small for optical flow.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class OpticalFlow:
                 f"segmenter.flow: {quality} optical flow needs {_SMALLEST[quality]} pixels or more on either "
                 f"side of a frame, these have {images[0].shape[1]}x{images[0].shape[0]}"
             )
-        # A step asks for those of its target and of three references; two directions take turns.
+        # Two alternating directions each need the colours of a target and of three reference frames.
         self.colours = functools.lru_cache(maxsize=8)(lambda frame: _lab(images[frame]))
         self.grey = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) for image in images]
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
@@ -75,10 +75,10 @@ class OpticalFlow:
         self._coming: dict[Pair, Future[Floats]] = {}
 
     def expect(self, pairs: Iterable[Pair]) -> None:
-        """Have flows computed ahead of their use by a pool of threads, in this order.
+        """Set the pairs of frames whose flows a pool of threads computes ahead, in the given order.
 
-        Only a few are computed ahead of the latest one that was used, so that little is wasted where a round
-        is stopped, and flows do not push each other out. What was expected before is forgotten.
+        Only a few flows are computed ahead of the latest one used, so that little work is wasted if a round
+        is stopped, and flows are not evicted before their use. Earlier expected pairs are discarded.
         """
         for future in self._coming.values():
             future.cancel()
@@ -100,17 +100,18 @@ class OpticalFlow:
         return np.asarray(self._own.dis.calc(self.grey[start], self.grey[end], nothing), np.float32)
 
     def carry(self, target: int, references: Mapping[int, Floats]) -> tuple[Floats, Floats]:
-        """Carry layers of reference frames to the target frame, with the weights of the result.
+        """Warp layers of reference frames to the target frame and sum them with confidence weights.
 
-        Each pixel takes the value at the end of its flow in each reference. The weight of a reference falls
-        with the difference of the colours at the two ends of the flow, and with the error of the flow back.
+        The weight of a reference frame at a pixel decreases with the colour difference between the two ends
+        of the flow vector, and with the forward-backward error of the flow.
 
         Args:
-            target: a frame.
-            references: frames with what is to be carried, [h, w, N].
+            target: Index of the target frame.
+            references: Layers [h, w, N] of each reference frame, by frame index.
 
         Returns:
-            the weighted sum [h, w, N], and the sum of the weights [h, w], each of which is at most about 1.
+            The weighted sum of the warped layers [h, w, N], and the sum of the weights [h, w]; each weight is
+            at most about 1.
         """
         total: Floats = np.zeros_like(next(iter(references.values())))
         weights: Floats = np.full(total.shape[:2], 1e-9, np.float32)
@@ -125,7 +126,7 @@ class OpticalFlow:
         return total, weights
 
     def between(self, start: int, end: int) -> Floats:
-        """Where each pixel of one frame is on another: [h, w, 2] (x, y), in pixels."""
+        """Return the flow from one frame to another, displacements (x, y) in pixels [h, w, 2]."""
         flows, pair = self._flows, (start, end)
         if pair not in flows:
             coming = self._coming.pop(pair, None)
@@ -137,9 +138,9 @@ class OpticalFlow:
         return flows[pair]
 
     def refine(self, target: int, layers: Floats) -> Floats:
-        """Draw the outlines of layers [h, w, N] in [0, 1] to the edges of the image, in a band along them.
+        """Align the outlines of layers [h, w, N] in [0, 1] with image edges.
 
-        By a guided filter (He et al., 2010).
+        A guided filter (He et al., 2010) changes the values in a band along the outlines.
         """
         if not self.band:
             return layers
@@ -151,13 +152,13 @@ class OpticalFlow:
 
 
 def pairs_of_passes(source: int, passes: Sequence[Sequence[int]]) -> Iterator[Pair]:
-    """Return the pairs of frames whose flows are used where passes from one frame take turns, in order.
+    """Return the pairs of frames whose flows alternating passes use, in the order of their use.
 
-    Layers are carried to each target from the source and from the two frames before, there and back.
+    Each target frame uses the flows to and from the source frame and the two previous frames of its pass.
 
     Args:
-        source: the frame that all passes begin at.
-        passes: the targets of each pass, in order.
+        source: Frame from which all passes start.
+        passes: Target frames of each pass, in order.
     """
     by_pass = [[list(_pairs(source, targets, index)) for index in range(len(targets))] for targets in passes]
     return chain.from_iterable(chain.from_iterable(zip_longest(*by_pass, fillvalue=())))
@@ -171,7 +172,7 @@ def _pairs(source: int, targets: Sequence[int], index: int) -> Iterator[Pair]:
 
 
 def _dis(quality: Quality) -> Any:
-    """Return a DIS object, which one thread at a time can use."""
+    """Return a DIS object, which must not be used by two threads at the same time."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     if quality == "fine":
         dis.setFinestScale(0)
@@ -190,22 +191,22 @@ def _lab(image: Image) -> Floats:
 
 
 def as_layers(image: NDArray[np.generic]) -> Floats:
-    """[h, w] as [h, w, 1]: OpenCV drops a last axis of one."""
+    """Restore the last axis of an array [h, w, 1], which OpenCV drops."""
     return np.asarray(image if image.ndim == 3 else image[..., None], np.float32)
 
 
 def one_hot(labels: Image, num_objects: int) -> NDArray[np.bool_]:
-    """Labels [h, w] as layers [h, w, N]."""
+    """Convert labels [h, w] to one-hot layers [h, w, N]."""
     return np.asarray(labels[..., None] == np.arange(1, num_objects + 1))
 
 
 def warp(image: Floats, flow: Floats) -> Floats:
-    """Return the value of an image at the end of each pixel's flow, [h, w, ...]."""
+    """Warp an image [h, w, ...] backward: each pixel takes the value at the end of its flow vector."""
     height, width = flow.shape[:2]
     columns = np.asarray(flow[..., 0] + np.arange(width), np.float32)
     rows = np.asarray(flow[..., 1] + np.arange(height)[:, None], np.float32)
     layers = as_layers(image)
-    four = [layers[..., i : i + 4] for i in range(0, layers.shape[2], 4)]  # OpenCV takes four at a time
+    four = [layers[..., i : i + 4] for i in range(0, layers.shape[2], 4)]  # remap takes four channels
     parts = [
         as_layers(cv2.remap(part, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
         for part in four
@@ -215,7 +216,7 @@ def warp(image: Floats, flow: Floats) -> Floats:
 
 
 class _Guide:
-    """He's guided filter with a colour image as its guide: near each pixel the output is linear in it."""
+    """Guided filter (He et al., 2010) with a colour image as guide."""
 
     def __init__(self, guide: Floats, radius: int, softness: float) -> None:
         self.guide, self.side = guide, 2 * radius + 1
@@ -234,7 +235,7 @@ class _Guide:
         return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
 
     def filter(self, target: Floats) -> Floats:
-        """Return the target [h, w] with its edges aligned to those of the guide."""
+        """Return the target [h, w] with its edges aligned with those of the guide."""
         mean = self._box(target)
         covariance = self._box(self.guide * target[..., None]) - self.mean * mean[..., None]
         slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)

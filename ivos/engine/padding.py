@@ -1,4 +1,4 @@
-"""Padding to the sizes that the networks take."""
+"""Padding of frames to the sizes that the networks accept."""
 
 import functools
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Padding:
-    """Rows and columns to add around a frame by reflection, the edge not repeated."""
+    """Rows and columns added around a frame by reflection without repeating the edge."""
 
     height: int
     width: int
@@ -22,33 +22,36 @@ class Padding:
 
     @classmethod
     def to_multiple_of_32(cls, height: int, width: int) -> "Padding":
-        """To the next multiple of 32 *above* the size, the smaller half at the top and left, as released."""
+        """Return the padding to the next multiple of 32 *above* the size, as in the released system.
+
+        The smaller half of the padding is at the top and left.
+        """
         rows, columns = 32 - height % 32, 32 - width % 32
         return cls(height, width, rows // 2, rows - rows // 2, columns // 2, columns - columns // 2)
 
     @property
     def padded_size(self) -> tuple[int, int]:
-        """(H, W)."""
+        """The height and width (H, W) after padding."""
         return self.height + self.top + self.bottom, self.width + self.left + self.right
 
     def pad(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
-        """[..., h, w] -> [..., H, W]; frames smaller than the padding are reflected again and again."""
+        """Pad [..., h, w] to [..., H, W]; frames smaller than the padding are reflected repeatedly."""
         sides = [(0, 0)] * (array.ndim - 2) + [(self.top, self.bottom), (self.left, self.right)]
         return np.pad(array, sides, mode="reflect")
 
     def pad_tensor(self, tensor: Tensor) -> Tensor:
-        """As :meth:`pad`, where the tensor is: of any type, which PyTorch's own reflection is not."""
+        """Pad as :meth:`pad` does, on the tensor's device; unlike PyTorch's reflection, for any data type."""
         rows, columns = _reflected(self, tensor.device)
         return tensor[..., rows, columns]
 
     def crop(self, tensor: Tensor) -> Tensor:
-        """[..., H, W] -> [..., h, w]."""
+        """Crop [..., H, W] to [..., h, w]."""
         return tensor[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @functools.lru_cache(maxsize=64)
 def _reflected(padding: Padding, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each row [H, 1] and each column [W] of the padded frame comes from."""
+    """Return the source index of each row [H, 1] and of each column [W] of the padded frame."""
     rows = np.pad(np.arange(padding.height), (padding.top, padding.bottom), mode="reflect")
     columns = np.pad(np.arange(padding.width), (padding.left, padding.right), mode="reflect")
     return torch.from_numpy(rows).to(device)[:, None], torch.from_numpy(columns).to(device)

@@ -1,4 +1,4 @@
-"""Which frames a round touches, and how much of the new result each of them takes over."""
+"""The plan of a round: the frames that it changes, and the weights that blend new results into old ones."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Plan:
-    """The frames ``start..end`` around the annotated frame, and the blending weight of each new result."""
+    """The range ``start..end`` of frames that a round changes, and the weight of each frame's new result."""
 
     annotated: int
     start: int
@@ -26,21 +26,22 @@ class Plan:
         return range(self.annotated + 1, self.end + 1)
 
     def blend(self, frame: int, old: Tensor, new: Tensor) -> None:
-        """Blend a frame's new probabilities into its old ones, in place; of any shape, on any device."""
+        """Blend a frame's new probabilities into its old ones, in place; shapes and devices are arbitrary."""
         weight = self.weights[frame]
         old.mul_(1 - weight).add_(new.to(old), alpha=weight)
 
 
 def plan_round(annotated: int, earlier: Collection[int], num_frames: int) -> Plan:
-    """Plan the propagation from a frame.
+    """Plan the propagation from an annotated frame.
 
-    It goes as far as the nearest frames annotated in other rounds (or the ends of the video), pulled in by a
-    hundredth of the way. The nearer a frame is to such a neighbour, the more of its old result it keeps.
+    In each direction the propagation ends before the nearest frame annotated in an earlier round, at 99 % of
+    the distance, or else at the end of the video. The closer a frame is to that earlier annotated frame, the
+    more of its old result it keeps.
 
     Args:
-        annotated: the frame annotated in this round, 0..T-1.
-        earlier: frames annotated in earlier rounds (``annotated`` itself among them changes nothing).
-        num_frames: T.
+        annotated: Index of the frame annotated in this round, 0..T-1.
+        earlier: Indices of the frames annotated in earlier rounds; ``annotated`` itself is ignored.
+        num_frames: Number of frames T.
     """
     before = max((frame for frame in earlier if frame < annotated), default=None)
     after = min((frame for frame in earlier if frame > annotated), default=None)

@@ -1,4 +1,4 @@
-"""Propagation: T-Net from the annotated frame to the other frames of a round, in both directions."""
+"""Propagation of masks with T-Net from the annotated frame to other frames, in both directions."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ class PropagationPass:
     """The state of the propagation in one direction.
 
     Attributes:
-        source: the frame that was reached last; at first the annotated frame.
-        probability: the objects' probabilities in the source [N, 1, H, W].
-        targets: the frames that are still to come, the next one first.
-        steps: how many of them are to be computed in this round.
-        carried: layers (:class:`ivos.engine.flow_fusion.FlowFusion`) of the frames from which optical flow
-            carries masks: of the annotated frame and of the latest two.
-        recent: what a network that reads a memory remembers of the latest frames, the newest last.
+        source: Frame reached last; initially the annotated frame.
+        probability: The objects' probabilities in the source frame [N, 1, H, W].
+        targets: Remaining frames of this direction, the next one first.
+        steps: Number of remaining frames that this round computes.
+        carried: Layers (:class:`ivos.engine.flow_fusion.FlowFusion`) of the frames from which optical flow
+            carries masks: the annotated frame and the latest two frames.
+        recent: Memory entries of the latest frames, the newest last; empty for the paper's network.
     """
 
     source: int
@@ -44,10 +44,10 @@ class Propagator:
     """Propagates the objects of an annotated frame through a video.
 
     Args:
-        networks: the networks that run.
-        video: the state of the video.
-        features: the image features of its frames.
-        batch_directions: whether one step in either direction is computed as one batch.
+        networks: Networks to run.
+        video: State of the video.
+        features: Cache of the image features of the video's frames.
+        batch_directions: Whether the steps of both directions are computed as one batch.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Propagator:
         """Return the two passes of a round, backward and forward.
 
         Args:
-            plan: the frames that the round touches.
-            probability: the objects' probabilities in the annotated frame [N, 1, H, W].
-            reach: the first and the last frame to compute.
+            plan: Plan of the round.
+            probability: The objects' probabilities in the annotated frame [N, 1, H, W].
+            reach: First and last frame to compute.
         """
         steps = [plan.annotated - reach[0], reach[1] - plan.annotated]
-        if self.batch_directions and steps[0] == steps[1] + 1:  # stopped between the frames of a joint step
+        if self.batch_directions and steps[0] == steps[1] + 1:  # a round stopped within a batched step
             steps[1] = min(steps[0], len(plan.forward))
         passes = [
             PropagationPass(plan.annotated, probability, deque(frames), number)
@@ -80,17 +80,17 @@ class Propagator:
         return passes
 
     def next_groups(self, passes: Sequence[PropagationPass]) -> list[list[PropagationPass]]:
-        """Return the passes that go on, grouped by what is computed in one batch; empty at the end."""
+        """Return the unfinished passes, grouped into batches; empty when all passes are finished."""
         active = [one for one in passes if one.steps]
         if not active:
             return []
         return [active] if self.batch_directions else [[one] for one in active]
 
     def step(self, passes: Sequence[PropagationPass]) -> list[tuple[int, Tensor]]:
-        """Propagate one frame further in each of the given directions.
+        """Propagate the masks by one frame in each of the given directions.
 
         Returns:
-            each target frame with the objects' probabilities in it [N, 1, H, W].
+            Pairs of target frame and the objects' probabilities in it [N, 1, H, W].
         """
         sources = [one.source for one in passes]
         targets = [one.targets.popleft() for one in passes]
@@ -114,12 +114,12 @@ class Propagator:
         probabilities of the frame before each target (``pass.source`` and ``pass.probability``).
 
         Args:
-            passes: the directions in which a step is done, B.
-            targets: the next frame of each pass.
-            features: image features of sources and targets by frame.
+            passes: The B passes that advance by one frame.
+            targets: The next frame of each pass.
+            features: Image features of the source and target frames, by frame.
 
         Returns:
-            the objects' probabilities in the targets, float32 [B N, 1, H, W].
+            The objects' probabilities in the target frames, float32 [B N, 1, H, W].
         """
         target = joined([features[frame] for frame in targets])
         moved = torch.cat([self._global_transfer(frame, features[frame]) for frame in targets])
@@ -129,9 +129,9 @@ class Propagator:
         )
 
     def _global_transfer(self, frame: int, target: FrameFeatures) -> Tensor:
-        """Return the objects' features on the annotated frames, moved to a frame and averaged, [N, 32w, ...].
+        """Return the global transfer to a frame, averaged over all annotated frames, [N, 32w, H/16, W/16].
 
-        Their sum is kept by frame, so that in each round only the new annotation is matched with the frame.
+        The sum over annotations is stored for each frame, so that each round adds only its new annotation.
         """
         video = self.video
         annotations = video.annotations
@@ -150,7 +150,7 @@ class Propagator:
         return total / len(annotations)
 
     def _fused_with_flow(self, fusion: FlowFusion, one: PropagationPass, target: int, new: Tensor) -> Tensor:
-        """Return T-Net's probabilities [N, 1, H, W] of a target, fused with those that optical flow carries.
+        """Fuse T-Net's probabilities [N, 1, H, W] in a target frame with masks carried by optical flow.
 
         The flow carries the labels of the annotated frame and the fused layers of the latest two frames.
         """
@@ -168,7 +168,7 @@ class Propagator:
     def release(self, passes: Sequence[PropagationPass]) -> None:
         """Release the image features that no pass needs in its next steps.
 
-        Those of frames ahead were computed in the same batch as others.
+        Features of frames ahead are kept, because they were computed in the same batch as those of others.
         """
         ahead = self.features.batch_size - 1
         needed = {one.source for one in passes if one.steps}

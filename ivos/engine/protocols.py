@@ -1,4 +1,4 @@
-"""What an interactive segmenter is to whoever drives it: an evaluation, a validation loop, an application."""
+"""Interfaces of interactive segmenters, as evaluation, validation and the annotation app use them."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -12,112 +12,127 @@ from ivos.interaction import Stroke
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """One video at a time: :meth:`start` it, then :meth:`interact` round after round."""
+    """Interactive segmenter of one video at a time.
+
+    :meth:`start` begins a video; each call of :meth:`interact` runs one round.
+    """
 
     def start(self, frames: NDArray[np.uint8], num_objects: int) -> None:
-        """Begin a video and forget the one before.
+        """Begin a video and discard the previous one.
 
         Args:
-            frames: uint8 RGB [T, h, w, 3].
-            num_objects: N; labels are 1..N, the background is 0.
+            frames: Frames, uint8 RGB [T, h, w, 3].
+            num_objects: Number of objects N; their labels are 1..N, the background is 0.
         """
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Take the new strokes of a round, all on one frame.
+        """Run a round with new strokes on one frame.
+
+        Args:
+            frame: Index of the annotated frame.
+            strokes: New strokes on that frame.
 
         Returns:
-            labels uint8 [T, h, w] of the whole video.
+            Labels uint8 [T, h, w] of the whole video.
         """
 
 
 @runtime_checkable
 class LiveSegmenter(Segmenter, Protocol):
-    """A segmenter for a person who draws and looks on.
+    """Segmenter for interactive use, with previews, interruptible rounds and undo.
 
-    A round that is iterated over (:meth:`propagate`) may be left at any frame. One that is open when another
-    verb that changes the state is called ends there. Calls come from one thread at a time. A round that fails
-    leaves the state as it was before.
+    A round in progress (:meth:`propagate`) may be stopped at any frame; a call of another method that changes
+    the state also stops it. A round that fails leaves the state unchanged. Methods must be called by one
+    thread at a time.
     """
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Return the mask that a round with these new strokes would give its own frame, and change nothing.
+        """Return the labels of the annotated frame that a round with these strokes would give.
 
-        If a round on the same frame with the same strokes follows, that mask is not computed again.
+        The state does not change. A subsequent round on the same frame with the same strokes reuses the
+        result.
+
+        Args:
+            frame: Index of the annotated frame.
+            strokes: New strokes on that frame.
 
         Returns:
-            labels uint8 [h, w].
+            Labels uint8 [h, w].
         """
 
     def propagate(
         self, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Run a round as :meth:`interact` does, frame by frame, in both directions by turns.
+        """Run a round as :meth:`interact` does, frame by frame, alternating between the two directions.
 
-        Arguments are checked at the call; the round begins with the first frame that is asked for. Closing
-        the iterator (or dropping it) ends the round: the frames yielded so far, which are always the frames
-        from one to another, keep their new results, all others are as before.
+        The arguments are checked by the call itself; the computation starts with the first frame requested
+        from the iterator. Closing or deleting the iterator stops the round: frames yielded so far, which are
+        always consecutive, keep their new labels, and all others keep their old ones.
 
         Args:
-            frame: the annotated frame; it is yielded first.
-            strokes: the new strokes of the round.
-            reach: the first and the last frame to go to, at most as far as the round would go by itself;
-                those that a stopped round has yielded run it again, with the same results.
+            frame: Index of the annotated frame, which is yielded first.
+            strokes: New strokes on that frame.
+            reach: First and last frame to compute, limited to the range of :meth:`planned`. The first and
+                last frame that a stopped round has yielded repeat that round with the same results.
 
         Yields:
-            each frame with its labels uint8 [h, w].
+            Frame index and labels uint8 [h, w] of that frame.
         """
 
     def planned(self, frame: int) -> tuple[int, int]:
-        """Return the first and the last frame that a round from a frame would reach now."""
+        """Return the first and the last frame that a round from the given frame would change now."""
 
     def undo(self) -> NDArray[np.uint8]:
-        """Take the latest round back, a stopped one too; objects added since stay, empty.
+        """Undo the latest round, also a stopped one; objects added since that round remain, without masks.
 
         Returns:
-            labels uint8 [T, h, w] as before that round.
+            Labels uint8 [T, h, w] as before that round.
 
         Raises:
-            ValueError: there is no round.
+            ValueError: There is no round to undo.
         """
 
     def add_object(self) -> int:
-        """Have one more object, in the middle of a session, too; it is nowhere until something is drawn.
+        """Add an object, also between rounds; its mask is empty until strokes are drawn for it.
 
         Returns:
-            its number, N + 1.
+            Number of the new object, N + 1.
         """
 
     def confidence(self) -> NDArray[np.float32]:
-        """How sure the masks of each frame are, float32 [T] in [0, 1]; 0 where no round has come to."""
+        """Return the confidence of the masks in each frame, float32 [T] in [0, 1].
+
+        Frames that no round has reached have 0.
+        """
 
 
 @runtime_checkable
 class AdoptingSegmenter(Segmenter, Protocol):
-    """A segmenter that takes a frame's mask as a prompt; ``masks`` is one of its ``prompts``."""
+    """Segmenter that accepts the mask of a frame as a prompt; its ``prompts`` contain ``masks``."""
 
     def adopt(
         self, frame: int, labels: NDArray[np.uint8], objects: Sequence[int] | None = None
     ) -> NDArray[np.uint8]:
-        """Give a frame exactly these labels, as an annotation from which the video can be segmented.
+        """Set the labels of a frame and use them as an annotation.
 
-        Other frames stay as they are: a round on this frame without strokes (``interact(frame, [])`` or
-        ``propagate(frame, [])``) propagates the labels. Later rounds leave the frame as it is, unless strokes
+        Other frames do not change; a round on this frame without strokes (``interact(frame, [])`` or
+        ``propagate(frame, [])``) propagates the labels. Later rounds do not change the frame unless strokes
         are drawn on it. An adoption counts as a round for :meth:`LiveSegmenter.undo`.
 
         Args:
-            frame: 0..T-1.
-            labels: uint8 [h, w] at the frames' size: 0 background, else objects' numbers.
-            objects: the objects that the labels describe; None: all. The others keep their masks in this
-                frame, except where the labels show one of these objects.
+            frame: Index of the frame, 0..T-1.
+            labels: Labels uint8 [h, w] at the frame's size: 0 is the background, others are object numbers.
+            objects: Numbers of the objects that the labels describe; None for all objects. Other objects keep
+                their masks in this frame, except where the labels show one of the described objects.
 
         Returns:
-            the labels of the frame as they are now, uint8 [h, w].
+            The resulting labels of the frame, uint8 [h, w].
 
         Raises:
-            ValueError: An argument is not possible; the message names it.
+            ValueError: An argument is invalid; the message names it.
         """
 
 
 def takes_network(make: Callable[..., object]) -> bool:
-    """Whether what makes a segmenter takes our network, as its argument ``network``."""
+    """Return whether a segmenter's constructor or factory function has an argument ``network``."""
     return "network" in inspect.signature(make).parameters

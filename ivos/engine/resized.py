@@ -1,4 +1,4 @@
-"""Former names of the segmenter at another size, which is now an option of :class:`ATNetSegmenter`."""
+"""Former interface for segmentation at a reduced size, now an option of :class:`ATNetSegmenter`."""
 
 from typing import Any, Literal
 
@@ -11,5 +11,5 @@ from ivos.runtime.options import options_go_to
 def atnet_segmenter(
     network: ATNet, short_side: int | Literal["trained"] | None = None, **options: Any
 ) -> ATNetSegmenter:
-    """Return an :class:`ATNetSegmenter`; without options it works at frames' own size and without flow."""
+    """Return an :class:`ATNetSegmenter` that by default uses the frames' own size and no optical flow."""
     return ATNetSegmenter(network, short_side=short_side, **{"flow": False, **options})

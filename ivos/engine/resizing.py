@@ -1,4 +1,4 @@
-"""The size that the networks work at, where it is smaller than the frames."""
+"""Resizing between the frames' own size and a smaller working size of the networks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,23 +17,23 @@ def check_short_side(short_side: Any) -> None:
     """Check the shorter side of the working size.
 
     Raises:
-        UserError: It is neither None nor a whole number from 32.
+        UserError: The value is neither None nor a whole number of at least 32.
     """
     if short_side is None:
         return
     if isinstance(short_side, bool) or not isinstance(short_side, int) or short_side < 32:
-        raise UserError(f"segmenter.short_side: a whole number from 32, or null, got {short_side!r}")
+        raise UserError(f"segmenter.short_side: a whole number of at least 32, or null, got {short_side!r}")
 
 
 @dataclass(frozen=True)
 class Resizing:
-    """The way between frames' own size and the smaller size that the networks work at.
+    """Conversion between the frames' own size and the networks' smaller working size.
 
-    Strokes are given in shares of the frame, so that they need no scaling.
+    Strokes have relative coordinates, so that they need no conversion.
 
     Attributes:
-        full_size: height and width of the frames as given, in pixels.
-        working_size: height and width that the networks work at, in pixels.
+        full_size: Height and width of the given frames, in pixels.
+        working_size: Height and width of the networks' input before padding, in pixels.
     """
 
     full_size: tuple[int, int]
@@ -41,7 +41,7 @@ class Resizing:
 
     @classmethod
     def to_short_side(cls, height: int, width: int, short_side: int | None) -> "Resizing | None":
-        """Return the resizing of frames to a shorter side in pixels; None for frames that are no larger."""
+        """Return the resizing of frames to a shorter side in pixels; None if the frames are not larger."""
         if short_side is None or min(height, width) <= short_side:
             return None
         factor = short_side / min(height, width)
@@ -49,20 +49,20 @@ class Resizing:
         return cls((height, width), (h, w))
 
     def reduced(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return frames [T, h, w, 3] at the working size, by the mean over areas."""
+        """Return frames [T, h, w, 3] at the working size, by area interpolation."""
         size = self.working_size[::-1]
         small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
         return np.stack(small).astype(np.uint8)
 
     def reduced_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return labels [h, w] at the working size; each pixel takes the nearest label."""
+        """Return labels [h, w] at the working size, by nearest-neighbour interpolation."""
         size = self.working_size[::-1]
         return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
     def enlarged(self, probabilities: Tensor) -> Tensor:
-        """Return probabilities [N, h, w] of the working size at the frames' own size, bilinearly.
+        """Enlarge probabilities [N, h, w] from the working size to the frames' own size, bilinearly.
 
-        They stay on their device: a GPU enlarges them itself, so that only labels have to be fetched.
+        The result is on the device of the input, so that only labels have to be copied from a GPU.
         """
         if probabilities.device.type != "cpu":
             size = self.full_size

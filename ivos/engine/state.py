@@ -1,4 +1,4 @@
-"""The state of a video between rounds, and the return to an earlier one."""
+"""The state of a video between rounds, and the restoring of an earlier state."""
 
 from dataclasses import dataclass, field
 
@@ -16,20 +16,20 @@ from ivos.engine.thresholding import THRESHOLD, to_labels
 from ivos.interaction import Stroke
 from ivos.networks import FrameFeatures
 
-_PENDING = 64 << 20  # bytes of labels that may wait on the device
+_PENDING = 64 << 20  # maximum bytes of labels on the device that are not copied to the CPU yet
 
 
 @dataclass
 class UndoSnapshot:
-    """The frames that a round has changed, as they were before that round."""
+    """Copies of the frames that a round has changed, from before that round."""
 
     probabilities: dict[int, Tensor | None] = field(default_factory=dict)  # [N, H, W]; None: all zero
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)  # [h, w]
     size: int = 0  # bytes
-    complete: bool = True  # False: there was no room, nothing is kept
+    complete: bool = True  # False if the copies did not fit into memory and have been dropped
 
     def drop(self) -> int:
-        """Release everything that is kept, and return how many bytes that frees."""
+        """Release all copies and return the number of bytes freed."""
         freed, self.size, self.complete = self.size, 0, False
         self.probabilities, self.masks = {}, {}
         return freed
@@ -37,16 +37,17 @@ class UndoSnapshot:
 
 @dataclass
 class RoundRecord:
-    """A round or an adoption as it was run: the input that repeats it, and its annotation for T-Net.
+    """Record of a round or an adoption: its input, with which it can be repeated, and its annotation.
 
     Attributes:
-        frame: the annotated frame.
-        strokes: the strokes drawn in this round.
-        num_objects: the number of objects when it was run.
-        reach: the first and the last frame that it has reached so far.
-        annotation: what it adds to the memory of T-Net; None: it only propagated an adopted frame.
-        adopted: the labels that the frame was given, if this is an adoption.
-        before: the frames that it changed, as they were.
+        frame: The annotated frame.
+        strokes: Strokes drawn in this round.
+        num_objects: Number of objects during the round.
+        reach: First and last frame that the round has reached so far.
+        annotation: Annotation that the round adds to T-Net's memory; None if it only propagated an adopted
+            frame.
+        adopted: The adopted labels; None if this is a round.
+        before: Copies of the changed frames from before the round.
     """
 
     frame: int
@@ -62,8 +63,8 @@ class RoundRecord:
 class MemoryAnnotation:
     """An annotated frame in the memory of T-Net."""
 
-    key: Tensor  # the frame's r5 [1, 32w, H/16, W/16]
-    value: Tensor  # its objects' features, projected [N, 32w, H/16, W/16]
+    key: Tensor  # feature r5 of the frame [1, 32w, H/16, W/16]
+    value: Tensor  # projected object features [N, 32w, H/16, W/16]
 
 
 @dataclass
@@ -71,16 +72,16 @@ class Annotation:
     """The result of A-Net for a frame and its strokes."""
 
     frame: int
-    strokes: list[Stroke]  # all on the frame
+    strokes: list[Stroke]  # all strokes on the frame, of all rounds
     probability: Tensor  # [N, 1, H, W]
-    value: Tensor  # objects' features, projected [N, 32w, H/16, W/16]
+    value: Tensor  # projected object features [N, 32w, H/16, W/16]
 
 
 @dataclass
 class VideoState:
     """The state of one video between rounds.
 
-    h and w are the size that the networks work at, H and W the padded size (multiples of 32).
+    In shapes, h and w are the networks' working size, and H and W the padded size (multiples of 32).
     """
 
     frames: NDArray[np.uint8]  # [T, h, w, 3] RGB
@@ -88,24 +89,24 @@ class VideoState:
     num_objects: int
     probabilities: Tensor  # float32 [T, N, H, W]
     masks: NDArray[np.uint8]  # [T, h, w]
-    grant: int  # bytes for probabilities and stores on the device
-    host_room: int  # bytes for features in CPU memory behind a GPU
-    undo_room: int  # bytes left for what undo goes back to
-    resizing: Resizing | None = None  # where the frames were given at a larger size
-    flow: OpticalFlow | None = None  # where it carries masks, too
-    video: Tensor | None = None  # the frames on the device [T, h, w, 3], where there is room behind a CPU
-    host_pays: bool | None = None  # whether fetching features beats computing them again; None: unknown
-    features: TensorStore | None = None  # FrameFeatures by frame; made with the first of them
-    transfers: TensorStore | None = None  # by frame, the sum over annotations of the global transfer
-    recent: dict[int, FrameFeatures] = field(default_factory=dict)  # those that the next step takes up
-    summed: dict[int, int] = field(default_factory=dict)  # by frame, how many annotations are in that sum
+    grant: int  # memory budget in bytes for probabilities and stores on the device
+    host_room: int  # memory budget in bytes for features of a GPU in CPU memory
+    undo_room: int  # remaining memory in bytes for undo snapshots
+    resizing: Resizing | None = None  # None if the networks work at the frames' own size
+    flow: OpticalFlow | None = None  # None if optical flow is not used
+    video: Tensor | None = None  # frames on a GPU [T, h, w, 3]; None on a CPU or without enough memory
+    host_pays: bool | None = None  # whether copying features is faster than computing them; None: unknown
+    features: TensorStore | None = None  # FrameFeatures by frame; created with the first features
+    transfers: TensorStore | None = None  # global transfer, summed over annotations, by target frame
+    recent: dict[int, FrameFeatures] = field(default_factory=dict)  # features held for the next step
+    summed: dict[int, int] = field(default_factory=dict)  # number of annotations in each sum in `transfers`
     rounds: list[RoundRecord] = field(default_factory=list)
-    preview: Annotation | None = None  # the latest, of the state as it is
-    pending: dict[int, Tensor] = field(default_factory=dict)  # labels [h, w] that are not in `masks` yet
-    stale: bool = False  # whether `rounds` have to be run again: what is here is from another one
+    preview: Annotation | None = None  # A-Net's latest result; None after a change of the state
+    pending: dict[int, Tensor] = field(default_factory=dict)  # labels [h, w] not copied to `masks` yet
+    stale: bool = False  # whether `rounds` must be run again, because the state could not be restored
     certainty: NDArray[np.float32] = field(init=False)  # [T], see `confidence`; NaN: to be computed
     full_masks: NDArray[np.uint8] = field(init=False)  # labels at the frames' own size [T, ...]
-    outdated: set[int] = field(default_factory=set)  # frames whose `full_masks` are to be computed again
+    outdated: set[int] = field(default_factory=set)  # frames whose `full_masks` must be computed again
 
     def __post_init__(self) -> None:
         self.certainty = np.full(len(self.frames), np.nan, np.float32)
@@ -115,11 +116,11 @@ class VideoState:
 
     @property
     def annotated(self) -> list[int]:
-        """The frame of each round, in order, repetitions included."""
+        """The annotated frame of each round, in order, with repetitions."""
         return [record.frame for record in self.rounds]
 
     def drawn(self, frame: int) -> list[Stroke]:
-        """Return all strokes drawn on a frame so far; after an adoption, those drawn since."""
+        """Return all strokes drawn on a frame since its latest adoption, or since the start."""
         strokes: list[Stroke] = []
         for record in self.rounds:
             if record.frame == frame:
@@ -132,7 +133,7 @@ class VideoState:
         return [record.annotation for record in self.rounds if record.annotation is not None]
 
     def adopted(self, frame: int) -> AdoptedLabels | None:
-        """Return the labels that a frame was given; None where nothing was, or strokes were drawn since."""
+        """Return a frame's adopted labels; None without an adoption or if strokes were drawn after it."""
         found = None
         for record in self.rounds:
             if record.frame == frame and record.annotation is not None:
@@ -148,32 +149,35 @@ class VideoState:
         return _reach(self.rounds[:-1], frame)
 
     def of(self, frame: int) -> Tensor:
-        """Return the objects' probabilities in a frame [N, H, W], a view that may be written to."""
+        """Return the objects' probabilities in a frame [N, H, W], as a writable view."""
         return self.probabilities[frame, : self.num_objects]
 
     def room_for_stores(self) -> int:
-        """Return how many bytes of the granted memory remain beside frames and probabilities.
+        """Return how many bytes of the budget remain for the stores, after frames and probabilities.
 
-        Probabilities in a mapped file take none of it.
+        Probabilities in a memory-mapped file do not count.
         """
         elements = self.probabilities.numel()
         frames = 0 if self.video is None else self.video.numel()
         return self.grant - frames - (0 if self.mapped(elements) else 4 * elements)
 
     def give_up(self, number: int) -> None:
-        """Reduce the memory of the stores by so many bytes (or extend it, if negative), transfers first."""
+        """Reduce the budgets of the stores by ``number`` bytes (a negative number extends them).
+
+        The store of transfers is reduced first.
+        """
         if self.features is None or self.transfers is None:
-            return  # they are made later, with what remains
+            return  # the stores are created later with the remaining budget
         share = min(number, max(0, self.transfers.free["device"]))
         self.transfers.shrink(share)
         self.features.shrink(number - share)
 
     def mapped(self, elements: int) -> bool:
-        """Return whether so many probabilities are kept in a mapped file instead of on the device."""
+        """Return whether a tensor of probabilities of this size is kept in a memory-mapped file."""
         return 4 * elements > self.grant // 2
 
     def remember(self, frame: int) -> None:
-        """Keep a frame as it is for undo, while there is memory; the latest round has precedence."""
+        """Copy a frame's state for undo if memory allows; snapshots of older rounds are dropped first."""
         record = self.rounds[-1]
         if not record.before.complete:
             return
@@ -194,11 +198,11 @@ class VideoState:
         )
 
     def labels(self, probabilities: Tensor) -> Tensor:
-        """Return labels uint8 [h, w] of a frame from its padded probabilities [N, H, W]."""
+        """Convert padded probabilities [N, H, W] of a frame to labels uint8 [h, w]."""
         return to_labels(self.padding.crop(probabilities))
 
     def full_probabilities(self, frame: int) -> Tensor:
-        """Return a frame's present probabilities at the full size [N, ...] on their device."""
+        """Return a frame's current probabilities [N, ...] at the frame's own size, on their device."""
         found = self.padding.crop(self.of(frame))
         if self.resizing is None:
             return found
@@ -209,12 +213,12 @@ class VideoState:
         return adopted.applied(found, torch.from_numpy(adopted.labels).to(found.device))
 
     def full_labels(self, probabilities: Tensor) -> NDArray[np.uint8]:
-        """Return a frame's labels at the frames' own size from its padded probabilities [N, H, W]."""
+        """Convert padded probabilities [N, H, W] of a frame to labels at the frame's own size."""
         found = self.padding.crop(probabilities)
         return to_labels(found if self.resizing is None else self.resizing.enlarged(found)).cpu().numpy()
 
     def full_mask(self, frame: int) -> NDArray[np.uint8]:
-        """Return the labels of a frame at the frames' own size, as they are now; not a copy."""
+        """Return the current labels of a frame at its own size, without a copy."""
         if self.resizing is None:
             self.fetch()
         elif frame in self.outdated:
@@ -223,9 +227,9 @@ class VideoState:
         return self.full_masks[frame]
 
     def all_full_masks(self) -> NDArray[np.uint8]:
-        """Return the labels of all frames at the frames' own size, a copy uint8 [T, ...].
+        """Return a copy of the labels of all frames at their own size, uint8 [T, ...].
 
-        Only frames that have changed are enlarged, and their labels leave the device many at a time.
+        Only changed frames are enlarged, and their labels are copied from the device in large batches.
         """
         self.fetch()
         changed = sorted(self.outdated)
@@ -238,27 +242,27 @@ class VideoState:
         return self.full_masks.copy()
 
     def label(self, frame: int) -> None:
-        """Give each pixel of a frame to its most probable object, the lowest number on a tie."""
+        """Update the labels of a frame from its probabilities."""
         self.pending[frame] = self.labels(self.of(frame))
         self._changed(frame)
         if len(self.pending) * self.masks[frame].size > _PENDING:
             self.fetch()
 
     def _changed(self, frame: int) -> None:
-        """Have what follows from a frame's probabilities computed again when it is asked for."""
+        """Mark the results derived from a frame's probabilities as outdated."""
         self.certainty[frame] = np.nan
         if self.resizing is not None:
             self.outdated.add(frame)
 
     def fetch(self) -> None:
-        """Transfer the labels that wait on the device into the masks, all at once."""
+        """Copy all pending labels from the device to the masks at once."""
         if self.pending:
             labels = torch.stack(list(self.pending.values())).cpu().numpy()
             self.masks[list(self.pending)] = labels
             self.pending.clear()
 
     def pop_round(self) -> None:
-        """Return to the state before the latest round, or mark the state stale where it was not kept."""
+        """Restore the state before the latest round, or mark the state stale without an undo snapshot."""
         record = self.rounds.pop()
         self.pending.clear()
         self.preview = None
@@ -278,7 +282,7 @@ class VideoState:
         self.undo_room += record.before.drop()
 
     def clear(self) -> None:
-        """Return to a video without rounds; what depends on images alone is kept."""
+        """Restore the initial state without rounds; image features are kept."""
         while self.rounds:
             self.undo_room += self.rounds.pop().before.drop()
         self.probabilities.zero_()
@@ -292,13 +296,13 @@ class VideoState:
             self.forget_transfer(frame)
 
     def forget_transfer(self, frame: int) -> None:
-        """Release a frame's sum of the global transfer."""
+        """Release a frame's stored sum of the global transfer."""
         del self.summed[frame]
         if self.transfers is not None:
             self.transfers.drop(frame)
 
     def confidence(self) -> NDArray[np.float32]:
-        """Return how certain each frame is; see :meth:`ivos.engine.LiveSegmenter.confidence`."""
+        """Return the confidence of each frame; see :meth:`ivos.engine.LiveSegmenter.confidence`."""
         for frame in np.flatnonzero(np.isnan(self.certainty)).tolist():
             reached = self.reached(frame)
             self.certainty[frame] = confidence(self.padding.crop(self.of(frame))) if reached else 0
@@ -310,12 +314,13 @@ def _reach(rounds: list[RoundRecord], frame: int) -> bool:
 
 
 def confidence(probabilities: Tensor) -> float:
-    """Return how certain a frame's probabilities [N, h, w] are, in [0, 1]: the least certain object's value.
+    """Return the confidence of a frame's probabilities [N, h, w] in [0, 1]: the minimum over its objects.
 
-    An object's value is the share of pixels above 0.8 among those above 0.2. One ten-thousandth of the frame
-    is added to both counts, so that an object that is nowhere likely counts as certainly absent, and specks
-    have little influence. It is the intersection over union of the masks at the two thresholds, like the
-    stability score of Segment Anything (Kirillov et al., ICCV 2023), which is defined on logits.
+    The confidence of an object is the intersection over union of its masks at the thresholds 0.8 and 0.2,
+    that is, the number of pixels above 0.8 divided by the number above 0.2. It resembles the stability score
+    of Segment Anything (Kirillov et al., ICCV 2023), which is defined on logits. One ten-thousandth of the
+    frame's pixels is added to both counts, so that a certainly absent object has confidence 1 and small
+    specks have little influence.
     """
     speck = probabilities[0].numel() / 10_000
     sure, possible = ((probabilities > t).flatten(1).sum(1) + speck for t in (THRESHOLD, 1 - THRESHOLD))

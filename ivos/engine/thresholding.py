@@ -1,31 +1,31 @@
-"""From probabilities to labels: the one place that knows the released system's threshold."""
+"""Conversion of probabilities to labels with the threshold of the released system."""
 
 import torch
 from torch import Tensor
 
 THRESHOLD = 0.8
-"""A pixel goes to its most probable object where that probability exceeds this, else to the background."""
+"""Probability above which a pixel is labelled with its most probable object; else it is background."""
 _ODDS = THRESHOLD / (1 - THRESHOLD)
 
 
 def to_labels(probabilities: Tensor) -> Tensor:
-    """Give each pixel to its most probable object, the lowest number on a tie, or to the background.
+    """Label each pixel with its most probable object (the lowest number on a tie) or as background.
 
     Args:
-        probabilities: of the objects [N, ..., h, w].
+        probabilities: Probabilities of the N objects [N, ..., h, w].
 
     Returns:
-        labels uint8 [..., h, w], 0 for the background, 1..N.
+        Labels uint8 [..., h, w]: 0 is the background, 1..N are the objects.
     """
     best, label = probabilities.max(dim=0)
     return torch.where(best > THRESHOLD, label + 1, 0).to(torch.uint8)
 
 
 def centred(probabilities: Tensor) -> Tensor:
-    """Probabilities as they would be if :data:`THRESHOLD` were a half; :func:`off_centre` is the way back."""
+    """Map probabilities so that :data:`THRESHOLD` becomes 0.5; :func:`off_centre` is the inverse."""
     return probabilities / (probabilities + _ODDS * (1 - probabilities))
 
 
 def off_centre(probabilities: Tensor) -> Tensor:
-    """Probabilities whose threshold is a half as ones whose threshold is :data:`THRESHOLD`."""
+    """Map probabilities so that 0.5 becomes :data:`THRESHOLD`; this is the inverse of :func:`centred`."""
     return _ODDS * probabilities / (_ODDS * probabilities + 1 - probabilities)

@@ -17,9 +17,9 @@ class WeightAverage(EMAWeightAveraging):
     copies all weights to the CPU. Validation and all checkpoints have the averaged weights.
 
     Args:
-        decay: share of the average that each update keeps, in [0, 1].
-        update_every_n_steps: optimiser steps from one update to the next.
-        update_starting_at_step: the first step that is averaged; None averages from the first one on.
+        decay: Share of the average that each update keeps, in [0, 1].
+        update_every_n_steps: Optimiser steps from one update to the next.
+        update_starting_at_step: The first step that is averaged; None averages from the first one on.
     """
 
     def __init__(

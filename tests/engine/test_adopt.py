@@ -183,8 +183,8 @@ def test_wrong_arguments_are_named(started):
         (BOTH.astype(int), {}, r"labels: uint8 \[50, 70\] is needed, got int64 \[50, 70\]"),
         (BOTH[1:], {}, r"labels: uint8 \[50, 70\] is needed, got uint8 \[49, 70\]"),
         (BOTH.tolist(), {}, r"labels: uint8 \[50, 70\] is needed, got <class 'list'>"),
-        (boxes(o3=(0, 0)), {}, r"labels: \[3\] are in the labels, which describe the objects \[1, 2\]"),
-        (BOTH, {"objects": [2]}, r"labels: \[1\] are in the labels, which describe the objects \[2\]"),
+        (boxes(o3=(0, 0)), {}, r"labels: they contain \[3\], but describe only the objects \[1, 2\]"),
+        (BOTH, {"objects": [2]}, r"labels: they contain \[1\], but describe only the objects \[2\]"),
         (BOTH, {"objects": [0]}, r"objects: numbers from 1 to 2 are needed, got \[0\]"),
         (BOTH, {"objects": []}, r"objects: numbers from 1 to 2 are needed, got \[\]"),
     ):

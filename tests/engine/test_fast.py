@@ -503,7 +503,7 @@ def test_no_room_for_mapped_probabilities():
     full = OSError(28, "No space left on device")
     with (
         mock.patch("os.posix_fallocate", side_effect=full),
-        pytest.raises(UserError, match=r"no room for .* GiB of probabilities \(No space left.*TMPDIR"),
+        pytest.raises(UserError, match=r"no space for .* GiB of probabilities \(No space left.*TMPDIR"),
     ):
         zeros((3, 4), torch.device("cpu"), room=47)
 
@@ -528,13 +528,13 @@ def test_bad_options_and_too_little_memory():
     with pytest.raises(UserError, match=r"segmenter\.feature_batch_size"):
         ATNetSegmenter(network, feature_batch_size=0)
     frames = np.zeros((2, 64, 64, 3), np.uint8)
-    with pytest.raises(UserError, match=r"segmenter\.winograd: is for a CPU, float32"):
+    with pytest.raises(UserError, match=r"segmenter\.winograd=true: needs a CPU, float32"):
         ATNetSegmenter(network, winograd=True, precision="bfloat16").start(frames, 1)
     with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: must be above 0"):
         ATNetSegmenter(network, device_cache_gib=0).start(frames, 1)
     segmenter = ATNetSegmenter(network, device_cache_gib=1000 / GIB)
     segmenter.start(frames, 1)
-    with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: .* one frame take .*; grant more"):
+    with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: .* one frame need .*; raise it"):
         segmenter.interact(0, [])
     assert not segmenter._video.annotated  # the round has not begun
     with (

@@ -153,7 +153,7 @@ def test_stop_replay_and_undo(pair):
     assert as_the_engine(scaled, plain)
     scaled.undo()
     assert not scaled.undo().any()
-    with pytest.raises(ValueError, match="no round to take back"):
+    with pytest.raises(ValueError, match="no round to undo"):
         scaled.undo()
 
 

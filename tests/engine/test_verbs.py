@@ -191,7 +191,7 @@ def test_undo_to_the_beginning(started):
         segmenter.undo()
         assert np.array_equal(segmenter.probabilities, expected)
     assert not segmenter.confidence().any()
-    with pytest.raises(ValueError, match="no round to take back"):
+    with pytest.raises(ValueError, match="no round to undo"):
         segmenter.undo()
     for (frame, x, label), expected in zip(ROUNDS, states[1:], strict=True):
         segmenter.interact(frame, stroke(x, label))
@@ -409,7 +409,7 @@ def test_wrong_calls_are_named(network, frames):
     segmenter.start(frames, 2)
     with pytest.raises(ValueError, match="frames 0 to 6, got 7"):
         segmenter.propagate(7, [])  # at the call, not at the first frame
-    with pytest.raises(ValueError, match=r"reach: \(3, 5\) does not hold the annotated frame 2"):
+    with pytest.raises(ValueError, match=r"reach: \(3, 5\) does not contain the annotated frame 2"):
         segmenter.propagate(2, [], reach=(3, 5))
     with pytest.raises(UserError, match="object 3 of 2"):
         segmenter.preview(2, stroke(0.3, 3))
