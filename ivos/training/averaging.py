@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, kept on the device that trains them."""
+"""Exponential moving average of the weights on the device of the training."""
 
 import itertools
 from typing import Any
@@ -11,10 +11,10 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class WeightAverage(EMAWeightAveraging):
-    """Lightning's moving average, without a copy between devices or a wait for the device in a step.
+    """Lightning's exponential moving average, without copies between devices or synchronisation in a step.
 
-    Lightning creates the average before it moves the module to its device, so that beside a GPU every step
-    copies all weights to the CPU. Validation and all checkpoints have the averaged weights.
+    Lightning creates the average before it moves the module to its device, so that in training on a GPU every
+    step would copy all weights to the CPU. Validation and all checkpoints use the averaged weights.
 
     Args:
         decay: Share of the average that each update keeps, in [0, 1].
@@ -46,7 +46,7 @@ class _Average(AveragedModel):
 
     def __init__(self, module: nn.Module, device: torch.device, decay: float) -> None:
         super().__init__(module, device, use_buffers=True)
-        self.n_averaged = torch.zeros((), dtype=torch.long)  # on the CPU, since the update branches on it
+        self.n_averaged = torch.zeros((), dtype=torch.long)  # on the CPU, because the update branches on it
         self.decay = decay
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The parts of a stage made from its configuration, with the options that all stages share."""
+"""Creation of a stage's module and data from the configuration."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from ivos.training.stages.base import Stage
 
 
 def make_module(cfg: DictConfig, name: str, network: ATNet) -> Stage:
-    """Return the module of a stage; it has the run's seed unless it is given one of its own.
+    """Return the module of a stage; without its own seed it gets the seed of the run.
 
     Args:
-        cfg: the configuration of the run.
-        name: the stage's name in it.
-        network: the network, which the module trains in place.
+        cfg: Configuration of the run.
+        name: Name of the stage in the configuration.
+        network: Network that the module trains in place.
 
     Raises:
-        InstantiationException: raised from the error of a part that refuses its options.
+        InstantiationException: An option is invalid; the cause is the error of the class that it belongs to.
     """
     options = cfg.stages[name].module
     seed = {} if "seed" in options else {"seed": cfg.seed}
@@ -28,15 +28,15 @@ def make_module(cfg: DictConfig, name: str, network: ATNet) -> Stage:
 
 
 def make_data(cfg: DictConfig, name: str, **options: Any) -> TrainingData:
-    """Return the data of a stage; its samples have the run's seed unless they are given one of their own.
+    """Return the data of a stage; samples without their own seed get the seed of the run.
 
     Args:
-        cfg: the configuration of the run.
-        name: the stage's name in it.
-        options: further options of the data.
+        cfg: Configuration of the run.
+        name: Name of the stage in the configuration.
+        options: Further options of the data.
 
     Raises:
-        InstantiationException: raised from the error of a part that refuses its options.
+        InstantiationException: An option is invalid; the cause is the error of the class that it belongs to.
     """
     stage = cfg.stages[name].data
     samples = {} if "seed" in stage.samples else {"samples": {"seed": cfg.seed}}

@@ -1,4 +1,4 @@
-"""Callbacks that report a stage: progress in the terminal, learning curve, speed and memory."""
+"""Callbacks that report on a stage: progress in the terminal, learning curve, speed and memory use."""
 
 import time
 from collections import deque
@@ -20,21 +20,21 @@ from ivos.runtime.files import replacing
 from ivos.runtime.machine import peak_memory_gib
 from ivos.runtime.options import options_go_to
 
-CURVES = ("train/loss", "train/iou")  # metrics of the learning curve that every step has
-SHOWN = (*CURVES, "val/J")  # metrics beside the progress
+CURVES = ("train/loss", "train/iou")  # metrics of the learning curve that are logged at every step
+SHOWN = (*CURVES, "val/J")  # metrics shown with the progress
 
 
 @options_go_to(ModelCheckpoint)
 def best_checkpoint(
     dirpath: str | Path, monitor: str = "val/J", mode: Literal["min", "max"] = "max", **options: Any
 ) -> ModelCheckpoint:
-    """Return a callback that keeps the checkpoint with the best value of a metric, ``best.ckpt``.
+    """Return a callback that keeps the checkpoint with the best value of a metric as ``best.ckpt``.
 
     Args:
-        dirpath: the folder that it is written to.
-        monitor: the metric.
-        mode: whether the smallest or the largest value is the best.
-        options: see :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
+        dirpath: Folder of the checkpoint.
+        monitor: Name of the metric.
+        mode: Whether the smallest or the largest value is the best.
+        options: Options of :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
     """
     fixed = {"filename": "best", "enable_version_counter": False, **options}
     return ModelCheckpoint(dirpath, monitor=monitor, mode=mode, **fixed)
@@ -42,22 +42,22 @@ def best_checkpoint(
 
 @options_go_to(ModelCheckpoint)
 def last_checkpoint(dirpath: str | Path, every_n_train_steps: int = 199, **options: Any) -> ModelCheckpoint:
-    """Return a callback that writes the latest checkpoint every few steps, ``last.ckpt``.
+    """Return a callback that writes the latest checkpoint every few steps as ``last.ckpt``.
 
     Args:
-        dirpath: the folder that it is written to.
-        every_n_train_steps: number of steps from one checkpoint to the next.
-        options: see :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
+        dirpath: Folder of the checkpoint.
+        every_n_train_steps: Number of steps between checkpoints.
+        options: Options of :class:`pytorch_lightning.callbacks.ModelCheckpoint`.
     """
     fixed = {"filename": "last", "enable_version_counter": False, **options}
     return ModelCheckpoint(dirpath, every_n_train_steps=every_n_train_steps, **fixed)
 
 
 def progress(every: int | None = None) -> Callback:
-    """Return a progress bar, or, where the output is no terminal, a callback that prints a line per epoch.
+    """Return a progress bar, or a callback that prints one line per epoch if the output is not a terminal.
 
     Args:
-        every: see :class:`ProgressBars`.
+        every: See :class:`ProgressBars`.
     """
     return ProgressBars(every, leave=True) if Console().is_terminal else ProgressLines()
 
@@ -66,9 +66,8 @@ class ProgressBars(RichProgressBar):
     """Lightning's progress bar, with epochs counted from 1 and metrics that are updated every few steps.
 
     Args:
-        every: number of steps after which the metrics are updated; None: the trainer's
-            ``log_every_n_steps``.
-        options: see :class:`pytorch_lightning.callbacks.RichProgressBar`.
+        every: Number of steps between updates of the metrics; None uses the trainer's ``log_every_n_steps``.
+        options: Options of :class:`pytorch_lightning.callbacks.RichProgressBar`.
     """
 
     def __init__(self, every: int | None = None, **options: Any) -> None:
@@ -77,7 +76,7 @@ class ProgressBars(RichProgressBar):
         self._metrics: dict[str, str] = {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the metrics, updated every few steps, since reading them makes the CPU wait for a GPU."""
+        """Return the metrics; they are updated every few steps only, because reading them waits for a GPU."""
         if trainer.global_step % steps_between(self._every, trainer) == 0 or not self._metrics:
             self._metrics |= shown(trainer)
         return {name.partition("/")[2]: value for name, value in self._metrics.items()}
@@ -88,7 +87,7 @@ class ProgressBars(RichProgressBar):
         super().on_validation_end(trainer, pl_module)
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        """Return the columns for which 80 characters have room."""
+        """Return the columns that fit into 80 characters."""
         return [
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),
@@ -102,17 +101,17 @@ class ProgressBars(RichProgressBar):
 
 
 def steps_between(every: int | None, trainer: pl.Trainer) -> int:
-    """Return a number of steps, at least 1; None stands for the trainer's ``log_every_n_steps``."""
+    """Return the number of steps between reports, at least 1; None means ``log_every_n_steps``."""
     log_every_n_steps: int = getattr(trainer, "log_every_n_steps", 1)
     return max(log_every_n_steps if every is None else every, 1)
 
 
 class PartsTable(Callback):
-    """Prints a table of the network's parts, their sizes, and whether this stage trains them."""
+    """Prints a table of the network's parts with their sizes and whether this stage trains them."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the table."""
-        parts: dict[str, list[int]] = {}  # numbers of parameters: all, trained ones
+        parts: dict[str, list[int]] = {}  # by part: number of parameters, number of trained parameters
         for name, parameter in pl_module.network.named_parameters():  # type: ignore[operator, union-attr]
             counts = parts.setdefault(".".join(name.split(".")[:2]), [0, 0])
             counts[0] += parameter.numel()
@@ -157,43 +156,45 @@ class ProgressLines(pl.callbacks.ProgressBar):
 
 
 def shown(trainer: pl.Trainer) -> dict[str, str]:
-    """Return the present ones of the metrics beside the progress, by name, as short texts."""
+    """Return the available metrics among :data:`SHOWN`, by name, formatted as text."""
     known = trainer.callback_metrics
     return {name: f"{float(known[name]):.3f}" for name in SHOWN if name in known}
 
 
 class Performance(Callback):
-    """Logs speed and memory.
+    """Logs speed and memory use.
 
-    ``speed/samples_per_second``: samples of all processes per second, including the time for data but not
-    for validation;
-    ``speed/waiting_for_data``: the share of that time spent waiting for a batch, 0 to 1;
-    ``memory/process_gib``: the peak memory of this process so far, without loader processes;
-    ``memory/gpu_gib``: the peak memory of tensors on its GPU so far.
+    The logged metrics are:
+
+    - ``speed/samples_per_second``: samples of all processes per second; the time includes waiting for data
+      but not validation;
+    - ``speed/waiting_for_data``: share of that time spent waiting for a batch, 0 to 1;
+    - ``memory/process_gib``: peak memory of this process so far, without loader processes;
+    - ``memory/gpu_gib``: peak memory of tensors on this process's GPU so far.
 
     Args:
-        every: number of batches over which speed is averaged; None: the trainer's ``log_every_n_steps``.
+        every: Number of batches over which speed is averaged; None uses the trainer's ``log_every_n_steps``.
     """
 
     def __init__(self, every: int | None = None) -> None:
         self._every = every
-        # (seconds, seconds of waiting among them, samples) of each batch
+        # for each batch: total seconds, seconds of waiting for data, number of samples
         self._batches: deque[tuple[float, float, int]] = deque()
-        self._end: float | None = None  # when the previous batch ended
+        self._end: float | None = None  # time at which the previous batch ended
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, so that the wait for the epoch's first batch counts."""
+        """Start the measurement, so that it includes waiting for the epoch's first batch."""
         self._end = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Note when the batch has arrived."""
+        """Record the time at which the batch is available."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note how long the batch took, and log the speed every few batches."""
+        """Record the duration of the batch, and log the speed every few batches."""
         now = time.perf_counter()
         begun = self._start if self._end is None else self._end
         samples = len(batch["names"]) * trainer.world_size
@@ -217,16 +218,16 @@ class Performance(Callback):
         return metrics
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock, since the time of a validation does not count."""
+        """Stop the measurement, because the time of a validation does not count."""
         self._end = None
 
 
 class LearningCurve(Callback):
-    """Draws the loss, the IoU of training and the J of validation over the steps, across resumed runs.
+    """Plots the training loss, the training IoU and the validation J over the steps, also of resumed runs.
 
     Args:
-        path: where the picture is written; None: ``curve.png`` in the trainer's ``default_root_dir``.
-        every: number of steps that are averaged into one point.
+        path: File of the plot; None means ``curve.png`` in the trainer's ``default_root_dir``.
+        every: Number of steps that are averaged to one point.
     """
 
     def __init__(self, path: str | Path | None = None, every: int = 10) -> None:
@@ -235,11 +236,11 @@ class LearningCurve(Callback):
         self._recent: dict[str, list[Tensor | float]] = {}  # tensors on the device; restored values as floats
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the points so far, and the values of the point to come."""
+        """Return the points so far, and the values of the incomplete next point."""
         return {"points": self.points, "recent": {n: _floats(v) for n, v in self._recent.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the points of a checkpoint."""
+        """Restore the points from a checkpoint."""
         self.points = state_dict["points"]
         self._recent = {name: list(values) for name, values in state_dict["recent"].items()}
 
@@ -263,12 +264,12 @@ class LearningCurve(Callback):
                     self.points.setdefault(name, []).append([trainer.global_step, float(value)])
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the curve."""
+        """Write the plot."""
         if trainer.is_global_zero and self.points:
             self.draw(Path(trainer.default_root_dir, "curve.png") if self.path is None else Path(self.path))
 
     def draw(self, path: Path) -> None:
-        """Write the picture."""
+        """Write the plot to a file."""
         figure = Figure(figsize=(10, 4), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
@@ -293,14 +294,14 @@ class LearningCurve(Callback):
 
 
 def _floats(values: list[Tensor | float]) -> list[float]:
-    """Return scalars as floats; those on a device are fetched together."""
+    """Convert scalars to floats; tensors are copied from the device together."""
     on_device = [value for value in values if isinstance(value, Tensor)]
     fetched = iter(torch.stack(on_device).tolist() if on_device else [])
     return [next(fetched) if isinstance(value, Tensor) else value for value in values]
 
 
 def _style(name: str) -> dict[str, Any]:
-    """Return a curve's style: training thin, validation with dots, propagated frames dashed."""
+    """Return a metric's line style: thin for training, dots for validation, dashed for propagated frames."""
     if not name.startswith("val/"):
         return {"color": "tab:blue", "linewidth": 1, "alpha": 0.8}
     if "_round_" not in name:

@@ -1,4 +1,4 @@
-"""Checkpoint files that are written atomically, kept twice, and written when a signal ends the run."""
+"""Checkpoint files: atomic writing, a backup of the last one, and a checkpoint after a signal."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            UserError: it cannot be written; the file that was there before is unchanged.
+            UserError: The file cannot be written; an earlier file of that name is unchanged.
         """
         path = Path(path)
         try:
@@ -45,12 +45,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
-                f"{path}: cannot be written ({reason}); see to it, then go on with resume=true"
+                f"{path}: cannot be written ({reason}); solve this problem, then go on with resume=true"
             ) from error
 
 
 def _keep(path: Path) -> None:
-    """Make the last checkpoint available under the previous one's name, too."""
+    """Copy or link the last checkpoint to the name of the previous checkpoint."""
     with replacing(path.with_name(PREVIOUS)) as aside:
         try:
             os.link(path, aside)
@@ -59,38 +59,38 @@ def _keep(path: Path) -> None:
 
 
 def check_last(path: Path) -> None:
-    """Refuse a checkpoint from which a run cannot be resumed, before anything is loaded.
+    """Check that a run can be resumed from a checkpoint, before anything is loaded.
 
     Args:
-        path: the file ``last.ckpt``.
+        path: The file ``last.ckpt``.
 
     Raises:
-        UserError: it is damaged, or is not a stage's checkpoint; the message offers the previous one.
+        UserError: The file is damaged or is not a stage's checkpoint; the message suggests the previous one.
     """
     if not (fault := fault_of(path)):
         return
-    previous, offer = path.with_name(PREVIOUS), "remove it, and the stage begins anew"
+    previous, remedy = path.with_name(PREVIOUS), "delete it to restart the stage from its beginning"
     if previous.exists() and not fault_of(previous):
-        offer = f"the one before it is whole: mv {previous} {path}"
-    raise UserError(f"{path}: cannot be resumed from ({fault}); {offer}")
+        remedy = f"the previous checkpoint is intact: mv {previous} {path}"
+    raise UserError(f"{path}: the run cannot be resumed from it ({fault}); {remedy}")
 
 
 def fault_of(path: Path) -> str:
-    """Return what is wrong with a training checkpoint, in a few words; empty if nothing is."""
+    """Return a short description of what is wrong with a training checkpoint; empty if it is valid."""
     try:
-        if spoilt := zipfile.ZipFile(path).testzip():  # PyTorch itself does not verify checksums
-            return f"damaged: {spoilt}"
+        if damaged := zipfile.ZipFile(path).testzip():  # PyTorch itself does not verify checksums
+            return f"damaged: {damaged}"
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # damage may raise anything
-        return f"damaged or no checkpoint: {_line(error)}"
+    except Exception as error:  # a damaged file can cause any kind of error
+        return f"damaged or not a checkpoint: {_line(error)}"
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
     missing = [name for name in _NEEDED if name not in content]
     if missing:
-        return f"not one of a training run: it lacks {', '.join(missing)}"
+        return f"not a checkpoint of a training run: it lacks {', '.join(missing)}"
     about = content["ivos"]
     if not isinstance(about, dict) or not isinstance(about.get("network"), dict):
-        return "it does not say of which network it is"
+        return "it lacks the configuration of the network"
     return ""
 
 
@@ -102,20 +102,20 @@ def _line(error: BaseException) -> str:
 class SaveOnSignal(Callback):
     """Finishes the current step after a signal, writes ``last.ckpt`` and ends the program.
 
-    No checkpoint is written at the end of an epoch or during a validation, since the resumed run would skip
-    that validation. The run is then resumed from the last checkpoint before it, to the same weights.
+    No checkpoint is written at the end of an epoch or during a validation, because the resumed run would skip
+    that validation. Such a run resumes from its last checkpoint and reaches the same weights.
 
     Args:
-        path: the file ``last.ckpt``.
-        every: number of batches after which several processes agree on a signal, which costs a wait for the
-            device.
+        path: The file ``last.ckpt``.
+        every: Number of batches between exchanges of received signals in a run of several processes; each
+            exchange waits for the device.
     """
 
     def __init__(self, path: Path, every: int = 10) -> None:
         self.path, self.every = path, every
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace Lightning's own signal handler, which would end the program with status 0."""
+        """Replace Lightning's signal handler, which would end the program with status 0."""
         launcher = trainer.strategy.launcher
         signals.take_over(getattr(launcher, "kill", None))
         signals.wait(True)
@@ -123,7 +123,7 @@ class SaveOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop if a signal has arrived, unless gradients are still being accumulated."""
+        """Save and stop if a signal was received, unless gradients are still being accumulated."""
         several = trainer.world_size > 1
         last = batch_idx + 1 == trainer.num_training_batches
         if several and (batch_idx + 1) % self.every and not last:
@@ -137,17 +137,17 @@ class SaveOnSignal(Callback):
             trainer.save_checkpoint(self.path)
         elif not last:
             return
-        signals.note(number)  # perhaps only another process has received it
+        signals.note(number)  # the signal may have reached another process only
         signals.stop()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
-        """End at once on a signal, since a validation may take long and writes no checkpoint."""
+        """End immediately on a signal from now on, because a validation may take long."""
         signals.wait(False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the end of the step on a signal again."""
+        """Finish the current step on a signal from now on."""
         signals.wait(True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """End at once on a signal."""
+        """End immediately on a signal from now on."""
         signals.wait(False)

@@ -1,4 +1,4 @@
-"""Checks of a run's options, data and folder before training begins."""
+"""Checks of a run's options, data and folder before the training starts."""
 
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ RULES = {
 
 
 def effects(cfg: DictConfig) -> Effects:
-    """Return which options depend on others, see :func:`ivos.runtime.unused_options.unused_faults`."""
-    scored = (cfg.score, "score=false leaves the session out; leave it out, or give score=true")
+    """Return which options depend on others; see :func:`ivos.runtime.unused_options.unused_faults`."""
+    scored = (cfg.score, "score=false skips the final session; omit this option, or set score=true")
     return {
         **dict.fromkeys(("session", "segmenter", "session_trainer"), scored),
         "synthetic": synthetic_effect(cfg),
@@ -87,22 +87,24 @@ _DATA = ("root", *(f"{name}_root" for name in _SETS), "train", "val", "test")
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:
-    """Refuse a folder that holds another run, or one that cannot be resumed.
+    """Check that the folder of a run is empty or that the run in it can be resumed.
 
     Args:
-        cfg: the configuration of the run.
-        folder: the folder of the run.
+        cfg: Configuration of the run.
+        folder: Folder of the run.
 
     Raises:
-        UserError: the folder is in use, its checkpoints are damaged, or there is no stage to train.
+        UserError: The folder is in use, its checkpoints are damaged, or there is no stage to train.
     """
     check_resume(cfg.resume, "hydra.run.dir", "hydra.sweep.dir")
     if cfg.checkpoint_artifacts and "wandb" not in cfg.logger:
-        raise UserError("checkpoint_artifacts=true: only W&B takes artifacts; add it: logger=[csv,wandb]")
+        raise UserError("checkpoint_artifacts=true: only W&B stores artifacts; add it: logger=[csv,wandb]")
     if not cfg.stages:
-        raise UserError("no stage to train: choose an experiment, or add one: +stage@stages.anet=anet")
+        raise UserError(
+            "no stage to train: choose an experiment, or add a stage, such as +stage@stages.anet=anet"
+        )
     if not cfg.resume and any((folder / str(name)).exists() for name in cfg.stages):
-        raise UserError(f"{folder} holds a run already; go on with resume=true, or choose another folder")
+        raise UserError(f"{folder} already contains a run; go on with resume=true, or choose another folder")
     check_settings(cfg, folder)
     for name in map(str, cfg.stages):
         if is_done(cfg, name, folder / name):
@@ -112,11 +114,11 @@ def check_folder(cfg: DictConfig, folder: Path) -> None:
 
 
 def check_data(cfg: DictConfig) -> None:
-    """Open the data of each stage and of the session, and check them with the initial weights.
+    """Open the data of each stage and of the final session, and check the initial weights.
 
     Raises:
-        UserError: there is no such option, or no data for the session.
-        InstantiationException: raised from the :class:`UserError` of the data that cannot be opened.
+        UserError: An option is unknown, or there are no data for the final session.
+        InstantiationException: Data cannot be opened; the cause is a :class:`UserError`.
     """
     if unknown := [str(name) for name in cfg.data if name not in _DATA]:
         raise UserError(f"data.{unknown[0]}: no such option; there are: {', '.join(_DATA)}")
@@ -125,23 +127,23 @@ def check_data(cfg: DictConfig) -> None:
         make_data(cfg, str(name)).check()
     if cfg.score:
         if not cfg.data.test:
-            raise UserError("data.test: names no clips, which the session at the end takes; or score=false")
+            raise UserError("data.test: the final session needs clips; name a dataset, or set score=false")
         instantiate(cfg.data.test)
 
 
 def check_stages(cfg: DictConfig, folder: Path) -> None:
-    """Create all parts of the stages and of the session once, around a small network.
+    """Check the options by creating all objects of the stages and of the final session with a small network.
 
     Args:
-        cfg: the configuration of the run.
-        folder: the folder of the run.
+        cfg: Configuration of the run.
+        folder: Folder of the run.
 
     Raises:
-        UserError: a part refuses its options, or options contradict each other.
-        InstantiationException: raised from the error of a part that refuses its options.
+        UserError: An option is invalid, or options contradict each other.
+        InstantiationException: An option is invalid; the cause is the error of the class that it belongs to.
     """
     with torch.device("meta"):
-        instantiate(cfg.model)  # without memory for its weights
+        instantiate(cfg.model)  # the meta device needs no memory for the weights
     size = {"width": 4, "depths": [1, 1, 1, 1], "decoder_width": 8}
     small = instantiate(cfg.model, **{name: value for name, value in size.items() if name in cfg.model})
     for name, stage in cfg.stages.items():
@@ -153,7 +155,7 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
         ):
             raise UserError(
                 f"stages.{name}.module.optimizer.fused=true: a fused optimiser cannot clip gradients with "
-                "trainer.precision=16-mixed; leave fused out, or take bf16-mixed"
+                "trainer.precision=16-mixed; omit fused, or set trainer.precision=bf16-mixed"
             )
         at_work = OmegaConf.merge(cfg, {"folder": str(folder / str(name))})
         for part in (*at_work.callbacks.values(), at_work.stages[name].execution):
@@ -167,7 +169,7 @@ def check_stages(cfg: DictConfig, folder: Path) -> None:
 
 
 def _make_optimizer(name: str, stage: Stage) -> Optimizer:
-    """Create a stage's optimiser and schedule once, which Lightning does only after the data are loaded."""
+    """Create a stage's optimiser and schedule as a check; Lightning creates them only after the data."""
     part = "optimizer"
     try:
         optimizer = stage.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
@@ -184,24 +186,24 @@ def _make_optimizer(name: str, stage: Stage) -> Optimizer:
 
 
 def check_trainer(cfg: DictConfig, in_sweep: bool = False) -> tuple[int, int]:
-    """Create a trainer once to check its options.
+    """Check the trainer's options by creating a trainer.
 
     Args:
-        cfg: the configuration of the run.
-        in_sweep: whether the run belongs to a sweep.
+        cfg: Configuration of the run.
+        in_sweep: Whether the run belongs to a sweep.
 
     Returns:
         The rank of this process, and the number of processes.
 
     Raises:
-        UserError: the trainer's options contradict each other, or do not suit this machine.
+        UserError: The trainer's options contradict each other, or this machine does not support them.
     """
     trainer = make_trainer(cfg.trainer, accelerator(cfg), logger=False, enable_checkpointing=False)
     if cfg.trainer.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
-        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU there is bf16-mixed")
+        raise UserError("trainer.precision=16-mixed needs a GPU; use bf16-mixed on a CPU")
     if trainer.strategy.launcher and trainer.world_size > 1 and in_sweep:
         raise UserError(
-            f"trainer.devices={cfg.trainer.devices} within a sweep: start the processes with "
-            "hydra/launcher=slurm, or give each run one device"
+            f"trainer.devices={cfg.trainer.devices} in a sweep: start the processes with "
+            "hydra/launcher=slurm, or use one device per run"
         )
     return trainer.global_rank, trainer.world_size

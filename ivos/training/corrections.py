@@ -1,4 +1,4 @@
-"""Simulated users in the training loop, who correct the network's own predictions."""
+"""Corrections by simulated users in the training loop: strokes on errors of the network's own predictions."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -20,14 +20,16 @@ Drawn = tuple[NDArray[np.float32], np.random.Generator]
 
 
 class CorrectionPool:
-    """The processes in which simulated users draw; without processes they draw in the calling one.
+    """Pool of worker processes that compute the corrections of simulated users.
 
-    A correction takes 6 to 21 ms of processor time, so that the masks of a large batch, drawn one after
-    another, leave a GPU idle for longer than its step takes. The number of processes changes no stroke: the
-    randomness of a mask depends on its place in the batch, and its generator comes back from the process.
+    A correction takes 6 to 21 ms of processor time, so that computing those of a large batch one after
+    another would leave a GPU idle for longer than a training step takes. The strokes do not depend on the
+    number of processes: the random generator of a mask depends on the mask's place in the batch, and the
+    worker process returns its advanced state.
 
-    The processes start with the first correction. They are spawned, since a fork would copy the locks of the
-    training process's threads, and they end with it however it ends.
+    Without worker processes, corrections are computed in the calling process. The processes start with the
+    first correction and end with the training process, whatever ends it. They are spawned, because a fork
+    would copy the locks of the training process's threads.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,7 @@ class CorrectionPool:
         self._executor: ProcessPoolExecutor | None = None
 
     def start(self, processes: int) -> None:
-        """Set the number of processes for the corrections to come; one alone would only add a detour."""
+        """Set the number of worker processes; 1 is treated as 0, because a single worker has no benefit."""
         self.close()
         self.processes = processes if processes > 1 else 0
 
@@ -46,7 +48,7 @@ class CorrectionPool:
             self._executor = None
 
     def __deepcopy__(self, memo: Any) -> "CorrectionPool":
-        """Return a pool without processes, since a stage is copied for the average of its weights."""
+        """Return a pool without processes; a stage is copied for the moving average of its weights."""
         return CorrectionPool()
 
     def correct(
@@ -60,14 +62,14 @@ class CorrectionPool:
         """Return A-Net's interaction channels after a user has corrected a prediction.
 
         Args:
-            user: the simulated user who draws the strokes.
-            predicted: the predicted masks, bool [M, 1, H, W].
-            masks: the true masks, uint8 [M, 1, H, W] (0, 1, 255 void).
-            interaction: the present channels [M, 3, H, W]; their strokes are kept.
-            rngs: the randomness of each of the M masks; advanced in place.
+            user: Simulated user who draws the strokes.
+            predicted: Predicted masks, bool [M, 1, H, W].
+            masks: True masks, uint8 [M, 1, H, W] (0, 1, 255 void).
+            interaction: Current interaction channels [M, 3, H, W]; their strokes are kept.
+            rngs: Random generator of each of the M masks; advanced in place.
 
         Raises:
-            UserError: a process was killed.
+            UserError: A worker process was killed.
         """
         faulty, truth = predicted[:, 0].cpu().numpy().astype(np.uint8), masks[:, 0].cpu().numpy()
         drawn = self._draw(user, faulty, truth, rngs)

@@ -1,4 +1,4 @@
-"""Values, names and batch-norm statistics that the processes of a distributed run exchange."""
+"""Exchange of values, names and batch-norm statistics between the processes of a distributed run."""
 
 import torch
 import torch.distributed as dist
@@ -6,29 +6,29 @@ from torch import Tensor, nn
 
 
 def gather(values: Tensor) -> Tensor:
-    """Return the values [K] of each process, on every process: [processes, K]."""
+    """Gather values [K] from all processes to all processes, as [processes, K]."""
     if not dist.is_initialized():
         return values[None]
-    everyones = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyones, values.contiguous())
-    return torch.stack(everyones)
+    gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, values.contiguous())
+    return torch.stack(gathered)
 
 
 def gather_names(names: list[str]) -> list[str]:
-    """Return the names of all processes, on every process."""
+    """Gather names from all processes to all processes, as one list."""
     if not dist.is_initialized():
         return names
-    everyones: list[list[str]] = [[]] * dist.get_world_size()
-    dist.all_gather_object(everyones, names)
-    return [name for each in everyones for name in each]
+    gathered: list[list[str]] = [[]] * dist.get_world_size()
+    dist.all_gather_object(gathered, names)
+    return [name for each in gathered for name in each]
 
 
 @torch.no_grad()
 def average_statistics(network: nn.Module) -> None:
-    """Set the running means and variances of batch norms in training mode to their mean over the processes.
+    """Average the running means and variances of batch norms in training mode over the processes.
 
-    The processes see different samples. The mean of the running means equals the running mean of a single
-    process that sees all samples; the mean of the variances lacks the variance between the processes' means.
+    The processes see different samples. The averaged running mean equals that of a single process that sees
+    all samples; the averaged variance lacks the variance between the means of the processes.
     """
     trained = [
         module
@@ -43,4 +43,5 @@ def average_statistics(network: nn.Module) -> None:
     dist.all_reduce(together)
     together /= dist.get_world_size()
     for buffer, value in zip(buffers, together.split([len(buffer) for buffer in buffers]), strict=True):
-        buffer.data.copy_(value)  # .data, since the backward pass uses the batch's own statistics
+        # .data, because autograd must not see this change; the backward pass uses the batch's statistics.
+        buffer.data.copy_(value)

@@ -1,6 +1,6 @@
-"""The execution of the networks in training: memory format, compilation, recomputation, fused optimisers.
+"""Execution options of training: memory format, compilation, activation checkpointing, fused optimisers.
 
-These options change nothing in a training step beyond the rounding of its sums.
+These options change the results of a training step by rounding errors only.
 """
 
 import inspect
@@ -13,13 +13,14 @@ from pytorch_lightning.callbacks import Callback
 
 
 class Execution(Callback):
-    """Sets how the networks of a stage are executed, and restores them when the stage is over.
+    """Callback that sets the execution options of a stage's networks and resets them after the stage.
 
     Args:
-        channels_last: keep weights and images in the memory format that convolutions prefer.
-        compile: run the networks through ``torch.compile``; not in validation, where the engine has an
-            option of its own.
-        checkpointing: recompute the activations inside the networks instead of keeping them, which needs
+        channels_last: Whether weights and images use the channels-last memory format, in which some
+            convolutions are faster.
+        compile: Whether the networks are compiled by ``torch.compile``; validation uses the compile option
+            of the engine instead.
+        checkpointing: Whether activations are recomputed in the backward pass instead of stored, which needs
             less memory and more time.
     """
 
@@ -27,10 +28,10 @@ class Execution(Callback):
         self, channels_last: bool = False, compile: bool = False, checkpointing: bool = False
     ) -> None:
         self.channels_last, self.compile, self.checkpointing = channels_last, compile, checkpointing
-        self._compiled: dict[Any, dict[str, Any]] = {}  # compiled methods, by module
+        self._compiled: dict[Any, dict[str, Any]] = {}  # compiled methods by name, for each module
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Change the memory format before optimisers are created and parameters broadcast; compile."""
+        """Set the memory format, before optimisers are created and parameters broadcast, and compile."""
         network = pl_module.network
         pl_module.checkpointing = self.checkpointing
         if self.channels_last:
@@ -43,7 +44,7 @@ class Execution(Callback):
             }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Put the compiled methods in the place of the uncompiled ones."""
+        """Replace the networks' methods by the compiled ones."""
         for part, methods in self._compiled.items():
             vars(part).update(methods)
 
@@ -54,11 +55,11 @@ class Execution(Callback):
                 vars(part).pop(name, None)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Restore the uncompiled methods, since the engine copies the network."""
+        """Restore the uncompiled methods, because the engine copies the network."""
         self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Put the compiled methods back after a validation."""
+        """Replace the networks' methods by the compiled ones after a validation."""
         self.on_train_start(trainer, pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -71,9 +72,9 @@ class Execution(Callback):
 
 
 def fused(make_optimizer: Callable[..., Any], device: torch.device) -> bool:
-    """Return whether an optimiser is to take its steps in one kernel.
+    """Return whether an optimiser uses its fused implementation, which takes a step in one kernel.
 
-    That is the default on a GPU, for optimisers that can and are not configured otherwise.
+    This is the default on a GPU if the optimiser has such an implementation and no other is configured.
     """
     options = getattr(make_optimizer, "keywords", {})
     chosen = any(options.get(name) is not None for name in ("fused", "foreach", "differentiable"))

@@ -1,4 +1,4 @@
-"""Stopping at a loss or a gradient that is not finite, before it reaches the weights."""
+"""Detection of losses and gradients that are not finite, before they change the weights."""
 
 import math
 from dataclasses import dataclass
@@ -12,58 +12,58 @@ from torch.optim import Optimizer
 from ivos.runtime.errors import UserError
 from ivos.training import distributed
 
-EVERY = 50  # batches from one check to the next where reading a value makes the CPU wait for the GPU
+EVERY = 50  # batches between checks on a GPU, where reading a value makes the CPU wait
 
 
 class NotFiniteError(UserError):
-    """A loss or a gradient that is NaN or infinite; training has stopped before the step."""
+    """A loss or gradient that is NaN or infinite; the training has stopped before the optimiser step."""
 
-    everywhere = True  # all processes raise it, only one of them prints it
+    everywhere = True  # all processes raise this error, but only one of them prints it
 
 
 @dataclass
 class _Batch:
-    """The values of a batch that are to be checked; the tensors are on the device."""
+    """The values of a batch to be checked; the tensors are on the device."""
 
     step: int
-    names: list[str]  # of this process's samples
-    losses: Tensor | None = None  # of all processes [P]
-    norm: Tensor | None = None  # of the gradient, if the batch ends with a step
+    names: list[str]  # names of this process's samples
+    losses: Tensor | None = None  # loss of each process [P]
+    norm: Tensor | None = None  # norm of the gradient; None while gradients are accumulated
 
 
 class NonFiniteGuard:
-    """Prevents steps whose loss or gradient is not finite, and stops training at the first of them.
+    """Prevents optimiser steps whose loss or gradient is not finite, and stops the training.
 
-    Reading a value from a GPU means waiting for all of its pending work. With a fused optimiser, a GPU's
-    default, the device itself therefore skips such a step and all steps after it, so that the weights stay
-    unchanged; the CPU checks every :data:`EVERY` batches, and before a validation, a checkpoint and the end.
-    With any other optimiser, as on a CPU, it checks before every step.
+    Reading a value from a GPU waits for all of its pending work. With a fused optimiser (the default on a
+    GPU), the device itself therefore skips such a step and all later steps, so that the weights do not
+    change, and the CPU checks the values only every :data:`EVERY` batches and before each validation,
+    checkpoint and the end of the training. With any other optimiser the CPU checks before every step.
     """
 
     def __init__(self) -> None:
         self._batch = _Batch(0, [])  # the current one
         self._pending: list[_Batch] = []  # not checked yet
-        self._skipping: Tensor | None = None  # on the device: 1 once a step has been skipped, else 0
+        self._skipping: Tensor | None = None  # on the device: 1 from the first skipped step on, else 0
 
     @property
     def gradient_norm(self) -> Tensor:
-        """The norm of the gradient of the step at hand, on the device; :meth:`check_gradient` computes it."""
+        """Norm of the current step's gradient, on the device; :meth:`check_gradient` computes it."""
         assert self._batch.norm is not None
         return self._batch.norm
 
     def begin(self, step: int, names: list[str]) -> None:
-        """Note the names of the samples of the next batch, and the number of its step."""
+        """Record the number of the next step and the names of its samples, for an error message."""
         self._batch = _Batch(step, names)
 
     def check_loss(self, losses: Tensor, module: pl.LightningModule) -> None:
         """Check a batch's loss.
 
         Args:
-            losses: the loss in each of the processes [P].
-            module: the stage.
+            losses: Loss in each of the processes [P].
+            module: The stage.
 
         Raises:
-            NotFiniteError: see :meth:`check_pending`.
+            NotFiniteError: See :meth:`check_pending`.
         """
         self._batch.losses = losses.detach()
         if _on_device(module.trainer):
@@ -73,12 +73,12 @@ class NonFiniteGuard:
             _check([self._batch], module)
 
     def check_gradient(self, optimizer: Optimizer, module: pl.LightningModule) -> None:
-        """Check the gradient that the optimiser is about to use, which is equal in all processes.
+        """Check the gradient before the optimiser step; it is equal in all processes.
 
         Raises:
-            NotFiniteError: see :meth:`check_pending`.
+            NotFiniteError: See :meth:`check_pending`.
         """
-        if scales_the_loss(module.trainer):  # the scaler expects such gradients, and skips their steps
+        if scales_the_loss(module.trainer):  # the scaler itself skips steps whose gradient is not finite
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         self._batch.norm = norm = torch.nn.utils.get_total_norm(gradients)
@@ -91,10 +91,10 @@ class NonFiniteGuard:
             _check([self._batch], module)
 
     def check_pending(self, module: pl.LightningModule) -> None:
-        """Check the batches that have not been checked yet; all processes have to call this together.
+        """Check the batches that have not been checked yet; all processes must call this together.
 
         Raises:
-            NotFiniteError: one of the losses or gradients is not finite; all processes raise it.
+            NotFiniteError: A loss or a gradient is not finite; all processes raise this error.
         """
         pending, self._pending = self._pending, []
         if pending:
@@ -106,12 +106,12 @@ class NonFiniteGuard:
 
 
 def scales_the_loss(trainer: pl.Trainer) -> bool:
-    """Return whether a loss scaler is at work (precision 16-mixed), which may skip steps."""
+    """Return whether a loss scaler is used (precision 16-mixed), which may skip steps."""
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def _on_device(trainer: pl.Trainer) -> bool:
-    """Return whether the optimisers can skip a step by themselves."""
+    """Return whether all optimisers are fused and can therefore skip a step on the device."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return not scales_the_loss(trainer) and all(group.get("fused") for group in groups)
 
@@ -131,12 +131,12 @@ def _check(batches: list[_Batch], module: pl.LightningModule) -> None:
 
 
 def _stop(batch: _Batch, what: str, names: list[str], module: pl.LightningModule) -> NoReturn:
-    """Stop all processes with one message; all of them have to call this."""
+    """Stop all processes with one message; all processes must call this."""
     names = distributed.gather_names(names)
     callbacks = module.trainer.checkpoint_callbacks
     written = [path for path in (getattr(each, "best_model_path", "") for each in callbacks) if path]
     raise NotFiniteError(
         f"training stopped before step {batch.step} of {type(module).__name__}: {what}\n"
         f"  batch: {'; '.join(names)}\n"
-        f"  checkpoints before it: {', '.join(written) or 'none was due yet'}"
+        f"  earlier checkpoints: {', '.join(written) or 'none'}"
     )

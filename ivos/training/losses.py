@@ -11,19 +11,19 @@ from ivos.video.labels import VOID
 
 @accept_former_keywords(balance="class_balance")
 class SegmentationLoss(nn.Module):
-    """Class-balanced cross-entropy, with optional losses of the hardest pixels and of overlap (Dice).
+    """Class-balanced cross-entropy, with optional Dice loss and loss of the hardest pixels.
 
-    The weight of a class in a mask is (pixels / pixels of the class) to the power of `class_balance`; the
-    weighted mean is taken over each mask, then the mean over the masks. With `class_balance` 1 object and
-    background have the same weight however small the object is, as in the paper; with 0 every pixel has the
-    same weight. A mask with one class only takes the mean over that class; one that is all void contributes
-    0.
+    The weight of a class in a mask is (pixels / pixels of the class) to the power of `class_balance`. The
+    weighted mean is taken over each mask, then the mean over the masks. With `class_balance` 1, object and
+    background have the same total weight for any object size, as in the paper; with 0, every pixel has the
+    same weight. For a mask with only one class, the loss is the mean over that class; a mask of void pixels
+    only contributes 0.
 
     Args:
-        class_balance: exponent of the class weights, 0 to 1.
-        dice: weight of the soft Dice loss (0 in the paper).
-        hard: weight of the mean cross-entropy over the eighth of a mask's pixels where it is greatest (0 in
-            the paper).
+        class_balance: Exponent of the class weights, 0 to 1.
+        dice: Weight of the soft Dice loss (0 in the paper).
+        hard: Weight of the mean cross-entropy over the eighth of each mask's pixels with the largest
+            cross-entropy (0 in the paper).
     """
 
     def __init__(self, class_balance: float = 1.0, dice: float = 0.0, hard: float = 0.0) -> None:
@@ -36,8 +36,8 @@ class SegmentationLoss(nn.Module):
         """Return the loss, a scalar.
 
         Args:
-            logits: [M, 1, H, W].
-            masks: uint8 [M, 1, H, W] (0, 1, 255 void).
+            logits: Predicted logits [M, 1, H, W].
+            masks: True masks, uint8 [M, 1, H, W] (0, 1, 255 void).
         """
         logits, masks = logits.float().flatten(1), masks.flatten(1)
         valid = (masks != VOID).float()
@@ -65,14 +65,14 @@ def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
 
 
 def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean squared error of the local transfer against the masks, reduced to its size.
+    """Return the mean squared error between the local transfer and the masks reduced to its size.
 
-    Pixels of the reduced mask to which a void pixel contributes are left out. The mean is taken over each
-    mask, then over the masks, as in :class:`SegmentationLoss`; a mask that is all void contributes 0.
+    Pixels of a reduced mask to which a void pixel contributes are ignored. The mean is taken over each mask,
+    then over the masks, as in :class:`SegmentationLoss`; a mask of void pixels only contributes 0.
 
     Args:
-        local: the local transfer [M, 1, h, w].
-        masks: uint8 [M, 1, H, W] (0, 1, 255 void).
+        local: The local transfer [M, 1, h, w].
+        masks: True masks, uint8 [M, 1, H, W] (0, 1, 255 void).
     """
     valid = (resize((masks != VOID).float(), local.shape[-2:]) == 1).flatten(1)
     small = resize((masks == 1).float(), local.shape[-2:])
@@ -81,16 +81,17 @@ def local_transfer_loss(local: Tensor, masks: Tensor) -> Tensor:
 
 
 def global_transfer_loss(weights: Tensor, masks: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy of masks carried by the global transfer's weights alone.
+    """Return the cross-entropy of the annotated frame's masks, transferred by the global transfer's weights.
 
     Every position of the target frame takes the mean of the annotated frame's mask, weighted by the global
-    transfer. The loss teaches r5 which positions correspond, which it does not learn through the decoder
-    alone.
+    transfer. This loss trains r5 to match corresponding positions, which it does not learn through the
+    decoder alone.
 
     Args:
-        weights: see :func:`ivos.networks.affinity`, for each mask [M, h w, h w].
-        masks: uint8 [M, 1, H, W] of the annotated frame (0, 1, 255 void).
-        target: uint8 [M, 1, H, W] of the target frame; positions that contain a void pixel are left out.
+        weights: Affinity (:func:`ivos.networks.affinity`) for each mask [M, h w, h w].
+        masks: Masks of the annotated frame, uint8 [M, 1, H, W] (0, 1, 255 void).
+        target: Masks of the target frame, uint8 [M, 1, H, W]; positions that contain a void pixel are
+            ignored.
     """
     height, width = masks.shape[-2:]
     side = round((height * width / weights.shape[-1]) ** 0.5)
@@ -107,12 +108,12 @@ def global_transfer_loss(weights: Tensor, masks: Tensor, target: Tensor) -> Tens
 def iou(predicted: Tensor, masks: Tensor) -> Tensor:
     """Return the intersection over union of predicted and true masks [M].
 
-    This is the metric of training, for each object alone and without void pixels; two empty masks have 1.
-    Validation and sessions use J (:mod:`ivos.metrics`), for which the objects share a label map.
+    This is the metric of training steps: objects are evaluated independently, void pixels are ignored, and
+    two empty masks have IoU 1. Validation and sessions use J of label maps (:mod:`ivos.metrics`) instead.
 
     Args:
-        predicted: bool [M, 1, H, W].
-        masks: uint8 [M, 1, H, W] (0, 1, 255 void).
+        predicted: Predicted masks, bool [M, 1, H, W].
+        masks: True masks, uint8 [M, 1, H, W] (0, 1, 255 void).
     """
     valid = masks != VOID
     predicted, truth = predicted & valid, (masks == 1) & valid
@@ -122,5 +123,5 @@ def iou(predicted: Tensor, masks: Tensor) -> Tensor:
 
 
 def mean(values: list[Tensor]) -> Tensor:
-    """Return the mean of scalars, 0 if there are none."""
+    """Return the mean of scalars, or 0 for an empty list."""
     return torch.stack(values).mean() if values else torch.zeros(())

@@ -1,7 +1,7 @@
 """The program ``ivos-train``, also called train.py.
 
-Heavy modules are imported after Hydra has composed the configuration, so that ``--help`` and misspelt
-options are answered at once.
+Slow imports happen after Hydra has composed the configuration, so that ``--help`` and errors about misspelt
+options appear immediately.
 """
 
 import hydra
@@ -17,10 +17,10 @@ from ivos.runtime.renamed_options import rename_options
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="train")
 def train(cfg: DictConfig) -> float | None:
-    """Train one run, or one run of a sweep (-m); the sweep goes on after a failed run.
+    """Train one run, or one run of a sweep (-m); a sweep continues after a failed run.
 
     Returns:
-        The metric that a sweep optimises, if the run has it.
+        The metric that a sweep optimises, or None if the run does not have it.
     """
     rename_options(cfg)
     job = HydraConfig.get()

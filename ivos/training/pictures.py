@@ -23,15 +23,15 @@ from ivos.video.overlay import overlay
 from ivos.video.palette import PALETTE
 
 Picture = NDArray[np.uint8]
-INCHES, PIXELS = 2.3, 256  # longer side of a drawn frame; smaller frames are enlarged to that many pixels
+INCHES, PIXELS = 2.3, 256  # longer side of a frame in the figure; smaller frames are enlarged to PIXELS
 
 
 class ValidationPictures(Callback):
-    """Draws the sessions on the first process's first validation clips, for the loggers.
+    """Logs pictures of the validation sessions on the first clips of the first process.
 
     Args:
-        clips: number of clips.
-        every_n_epochs: number of epochs from one picture to the next.
+        clips: Number of clips.
+        every_n_epochs: Number of epochs between pictures.
     """
 
     def __init__(self, clips: int = 3, every_n_epochs: int = 1) -> None:
@@ -47,7 +47,7 @@ class ValidationPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the session of a clip."""
+        """Collect the session of a clip."""
         due = trainer.current_epoch % self.every == 0 and not trainer.sanity_checking
         if due and trainer.is_global_zero and len(self._results) < self.clips:
             self._results.append(outputs["session"])
@@ -64,13 +64,13 @@ class ValidationPictures(Callback):
 def sessions_picture(results: list[SessionResult], network: ATNet) -> Picture:
     """Draw two rows for each session: the frame annotated first, and the worst propagated frame.
 
-    The first frame is shown after the first round, the other one after the last round. The column of the
-    local transfer shows the prediction for the neighbouring frame (the one nearer to the annotated frame),
-    moved by T-Net's local transfer. A clip of a single frame has one row, without that column.
+    The first row shows the state after the first round, the second one the state after the last round. The
+    column of the local transfer shows the masks predicted for the neighbouring frame (towards the annotated
+    frame), transferred by T-Net's local transfer. A clip of a single frame has one row without that column.
 
     Args:
-        results: the sessions.
-        network: the network that ran them, for the local transfer.
+        results: The sessions.
+        network: Network that segmented the sessions; it computes the local transfer.
 
     Returns:
         The picture, uint8 RGB [h, w, 3].
@@ -102,7 +102,7 @@ def sessions_picture(results: list[SessionResult], network: ATNet) -> Picture:
 
 
 def _rows(result: SessionResult) -> list[tuple[SessionResult, Round, int]]:
-    """Return a session's rounds and frames that are shown."""
+    """Return the rounds and frames of a session that are drawn."""
     first, last = result.rounds[0], result.rounds[-1]
     rows = [(result, first, first.frame)]
     quality = mean_over(last.jaccard, axis=1)
@@ -133,7 +133,7 @@ def _draw_row(axes: NDArray[Any], result: SessionResult, after: Round, frame: in
 
 
 def _neighbour(frame: int, after: Round, num_frames: int) -> int | None:
-    """Return the frame from which a mask was propagated: the next one towards the annotated frame."""
+    """Return the neighbour of a frame, towards the annotated frame, from which its mask was propagated."""
     if num_frames == 1:
         return None
     if frame == after.frame:
@@ -145,10 +145,10 @@ def _neighbour(frame: int, after: Round, num_frames: int) -> int | None:
 def local_transfer_picture(
     result: SessionResult, after: Round, frame: int, neighbour: int, network: ATNet
 ) -> Picture:
-    """Draw the masks predicted for one frame, moved to another by T-Net's local transfer, in DAVIS colours.
+    """Draw a neighbouring frame's predicted masks after T-Net's local transfer, in the colours of DAVIS.
 
     Returns:
-        The picture, uint8 RGB [h, w, 3]; black where no mask arrives.
+        The picture, uint8 RGB [h, w, 3]; black where no mask is transferred to.
     """
     clip, device = result.clip, network.mean.device
     padding = Padding.to_multiple_of_32(*clip.frames.shape[1:3])
@@ -163,7 +163,7 @@ def local_transfer_picture(
 
 
 def _in_colours(amounts: Tensor) -> Picture:
-    """Mix the objects' colours by the amounts [N, h, w], 0 to 1."""
+    """Return the sum of the objects' colours weighted by their amounts [N, h, w] in [0, 1]."""
     colours = PALETTE[1 : len(amounts) + 1].astype(np.float32)
     colours *= 255 / colours.max(axis=1, keepdims=True)
     mixed = np.einsum("nhw,nc->hwc", amounts.clamp(0, 1).cpu().numpy(), colours)

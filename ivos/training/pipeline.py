@@ -1,4 +1,4 @@
-"""A training run: check its configuration, train stage by stage, evaluate the result."""
+"""A training run: checks of its configuration, training stage by stage, and evaluation of the result."""
 
 import copy
 import shutil
@@ -40,11 +40,11 @@ def run(cfg: DictConfig) -> float | None:
     """Train the stages one after another and evaluate the result, as a Hydra job.
 
     Returns:
-        The metric that a sweep optimises, ``cfg.optimized_metric``, if the run has it.
+        The metric that a sweep optimises, ``cfg.optimized_metric``, or None if the run does not have it.
 
     Raises:
-        UserError: the configuration, the data or the machine do not allow the run; other errors may be raised
-            from it.
+        UserError: The configuration, the data or the machine do not allow the run; other errors may have this
+            error as their cause.
     """
     job = HydraConfig.get()
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> float | None:
     check_values(cfg, RULES, effects)
     cfg = model_of_checkpoint(cfg, job.overrides.task)
     rank, processes = check_trainer(cfg, in_sweep)
-    if rank == 0:  # the other processes would find what this one has written
+    if rank == 0:  # the other processes would find files that this one has written
         check_folder(cfg, folder)
     check_stages(cfg, folder)
     check_data(cfg)
@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> float | None:
     with (
         loggers.closing(),
         ProcessWatchdog(folder / ".processes", rank, processes, kept="The checkpoints are kept") as watchdog,
-        nullcontext() if in_sweep else reported(),  # before the others report this process as lost
+        nullcontext() if in_sweep else reported(),  # print an error before others report this process as lost
     ):
         if rank == 0:
             clear(folder, deep=True)
@@ -72,7 +72,7 @@ def run(cfg: DictConfig) -> float | None:
         watchdog.watch(after=torch.distributed.is_initialized, started=guard.started)
         for name in cfg.stages:
             network = train_stage(cfg, str(name), network, folder / str(name), console, guard)
-        if cfg.score and rank == 0:  # the others wait for its end
+        if cfg.score and rank == 0:  # the other processes wait for this one
             score(cfg, network, untrained, folder / "session", console)
     console.print(f"Checkpoints, curves and scores: {folder}", soft_wrap=True)
     return sweeps.read_scores(folder).get(cfg.optimized_metric)
@@ -82,7 +82,7 @@ class WatchdogCallback(Callback):
     """Connects the process watchdog with the trainers of a run.
 
     Args:
-        watchdog: reports a lost process, and ends this one.
+        watchdog: Watchdog that reports a lost process and ends this one.
     """
 
     def __init__(self, watchdog: ProcessWatchdog) -> None:
@@ -90,7 +90,7 @@ class WatchdogCallback(Callback):
         self._trainer: pl.Trainer | None = None
 
     def attach(self, trainer: pl.Trainer) -> None:
-        """Name the trainer that is going to start the other processes, before it does."""
+        """Register the trainer that will start the other processes."""
         self._trainer = trainer
 
     def started(self) -> "list[subprocess.Popen[bytes]]":
@@ -98,14 +98,14 @@ class WatchdogCallback(Callback):
         return [] if self._trainer is None else started_by(self._trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let every process see all others alive before any of them takes a step."""
+        """Wait until every process has seen that all others are running, before the first step."""
         self.watchdog.meet()
         trainer.strategy.barrier()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Report a lost process instead of an error, which among several processes mostly follows from it."""
+        """Report a lost process instead of the error that it has most likely caused in this one."""
         if isinstance(exception, Exception) and user_error(exception) is None:
             self.watchdog.ask()
 
@@ -118,15 +118,15 @@ def train_stage(
     console: Console,
     guard: WatchdogCallback | None = None,
 ) -> ATNet:
-    """Train a network in place, or load the result of a stage that is done already.
+    """Train a network in place, or load the result if the stage is already finished.
 
     Args:
-        cfg: the configuration of the run.
-        name: the stage's name in it.
-        network: the network as the previous stage has left it.
-        folder: the stage's folder, for all that it writes.
-        console: where progress is printed.
-        guard: watches over the other processes of the run.
+        cfg: Configuration of the run.
+        name: Name of the stage in the configuration.
+        network: Network as the previous stage has left it.
+        folder: Folder for all files of the stage.
+        console: Console for progress.
+        guard: Callback that watches the other processes of the run.
 
     Returns:
         The network, on the CPU.
@@ -135,7 +135,7 @@ def train_stage(
     cfg = with_folder(cfg, folder)
     if is_done(cfg, name, folder):
         start_from(network, final)
-        console.print(f"Stage {name}: done already ({final})", soft_wrap=True)
+        console.print(f"Stage {name}: already finished ({final})", soft_wrap=True)
         return network
     console.rule(f"Stage {name}")
     if is_first_process() and not last.exists():
@@ -145,7 +145,7 @@ def train_stage(
     module, data = make_module(cfg, name, network), make_data(cfg, name)
     if not last.exists():
         instantiate(stage.init)(network, data)
-    # The memory order of the weights comes first, so that their average has it, too.
+    # The execution callback is first, so that the average of the weights has the same memory format.
     chosen = [instantiate(each) for each in (stage.execution, *cfg.callbacks.values()) if each]
     logged = open_loggers(cfg)
     make_trainer = training_trainer(cfg, default_root_dir=str(folder), **stage.trainer)
@@ -155,12 +155,12 @@ def train_stage(
         guard.attach(trainer)
     with explain_out_of_memory(name, stage, last):
         trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    signals.stop()  # Lightning does not pass on what a signal has raised
+    signals.stop()  # Lightning swallows the exception that a signal has raised
     network.cpu()
     if trainer.is_global_zero:
         validated = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
         sweeps.note_scores(folder.parent, name, validated)
-        with replacing(final) as aside:  # atomically, since the file marks the stage as done
+        with replacing(final) as aside:  # atomically, because the file marks the stage as finished
             network.save(aside)
         record(cfg, name, folder)
         if cfg.checkpoint_artifacts:
@@ -171,15 +171,15 @@ def train_stage(
 
 @contextmanager
 def explain_out_of_memory(name: str, stage: DictConfig, last: Path) -> Iterator[None]:
-    """Turn a stage's lack of memory into a message with the options that reduce it.
+    """Convert an out-of-memory error of a stage to a message with the options that save memory.
 
     Args:
-        name: the stage's name.
-        stage: its configuration.
-        last: its file ``last.ckpt``.
+        name: Name of the stage.
+        stage: Configuration of the stage.
+        last: File ``last.ckpt`` of the stage.
 
     Raises:
-        UserError: the stage runs out of memory.
+        UserError: The stage runs out of memory.
     """
     try:
         yield
@@ -190,33 +190,33 @@ def explain_out_of_memory(name: str, stage: DictConfig, last: Path) -> Iterator[
         again = f" and go on with resume=true hydra.run.dir={last.parents[1]}" if last.exists() else ""
         raise UserError(
             f"{own}: out of memory. Set {own}.execution.checkpointing=true (less memory, more time, the same "
-            f"numbers){again}; or begin anew with a smaller {own}.data.batch_size (now "
+            f"results){again}; or start a new run with a smaller {own}.data.batch_size (now "
             f"{stage.data.batch_size}), with smaller or fewer frames or fewer objects in {own}.data.samples, "
             "or with trainer.precision=bf16-mixed"
         ) from error
 
 
 def with_folder(cfg: DictConfig, folder: Path) -> DictConfig:
-    """Return the configuration with another ``${folder}``, into which callbacks and loggers write."""
+    """Return the configuration with a different ``folder``, in which callbacks and loggers write files."""
     return cast(DictConfig, OmegaConf.merge(cfg, {"folder": str(folder)}))
 
 
 def open_loggers(cfg: DictConfig) -> list[Logger]:
-    """Create the loggers that write into cfg.folder, and log the configuration."""
+    """Create the loggers, which write to ``cfg.folder``, and log the configuration."""
     logged = [instantiate(options) for options in cfg.logger.values() if options]
     loggers.log_configuration(logged, resolved(cfg))
     return logged
 
 
 def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, console: Console) -> None:
-    """Run DAVIS sessions of the trained network and of its baselines on clips never seen in training.
+    """Evaluate the trained network and baselines in DAVIS sessions on clips that were not used in training.
 
     Args:
-        cfg: the configuration of the run.
-        network: the trained network.
-        untrained: the network as the run began.
-        folder: where the reports are written.
-        console: where the table is printed.
+        cfg: Configuration of the run.
+        network: The trained network.
+        untrained: The network as it was at the start of the run.
+        folder: Folder for the reports.
+        console: Console for the table of results.
     """
     segmenters = {
         "trained": instantiate(cfg.segmenter, network),
@@ -226,7 +226,7 @@ def score(cfg: DictConfig, network: ATNet, untrained: ATNet, folder: Path, conso
     }
     console.rule("Session")
     if cfg.resume:
-        shutil.rmtree(folder, ignore_errors=True)  # perhaps incomplete, and faster to repeat than a stage
+        shutil.rmtree(folder, ignore_errors=True)  # it may be incomplete, and repeating is fast
     videos, settings = instantiate(cfg.data.test), session_settings(cfg)
     scores = compare(
         segmenters,

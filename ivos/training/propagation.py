@@ -1,4 +1,4 @@
-"""Differentiable propagation: A-Net and T-Net on a batch of mini-sequences, frame by frame."""
+"""Differentiable propagation with A-Net and T-Net on a batch of mini-sequences, frame by frame."""
 
 import contextlib
 import dataclasses
@@ -17,18 +17,18 @@ Result = TypeVar("Result")
 
 
 class Propagation:
-    """Propagation over a batch, in which T-Net's features of each image are computed once.
+    """Propagation of masks in a batch, with T-Net's features computed once for each image.
 
-    The batch has B samples of T frames with M objects in all (see :class:`ivos.data.batches.Batch`). Each
-    image has one set of features. An object looks up the features of its sample once per frame; from a source
-    frame it looks up the local features only, since the local transfer reads nothing else.
+    The batch has B samples of T frames with M objects in total (see :class:`ivos.data.batches.Batch`). The
+    features of each frame are indexed by the sample of each object, once per frame. Of source frames only the
+    local features are indexed, because the local transfer uses nothing else.
 
     Args:
         network: A-Net and T-Net.
-        batch: the samples.
-        detach_mask: stop the gradient at the mask that is passed from frame to frame.
-        checkpointing: recompute the activations of T-Net's steps in the backward pass instead of keeping
-            them.
+        batch: The samples.
+        detach_mask: Whether the gradient stops at the mask that is passed from frame to frame.
+        checkpointing: Whether the activations of the networks are recomputed in the backward pass instead of
+            stored.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Propagation:
         self.num_frames = batch["frames"].shape[1]
         self.images = network.normalise(batch["frames"])
         features = self._run(network.tnet.features, self.images.flatten(0, 1))
-        # Unbound once: indexing the whole for each frame would create a gradient of the whole's size.
+        # Unbind once, because indexing for each frame would create a gradient of the full size each time.
         by_frame = [one.unflatten(0, self.images.shape[:2]).unbind(1) for one in vars(features).values()]
         self._of_images = [FrameFeatures(*frame) for frame in zip(*by_frame, strict=True)]
         self._of_objects: dict[int, FrameFeatures] = {}
@@ -54,14 +54,14 @@ class Propagation:
         return self._of_objects[frame]
 
     def source(self, frame: int) -> FrameFeatures:
-        """Return T-Net's features of a source frame, of which only `local` is looked up for every object."""
+        """Return T-Net's features of a source frame; only `local` is [M, ...], the others are [B, ...]."""
         if frame in self._of_objects:
             return self._of_objects[frame]
         of_images = self._of_images[frame]
         return dataclasses.replace(of_images, local=self._looked_up(of_images.local))
 
     def _looked_up(self, of_images: Tensor) -> Tensor:
-        """Return the images' features [B, ...] for the objects [M, ...]."""
+        """Index features of images [B, ...] by the image of each object, to [M, ...]."""
         image = self.batch["image"]
         return of_images if len(image) == len(of_images) else of_images.index_select(0, image)
 
@@ -69,8 +69,8 @@ class Propagation:
         """Run A-Net on a frame.
 
         Args:
-            frame: number of the frame.
-            interaction: its interaction channels [M, 3, H, W].
+            frame: Index of the frame.
+            interaction: Interaction channels of the frame [M, 3, H, W].
 
         Returns:
             The logits [M, 1, H, W] and the object features [M, 32w, H/16, W/16].
@@ -83,14 +83,14 @@ class Propagation:
         """Run T-Net from frame to frame.
 
         Args:
-            source: number of the frame to start from.
-            mask: probabilities of that frame [M, 1, H, W].
-            targets: numbers of the frames to propagate to, in order.
-            annotated: numbers of the annotated frames.
-            objects: object features of the annotated frames, each [M, 32w, H/16, W/16].
+            source: Index of the frame to start from.
+            mask: Probabilities in that frame [M, 1, H, W].
+            targets: Indices of the frames to propagate to, in order.
+            annotated: Indices of the annotated frames.
+            objects: Object features of the annotated frames, each [M, 32w, H/16, W/16].
 
         Yields:
-            The target's number, its logits [M, 1, H, W] and its local transfer [M, 1, H/4, W/4].
+            Index of the target frame, its logits [M, 1, H, W] and its local transfer [M, 1, H/4, W/4].
         """
         memory = torch.stack([self._looked_up(self._of_images[frame].r5) for frame in annotated], dim=1)
         values = torch.stack(objects, dim=1)
@@ -104,7 +104,7 @@ class Propagation:
             yield target, logits, local
 
     def global_error(self, target: int, annotated: list[int]) -> Tensor:
-        """Return the global transfer's loss for a target frame, a mean over the annotated frames."""
+        """Return the loss of the global transfer to a target frame, averaged over the annotated frames."""
         image, masks = self.batch["image"], self.batch["masks"]
         keys = [of_images.r5 for of_images in self._of_images]
         with torch.autocast(masks.device.type, enabled=False):
@@ -121,7 +121,14 @@ class Propagation:
 
 
 def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, checkpointing: bool) -> Result:
-    """Call a part of a network; with checkpointing its activations are recomputed in the backward pass."""
+    """Call a part of a network, optionally with activation checkpointing.
+
+    Args:
+        function: Part of the network to call.
+        inputs: Arguments of the part.
+        network: Network whose batch-norm statistics must not be updated by the recomputation.
+        checkpointing: Whether activations are recomputed in the backward pass.
+    """
     if checkpointing and torch.is_grad_enabled():
         result: Result = checkpoint(
             function,
@@ -135,7 +142,7 @@ def run(function: Callable[..., Result], *inputs: Any, network: nn.Module, check
 
 @contextlib.contextmanager
 def keep_statistics(network: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norms in training mode unchanged during a recomputation."""
+    """Return a context in which batch norms in training mode do not update their running statistics."""
     norms = [
         module
         for module in network.modules()

@@ -1,4 +1,4 @@
-"""Comparison of a resumed run's options with those that its stages were begun with."""
+"""Comparison of a resumed run's options with those with which its stages were started."""
 
 import inspect
 import json
@@ -22,12 +22,12 @@ _TRAINER = (
     "precision",
     "sync_batchnorm",
 )
-_NO_EFFECT = {"execution", "num_workers", "memory_mib", "index"}  # on the weights
-_PLACES = {"root", "folder", "cache_dir", "backgrounds", "sprites"}  # data may be moved
+_NO_EFFECT = {"execution", "num_workers", "memory_mib", "index"}  # options without effect on the weights
+_PLACES = {"root", "folder", "cache_dir", "backgrounds", "sprites"}  # locations, because data may be moved
 
 
 def record(cfg: DictConfig, name: str, folder: Path) -> None:
-    """Write the options of a stage into its folder, beside its checkpoints."""
+    """Write the options of a stage to ``settings.json`` in its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SETTINGS, json.dumps(_settings(cfg, name), indent=1) + "\n")
 
@@ -41,18 +41,18 @@ def is_done(cfg: DictConfig, name: str, folder: Path) -> bool:
 
 
 def check_settings(cfg: DictConfig, folder: Path) -> None:
-    """Refuse to resume a run with options that it was not begun with and that it cannot take up.
+    """Check that the options of a resumed run are compatible with those with which it was started.
 
-    A stage that has begun can be continued with more epochs, unless its learning-rate schedule is laid out
-    for the number of its steps, or a later stage has already started from its result. Options that do not
-    change the weights, such as loggers, loader processes or the folder of the data, are free.
+    A stage can be continued with more epochs, unless its learning-rate schedule depends on the number of its
+    steps, or a later stage has already started from its result. Options that do not change the weights, such
+    as loggers, loader processes or the folder of the data, may differ.
 
     Args:
-        cfg: the configuration of the resumed run.
-        folder: the folder of the run.
+        cfg: Configuration of the resumed run.
+        folder: Folder of the run.
 
     Raises:
-        UserError: options differ in a way that cannot be continued; a line for each.
+        UserError: Options are incompatible; the message has one line for each.
     """
     faults: list[str] = []
     names = list(map(str, cfg.stages))
@@ -62,7 +62,7 @@ def check_settings(cfg: DictConfig, folder: Path) -> None:
             continue
         now, epochs = _settings(cfg, name), _epochs(name)
         faults += [
-            f"{key}={_shown(now.get(key))}: stage {name} was begun with {_shown(begun.get(key))}"
+            f"{key}={_shown(now.get(key))}: stage {name} was started with {_shown(begun.get(key))}"
             for key in sorted({*begun, *now})
             if key != epochs and begun.get(key) != now.get(key)
         ]
@@ -72,27 +72,27 @@ def check_settings(cfg: DictConfig, folder: Path) -> None:
                 faults.append(f"{epochs}={now[epochs]}: {fault}")
     if faults:
         headline = (
-            f"{folder}: cannot be resumed with other options; give those it was begun with, or begin anew"
+            f"{folder}: cannot be resumed with different options; use the original ones, or start a new run"
         )
         raise UserError("\n  ".join([headline, *faults]))
 
 
 def counts_steps(make_scheduler: Callable[..., Any] | None) -> bool:
-    """Return whether a learning-rate schedule is laid out for a number of optimiser steps."""
+    """Return whether a learning-rate schedule depends on the total number of optimiser steps."""
     return make_scheduler is not None and "total_steps" in inspect.signature(make_scheduler).parameters
 
 
 def _fault_of_epochs(cfg: DictConfig, name: str, folder: Path, more: bool, later: list[str]) -> str:
-    """Return why a stage cannot go on to another number of epochs; empty if it can."""
+    """Return why a stage cannot continue to a different number of epochs; empty if it can."""
     done = (folder / FINAL).exists()
     if not more and done:
-        return f"stage {name} has been trained for more epochs already"
+        return f"stage {name} has already been trained for more epochs"
     if counts_steps(instantiate(cfg.stages[name].module.scheduler)):
-        return f"the learning-rate schedule of stage {name} was laid out for another number of epochs"
+        return f"the learning-rate schedule of stage {name} was planned for a different number of epochs"
     if done and later:
-        return f"stage {later[0]} has started from the result of stage {name} already"
+        return f"stage {later[0]} has already started from the result of stage {name}"
     if done and not (folder / LAST).exists():
-        return f"stage {name} has left no {LAST} to go on from"
+        return f"stage {name} has no {LAST} from which it could continue"
     return ""
 
 
@@ -106,7 +106,7 @@ def _settings(cfg: DictConfig, name: str) -> dict[str, Any]:
         "callbacks": {"ema": resolved(average) if average else None},
         "stages": {name: resolved(cfg.stages[name])},
     }
-    found: dict[str, Any] = json.loads(json.dumps(dict(_flat(kept)), default=str))  # as it is read back
+    found: dict[str, Any] = json.loads(json.dumps(dict(_flat(kept)), default=str))  # as JSON gives it back
     return found
 
 
@@ -121,7 +121,7 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _recorded(folder: Path) -> dict[str, Any] | None:
-    """Return the options that a stage was begun with; None if it has not begun, or not recorded them."""
+    """Return the options with which a stage was started; None if it was not started or lacks the record."""
     path = folder / SETTINGS
     if not _has_begun(folder):
         return None

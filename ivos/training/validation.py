@@ -1,4 +1,4 @@
-"""Validation by small interactive sessions on held-out clips, with the robot as the user."""
+"""Validation by short interactive sessions on held-out clips, with the robot as the user."""
 
 from dataclasses import dataclass, field
 
@@ -20,14 +20,14 @@ class SessionResult:
     def metrics(self) -> dict[str, float]:
         """Return the metrics that are logged as ``val/...``: J of label masks, as DAVIS defines it.
 
-        A pixel has the label of its most probable object if that probability exceeds 0.8, and else is
-        background (:func:`ivos.engine.thresholding.to_labels`). An object's mask is scored by the
-        intersection over union with the true mask (:func:`ivos.metrics.jaccard`), in which void pixels count
-        as background. Frames before an object appears, for which there is no true mask of it, are left out.
+        A pixel has the label of its most probable object if that probability exceeds 0.8, and is background
+        otherwise (:func:`ivos.engine.thresholding.to_labels`). An object's mask is scored by the intersection
+        over union with the true mask (:func:`ivos.metrics.jaccard`), in which void pixels count as
+        background. Frames before an object's first appearance have no true mask of it and are ignored.
 
-        ``J`` is the mean over all frames and rounds. The others are J after the first and after the last
-        round, for annotated and for propagated frames separately. A propagated frame has not been annotated
-        up to that round; without any, the metrics of propagated frames are left out.
+        ``J`` is the mean over all frames and rounds. ``J_annotated_round_N`` and ``J_propagated_round_N`` are
+        J after the first and the last round N, over the frames annotated up to that round and over all other
+        frames. The latter is missing if all frames have been annotated.
         """
         found = {"J": float(np.mean([mean_over(each.jaccard) for each in self.rounds]))}
         for number in sorted({1, len(self.rounds)}):
@@ -41,7 +41,7 @@ class SessionResult:
 
 
 def metric_names(rounds: int) -> list[str]:
-    """Return the names of all metrics that :meth:`SessionResult.metrics` may have after so many rounds."""
+    """Return the names of all metrics of :meth:`SessionResult.metrics` for a number of rounds."""
     numbers = sorted({1, rounds})
     return ["J", *(f"J_{which}_round_{n}" for n in numbers for which in ("annotated", "propagated"))]
 
@@ -54,11 +54,11 @@ def simulate_session(
     See :class:`ivos.session.DavisProtocol`.
 
     Args:
-        segmenter: the segmenter to validate.
-        clip: the video and its ground truth.
-        rounds: number of rounds.
-        seed: seed of the robot's tie-breaks, combined with the clip's name and the round.
-        robot: draws the strokes; None for the robot with default settings.
+        segmenter: Segmenter to validate.
+        clip: Video and its ground truth.
+        rounds: Number of rounds.
+        seed: Seed of the robot's tie-breaks, combined with the clip's name and the round.
+        robot: Robot that draws the strokes; None uses default settings.
     """
     sample = Sample(clip)
     user = RobotUser(sample, robot or Robot(), seed)

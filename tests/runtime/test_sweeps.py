@@ -161,7 +161,7 @@ def test_a_grid_of_four_in_which_two_fail(root, tmp_path):
     assert runs["stages.anet.module.optimizer.lr"].to_dict() == {0: 1e-3, 1: 1e-2, 2: 1e-3, 3: 1e-2}
     assert all((folder / str(number) / "anet" / "final.ckpt").exists() for number in (0, 1))
     status, out, errors = train(tmp_path, *options, "resume=true")  # the same folders: what is done is kept
-    assert out.count("done already") == 2
+    assert out.count("already finished") == 2
     assert status == 1
 
 

@@ -57,7 +57,7 @@ UNUSED = {
     "another root": ("train data.youtube_vos_root=/x", "data.youtube_vos_root=/x: has no effect"),
     "session": (
         "train experiment=anet session.max_interactions=2",
-        "session.max_interactions=2: has no effect: score=false leaves the session out; leave it out, or",
+        "session.max_interactions=2: has no effect: score=false skips the final session; omit",
     ),
     "model": (
         "evaluate model.width=4",

@@ -89,9 +89,9 @@ def test_a_bad_last_is_a_line_that_offers_the_one_before(how, last):
         check_last(last)
     text = str(error.value)
     previous = last.with_name("last.previous.ckpt")
-    assert text.startswith(f"{last}: cannot be resumed from (")
+    assert text.startswith(f"{last}: the run cannot be resumed from it (")
     assert text.endswith(f"mv {previous} {last}")
     assert "\n" not in text
     previous.unlink()
-    with pytest.raises(UserError, match="remove it, and the stage begins anew"):
+    with pytest.raises(UserError, match="delete it to restart the stage from its beginning"):
         check_last(last)

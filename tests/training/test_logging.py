@@ -280,7 +280,7 @@ def test_artifacts_without_wandb_are_refused(tmp_path, monkeypatch, capsys):
     )
     assert status == 2
     assert errors.strip().splitlines() == [
-        "error: checkpoint_artifacts=true: only W&B takes artifacts; add it: logger=[csv,wandb]"
+        "error: checkpoint_artifacts=true: only W&B stores artifacts; add it: logger=[csv,wandb]"
     ]
 
 

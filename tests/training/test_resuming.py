@@ -77,12 +77,12 @@ def test_what_would_have_no_effect_is_refused_by_its_name(override, was, done, t
     with pytest.raises(UserError, match=f"{folder}: cannot be resumed with other options") as error:
         check_settings(options(override), folder)
     faults = str(error.value).splitlines()[1:]
-    assert f"  {override}: stage anet was begun with {was}" in faults
+    assert f"  {override}: stage anet was started with {was}" in faults
 
 
 def test_an_average_that_was_not_begun_with_is_refused(tmp_path):
     folder = begun(tmp_path, "anet")
-    with pytest.raises(UserError, match=r"callbacks\.ema\.decay=0\.999: stage anet was begun with null"):
+    with pytest.raises(UserError, match=r"callbacks\.ema\.decay=0\.999: stage anet was started with null"):
         check_settings(options("callbacks.ema={decay: 0.999}"), folder)
 
 
@@ -92,10 +92,14 @@ EPOCHS = "stages.anet.trainer.max_epochs"
 @pytest.mark.parametrize(
     ("epochs", "state", "message"),
     [
-        (0, {"done": ["anet"]}, "has been trained for more epochs already"),
-        (5, {"done": ["anet"], "later": True}, "stage tnet has started from the result of stage anet"),
-        (5, {"constant": False}, "schedule of stage anet was laid out for another number"),
-        (5, {"done": ["anet"], "last": False}, r"stage anet has left no last\.ckpt to go on from"),
+        (0, {"done": ["anet"]}, "has already been trained for more epochs"),
+        (
+            5,
+            {"done": ["anet"], "later": True},
+            "stage tnet has already started from the result of stage anet",
+        ),
+        (5, {"constant": False}, "schedule of stage anet was planned for a different number"),
+        (5, {"done": ["anet"], "last": False}, r"stage anet has no last\.ckpt from which it could continue"),
     ],
 )
 def test_epochs_that_cannot_be_added(epochs, state, message, tmp_path):
@@ -176,7 +180,7 @@ def test_a_checkpoint_decides_the_model(experiment, weights):
 def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
     given = [f"checkpoint={weights}", *([] if override == "model=small" else [override])]
     with pytest.raises(
-        UserError, match=r"decides the model, which these options contradict: model\."
+        UserError, match=r"determines the model, and these options contradict it: model\."
     ) as error:
         model_of_checkpoint(options(*given, base=FINETUNE), [override])
     assert Path(weights).name in str(error.value)

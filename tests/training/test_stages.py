@@ -172,7 +172,7 @@ def test_nan_names_the_last_good_checkpoint(network, make_batch, adam, tmp_path)
     )  # fmt: skip
     with pytest.raises(NotFiniteError, match=r"before step 3 of Poisoned: the loss is nan") as error:
         trainer.fit(Poisoned(network, optimizer=adam), DataLoader([make_batch(1)] * 4, batch_size=None))
-    assert f"checkpoints before it: {tmp_path / 'last.ckpt'}" in str(error.value)
+    assert f"earlier checkpoints: {tmp_path / 'last.ckpt'}" in str(error.value)
     saved = load(tmp_path / "last.ckpt").state_dict()
     assert all(torch.equal(p, saved[key]) for key, p in network.named_parameters())  # no step since
 

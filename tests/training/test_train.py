@@ -139,14 +139,16 @@ def test_a_killed_run_goes_on_to_the_same_weights(root, tmp_path):
     resumed = command(f"hydra.run.dir={folder}", "resume=true", *options)
     out, errors = resumed.communicate()
     assert resumed.returncode == 0, errors
-    assert "Stage anet: done already" in out
+    assert "Stage anet: already finished" in out
     one, other = (load(tmp_path / run / "tnet" / "final.ckpt").state_dict() for run in ("whole", "killed"))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def test_weights_of_another_width_are_refused(tmp_path):
     ATNet(4, [1, 1, 1, 1], 8).save(tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of .*'width': 4.*'width': 8"):
+    with pytest.raises(
+        ValueError, match=r"other\.ckpt: a checkpoint of the network .*'width': 4.*'width': 8"
+    ):
         start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="no such file"):
         start_from(ATNet(8, [1, 1, 1, 1], 8), tmp_path / "none.ckpt")
@@ -204,5 +206,5 @@ def test_a_run_is_not_resumed_with_another_network(root):
     cfg = composed("experiment=anet", f"data.root={root}", *TINY_MODEL, *small_stage("anet"))
     stage = instantiate(cfg.stages.anet.module, ATNet(8, [1, 1, 1, 1], 8))
     begun = {"network": ATNet(4, [1, 1, 1, 1], 8).config, "processes": 1}
-    with pytest.raises(UserError, match=r"another network; resume it with model\.width=4$"):
+    with pytest.raises(UserError, match=r"a different network; resume it with model\.width=4$"):
         stage.on_load_checkpoint({"ivos": begun})

@@ -1,4 +1,4 @@
-"""The stages of training as LightningModules: A-Net, T-Net with A-Net frozen, both together."""
+"""The stages of training as LightningModules: A-Net, T-Net with A-Net frozen, and both jointly."""
 
 from ivos.training.finiteness import NotFiniteError
 from ivos.training.stages.anet import ANetStage

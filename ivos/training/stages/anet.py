@@ -21,16 +21,17 @@ from ivos.video.clip import Clip
 class ANetStage(Stage):
     """Training of A-Net, which predicts the mask of a frame from strokes, on single frames.
 
-    The converter is not trained, since only T-Net reads its output: it is trained in T-Net's stage. Its batch
-    norms do update their statistics here.
+    The converter is trained in T-Net's stage, because only T-Net uses its output; its batch norms update
+    their statistics in this stage.
 
     Args:
-        network: see :class:`Stage`.
-        feedback_rounds: number of rounds in which the network predicts and a simulated user corrects, before
-            the prediction whose loss is taken; with 0, corrections come from the data's deformed masks only.
-        feedback_prob: share of the batches that have such rounds.
-        user: the simulated user of these rounds.
-        options: see :class:`Stage`.
+        network: See :class:`Stage`.
+        feedback_rounds: Number of feedback rounds before the prediction that is trained; in each, the network
+            predicts masks and a simulated user corrects them. With 0, corrections refer to deformed true
+            masks only.
+        feedback_prob: Share of the batches with feedback rounds.
+        user: Simulated user of the feedback rounds.
+        options: See :class:`Stage`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ANetStage(Stage):
         self.user = user or SimulatedUser()
 
     def train(self, mode: bool = True) -> "ANetStage":
-        """Put the trained parts into training mode, and the converter, whose statistics are updated."""
+        """Set the trained parts and the converter to training mode; the latter updates its statistics."""
         super().train(mode)
         self.network.anet.converter.train(mode and not self.freeze_batch_norm)
         return self
@@ -68,12 +69,12 @@ class ANetStage(Stage):
     def _corrected(
         self, images: Tensor, masks: Tensor, interaction: Tensor, rngs: list[np.random.Generator]
     ) -> Tensor:
-        """Return the interaction channels after a prediction of the network and a correction of the user."""
+        """Return the interaction channels after the network's prediction and the user's correction of it."""
         self.network.anet.eval()
         logits, _ = self.network.anet(images, interaction)
         self.train()
         return self.users.correct(self.user, logits.sigmoid() > THRESHOLD, masks, interaction, rngs)
 
     def validation_clip(self, clip: Clip) -> Clip:
-        """Return the clip's first annotated frame alone."""
+        """Return a clip of only the frame that is annotated first."""
         return clip.only(clip.first_frame)

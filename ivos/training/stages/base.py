@@ -1,4 +1,4 @@
-"""The base class of the stages: trained parameters, optimiser, steps of several processes, validation."""
+"""The base class of the stages: trained parameters, optimiser, distributed steps and validation."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -29,27 +29,28 @@ from ivos.video.clip import Clip
 
 
 class Stage(pl.LightningModule):
-    """A stage of the training: the parameters that it trains, and the loss that a subclass defines for them.
+    """A stage of the training; subclasses define its trained parameters and its loss.
 
     The parts of the network that a stage does not train are frozen, including the statistics of their batch
-    norms. :mod:`ivos.training.initialisation` sets the weights that a stage starts from, and
-    :mod:`ivos.training.execution` how its networks are executed.
+    norms. :mod:`ivos.training.initialisation` sets the weights from which a stage starts;
+    :mod:`ivos.training.execution` sets how its networks are executed.
 
     Args:
         network: A-Net and T-Net; trained in place.
-        trains: prefixes of the names of the trained parameters.
-        optimizer: creates the optimiser from the trained parameters.
-        scheduler: creates the learning-rate schedule from the optimiser; None keeps the rate constant. A
-            schedule with an argument ``total_steps`` counts optimiser steps, and receives their number unless
-            it is given; any other schedule counts epochs.
-        loss: the loss of the logits.
-        freeze_batch_norm: keep the running statistics of all batch norms unchanged.
-        dropout: keep the network's dropout; a small network that trains for minutes learns faster without it.
-        validation_rounds: rounds of the sessions on held-out clips.
-        seed: seed of the randomness inside a step, combined with the number of the step, so that a resumed
-            run continues as if it had not been interrupted. Simulated users also depend on the sample's place
-            in the batch of all processes, so that the number of processes changes nothing; dropout depends on
-            the process.
+        trains: Prefixes of the names of the trained parameters.
+        optimizer: Function that creates the optimiser from the trained parameters.
+        scheduler: Function that creates the learning-rate schedule from the optimiser; None keeps the rate
+            constant. A schedule with an argument ``total_steps`` advances at each optimiser step, and gets
+            their number if it is not configured; any other schedule advances at each epoch.
+        loss: Loss of the logits.
+        freeze_batch_norm: Whether the running statistics of all batch norms stay unchanged.
+        dropout: Whether the network's dropout is active; a small network that is trained for minutes learns
+            faster without it.
+        validation_rounds: Number of rounds of the validation sessions.
+        seed: Seed of the randomness in a step. It is combined with the index of the step, so that a resumed
+            run continues as if it had not been interrupted. The randomness of simulated users also depends on
+            the sample's place in the batch of all processes, so that it does not depend on the number of
+            processes; that of dropout depends on the process.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class Stage(pl.LightningModule):
         self.freeze_batch_norm, self.dropout = freeze_batch_norm, dropout
         self.validation_rounds, self.seed = validation_rounds, seed
         self.checkpointing = False  # see ivos.training.execution
-        self.number = 0  # of the current batch, counted over all epochs
+        self.number = 0  # index of the current batch, counted over all epochs
         self.finite = NonFiniteGuard()
-        self.users = CorrectionPool()  # simulated users; as many processes of theirs as load samples
+        self.users = CorrectionPool()  # simulated users; it has as many processes as the data loader
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in metric_names(validation_rounds)})
-        self.segmenter: ATNetSegmenter | None = None  # exists during a validation
+        self.segmenter: ATNetSegmenter | None = None  # set during a validation
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(self.learns(name))
 
@@ -91,11 +92,11 @@ class Stage(pl.LightningModule):
     # Trained parameters
 
     def learns(self, name: str) -> bool:
-        """Return whether this stage trains the network's parameter of that name."""
+        """Return whether this stage trains the parameter with the given name."""
         return name.startswith(self.trains)
 
     def train(self, mode: bool = True) -> "Stage":
-        """Put the trained parts into training mode; the others stay in evaluation mode."""
+        """Set the trained parts to training mode; the others stay in evaluation mode."""
         super().train(mode)
         if mode:
             for name, module in self.network.named_modules():
@@ -109,7 +110,7 @@ class Stage(pl.LightningModule):
         return any(f"{module}.".startswith(part) or part.startswith(f"{module}.") for part in self.trains)
 
     def on_fit_start(self) -> None:
-        """Choose the modules' modes, which Lightning leaves as they are."""
+        """Set the modules to their training modes, which Lightning does not change."""
         self.train()
         self.users.start(getattr(getattr(self.trainer, "datamodule", None), "loader_processes", 0))
 
@@ -118,11 +119,11 @@ class Stage(pl.LightningModule):
         self.users.close()
 
     def on_validation_model_train(self) -> None:
-        """Return to the modes of training after a validation."""
+        """Set the modules to their training modes after a validation."""
         self.train()
 
     def configure_optimizers(self) -> Any:
-        """Create the optimiser of the trained parameters and its schedule."""
+        """Create the optimiser of the trained parameters and its learning-rate schedule."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         one_kernel = not scales_the_loss(self.trainer) and fused(self.make_optimizer, self.device)
         optimizer = self.make_optimizer(trained, **({"fused": True} if one_kernel else {}))
@@ -139,7 +140,7 @@ class Stage(pl.LightningModule):
     # Steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the randomness inside the step by the number of the batch."""
+        """Seed the randomness in the step with the index of the batch."""
         self.number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         self.finite.begin(self.global_step + 1, batch["names"])
         torch.manual_seed(
@@ -147,7 +148,10 @@ class Stage(pl.LightningModule):
         )
 
     def randomness(self, batch: Batch) -> list[np.random.Generator]:
-        """Return a generator for each of the M masks, by its sample's place in the batch of all processes."""
+        """Return a random generator for each of the M masks.
+
+        Its seed depends on the place of the mask's sample in the batch of all processes.
+        """
         first = self.global_rank * len(batch["names"])
         images = batch["image"].tolist()
         places = [(first + image, images[:m].count(image)) for m, image in enumerate(images)]
@@ -163,13 +167,13 @@ class Stage(pl.LightningModule):
         return weight * loss
 
     def _weight(self, batch: Batch, loss: Tensor) -> Tensor | float:
-        """Return the factor of this process's loss.
+        """Return the weight of this process's loss in the mean over the processes.
 
-        Each process averages over its own masks. With this factor the mean over the processes is the mean
-        over the masks of all of them.
+        Each process averages over its own masks. With these weights, the mean over the processes is the mean
+        over all masks.
 
         Raises:
-            NotFiniteError: the loss of one of the processes is not finite; all of them raise it.
+            NotFiniteError: The loss of a process is not finite; all processes raise this error.
         """
         mine = torch.full((2,), float(len(batch["image"])), device=loss.device)
         mine[0] = loss.detach()
@@ -178,12 +182,12 @@ class Stage(pl.LightningModule):
         return mine[1] / counts.mean() if len(counts) > 1 else 1.0
 
     def on_after_backward(self) -> None:
-        """Average the statistics of batch norms that are not synchronised, so that all processes agree."""
+        """Average the statistics of unsynchronised batch norms, so that they are equal in all processes."""
         if self.trainer.world_size > 1:
             distributed.average_statistics(self.network)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Refuse a gradient that is not finite; see :class:`ivos.training.finiteness.NonFiniteGuard`."""
+        """Check that the gradient is finite; see :class:`ivos.training.finiteness.NonFiniteGuard`."""
         self.finite.check_gradient(optimizer, self)
 
     def configure_gradient_clipping(
@@ -192,10 +196,10 @@ class Stage(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient, by the norm that the check for finite gradients has computed.
+        """Clip the gradient with the norm that the check for finite gradients has computed.
 
-        Lightning refuses to clip for a fused optimiser under mixed precision, since such an optimiser
-        unscales the gradient itself. Without a loss scaler there is nothing to unscale.
+        Lightning cannot clip for a fused optimiser under mixed precision, because such an optimiser unscales
+        the gradient itself. Without a loss scaler, gradients are not scaled and can be clipped.
         """
         if scales_the_loss(self.trainer) or not gradient_clip_val:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
@@ -213,21 +217,21 @@ class Stage(pl.LightningModule):
     # Validation
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch to the device; a clip stays on the CPU, from which the segmenter moves its frames."""
+        """Move a batch to the device; a clip stays on the CPU, because the segmenter copies its frames."""
         if isinstance(batch, Clip):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
-        """Create the segmenter, with which validation runs the network as the engine does."""
+        """Create the segmenter that runs the network in the validation sessions."""
         self.finite.check_pending(self)
         self.segmenter = ATNetSegmenter(self.network, flow=False, short_side=None)
 
     def validation_step(self, clip: Clip | None, batch_idx: int) -> dict[str, SessionResult] | None:  # type: ignore[override]
-        """Run a small session on a held-out clip, and return it to the callbacks as ``session``.
+        """Run a short session on a held-out clip, and return it to the callbacks as ``session``.
 
-        All processes have to run the same number of steps. Where the clips cannot be shared out evenly, the
-        last clip of some processes is None.
+        All processes must run the same number of steps. If the number of clips is not a multiple of the
+        number of processes, the last clip of some processes is None.
         """
         if clip is None:
             return None
@@ -245,31 +249,31 @@ class Stage(pl.LightningModule):
         for name, metric in self.metrics.items():
             value = metric.compute()  # type: ignore[operator]
             metric.reset()  # type: ignore[operator]
-            if not torch.isnan(value):  # no frame contributed: single frames have no propagated ones
+            if not torch.isnan(value):  # NaN: no frame contributed, such as without propagated frames
                 self.log(f"val/{name}", value, sync_dist=True)
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what :func:`ivos.networks.load` needs, so that any checkpoint of training can be evaluated."""
+        """Add the network's configuration, so that :func:`ivos.networks.load` reads training checkpoints."""
         self.finite.check_pending(self)
         checkpoint["ivos"] = {**self.network.about, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network or of another number of processes.
+        """Check that the checkpoint belongs to the same network and the same number of processes.
 
-        Samples are numbered by process, so that another number of processes would repeat or skip samples.
+        Samples are numbered by process, so that a different number of processes would repeat or skip samples.
 
         Raises:
-            UserError: the network or the number of processes differs.
+            UserError: The network or the number of processes differs.
         """
         theirs, ours = checkpoint["ivos"]["network"], self.network.config
         if different := [name for name in ours if plain(theirs.get(name)) != plain(ours[name])]:
             was = ", ".join(f"model.{name}={plain(theirs.get(name))}" for name in different)
-            raise UserError(f"the run was begun with another network; resume it with {was}")
+            raise UserError(f"the run was started with a different network; resume it with {was}")
         begun, now = checkpoint["ivos"].get("processes", 1), self.trainer.world_size
         if begun != now:
             raise UserError(
-                f"the run was begun with {begun} processes, now there are {now}: samples would be repeated "
-                "or left out; resume it with as many (trainer.devices, trainer.num_nodes)"
+                f"the run was started with {begun} processes, now there are {now}: samples would be repeated "
+                f"or skipped; resume it with {begun} processes (trainer.devices, trainer.num_nodes)"
             )

@@ -17,20 +17,20 @@ from ivos.training.stages.base import Stage
 
 
 class JointStage(Stage):
-    """Joint training of both networks through the rounds of a session on a mini-sequence (not in the paper).
+    """Joint training of both networks over several rounds on a mini-sequence (not in the paper).
 
     In each round a simulated user corrects the frame with the lowest mean IoU in the batch of all processes,
-    A-Net predicts its mask, and T-Net propagates it in both directions with the memory of all rounds, as the
-    engine does. Between rounds, the gradient passes through the memory, but not through the masks.
+    A-Net predicts its masks, and T-Net propagates them in both directions with the memory of all rounds, as
+    in the engine. Between rounds, the gradient passes through the memory but not through the masks.
 
     Args:
-        network: see :class:`Stage`.
-        rounds: number of rounds on a mini-sequence.
-        local_weight: weight of the local transfer's mean squared error.
-        mask_gradient: let the gradient pass through the mask that is passed from frame to frame.
-        user: the simulated user of all rounds after the first.
-        global_weight: see :class:`ivos.training.stages.TNetStage`.
-        options: see :class:`Stage`.
+        network: See :class:`Stage`.
+        rounds: Number of rounds on each mini-sequence.
+        local_weight: Weight of the local transfer's mean squared error.
+        mask_gradient: Whether the gradient passes through the mask that is passed from frame to frame.
+        user: Simulated user of all rounds after the first.
+        global_weight: See :class:`ivos.training.stages.TNetStage`.
+        options: See :class:`Stage`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class JointStage(Stage):
         self.global_weight = global_weight
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of both networks and of the local transfer, means over frames and rounds."""
+        """Return the loss of both networks and of the local transfer, averaged over frames and rounds."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         masks, interaction, frame = batch["masks"], batch["interaction"], 0
         rngs = self.randomness(batch)
@@ -86,12 +86,12 @@ class JointStage(Stage):
         return loss + self.global_weight * mean(similarity), metrics
 
     def _worst_frame(self, predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
-        """Return the frame not annotated yet whose mean IoU over the masks of all processes is lowest.
+        """Return the frame with the lowest mean IoU over all processes that has not been annotated yet.
 
         Args:
-            predicted: this process's predicted masks, bool [M, T, 1, H, W].
-            masks: the true masks, uint8 [M, T, 1, H, W].
-            annotated: the frames annotated so far.
+            predicted: Predicted masks of this process, bool [M, T, 1, H, W].
+            masks: True masks of this process, uint8 [M, T, 1, H, W].
+            annotated: Frames annotated so far.
         """
         quality = iou(predicted.flatten(0, 1), masks.flatten(0, 1))
         total = distributed.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)

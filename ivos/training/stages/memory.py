@@ -18,7 +18,7 @@ from ivos.video.clip import Clip
 
 
 class _FrozenEncoderStage(Stage):
-    """What both stages share: features of the frozen encoder, and decoders that begin on its scale."""
+    """Base class of the stages of networks on a frozen encoder."""
 
     def __init__(self, network: ATNet, trains: tuple[str, ...], **options: Any) -> None:
         if not isinstance(network, MemoryATNet):
@@ -36,20 +36,20 @@ class _FrozenEncoderStage(Stage):
 
 
 def _of_objects(features: MemoryFeatures, image: Tensor) -> MemoryFeatures:
-    """Return the features of each object's image: [B, ...] -> [M, ...]."""
+    """Index features of images [B, ...] by the image of each object, to [M, ...]."""
     return MemoryFeatures(*(one.index_select(0, image) for one in vars(features).values()))
 
 
 class StrokeANetStage(_FrozenEncoderStage):
-    """A-Net of the memory network on single frames: strokes to mask.
+    """Training of A-Net on a frozen encoder, which predicts masks from strokes, on single frames.
 
     Args:
-        network: see :class:`Stage`.
-        feedback_rounds: how often the network predicts and a simulated user corrects it before the prediction
-            that is learned from.
-        feedback_prob: share of the batches in which this happens.
-        user: the simulated user who corrects; by default one who keeps negative strokes everywhere.
-        options: see :class:`Stage`.
+        network: See :class:`Stage`.
+        feedback_rounds: Number of feedback rounds before the prediction that is trained; in each, the network
+            predicts masks and a simulated user corrects them.
+        feedback_prob: Share of the batches with feedback rounds.
+        user: Simulated user of the feedback rounds; None uses one who keeps all negative strokes.
+        options: See :class:`Stage`.
     """
 
     def __init__(
@@ -79,21 +79,22 @@ class StrokeANetStage(_FrozenEncoderStage):
         return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
 
     def validation_clip(self, clip: Clip) -> Clip:
-        """Return the frame that is annotated first, the only one that this stage can be judged by."""
+        """Return a clip of only the frame annotated first, because this stage trains no propagation."""
         return clip.only(clip.first_frame)
 
 
 class MemoryTNetStage(_FrozenEncoderStage):
-    """T-Net that reads a memory on mini-sequences: the first frame's mask is propagated frame by frame.
+    """Training of T-Net with a memory of frames on mini-sequences.
 
-    The mask that begins a sequence is the true one, deformed for half of the objects as A-Net's may be: A-Net
-    itself does not run, so that both stages can be trained in any order.
+    The mask of the first frame is propagated frame by frame. It is the true mask, deformed for some of the
+    objects to imitate A-Net's errors. A-Net itself is not used, so that the two stages can be trained in any
+    order.
 
     Args:
-        network: see :class:`Stage`.
-        user: whose deformation spoils the first masks.
-        deformed_prob: share of the objects whose first mask is deformed.
-        options: see :class:`Stage`.
+        network: See :class:`Stage`.
+        user: Simulated user whose method ``deformation`` deforms the first masks.
+        deformed_prob: Share of the objects whose first mask is deformed.
+        options: See :class:`Stage`.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class MemoryTNetStage(_FrozenEncoderStage):
         return mean(losses), {"iou": mean(quality)}
 
     def _first_masks(self, batch: Batch) -> Tensor:
-        """Return the masks that the sequences begin with, float32 [M, 1, H, W] in [0, 1]."""
+        """Return the masks of the first frames, partly deformed, float32 [M, 1, H, W] in [0, 1]."""
         first = (batch["masks"][:, 0] == 1).float()
         for index, rng in enumerate(self.randomness(batch)):
             if rng.random() < self.deformed_prob:
@@ -138,11 +139,11 @@ class MemoryTNetStage(_FrozenEncoderStage):
 
 
 def _places(image: Tensor, samples: int) -> tuple[Tensor, int]:
-    """Return where objects are in a batch with equally many per sample, and that number.
+    """Return each object's index in a batch padded to the same number of objects per sample, and that number.
 
     Args:
-        image: the sample of each object [M].
-        samples: how many there are.
+        image: Index of each object's sample [M].
+        samples: Number of samples.
     """
     counts = torch.bincount(image, minlength=samples)
     number = int(counts.max())

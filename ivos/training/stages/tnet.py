@@ -10,7 +10,7 @@ from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
 from ivos.training.stages.base import Stage
 
-# The parts that the local transfer does not depend on: all but the encoder up to r2 and the projection.
+# T-Net's parts that the local transfer does not depend on: all but the encoder up to r2 and the projection.
 BEYOND_LOCAL = (
     *(f"tnet.encoder.stages.{stage}." for stage in (1, 2, 3)),
     "tnet.fuse.",
@@ -22,16 +22,16 @@ class TNetStage(Stage):
     """Training of T-Net, which propagates the first frame's mask from frame to frame, with A-Net frozen.
 
     Args:
-        network: see :class:`Stage`.
-        local_weight: weight of the local transfer's mean squared error.
-        mask_gradient: let the gradient pass through the mask that is passed from frame to frame.
-        train_converter: train the converter, the part of A-Net whose output only T-Net reads; its batch norms
-            keep their statistics, like all of A-Net's.
-        global_weight: weight of :func:`ivos.training.losses.global_transfer_loss` (0 in the paper).
-        train_local: also train the features that the local transfer matches, the encoder up to a quarter of
-            the resolution and the local projection. Features that follow motion from the start
-            (``init.whiten_local``) soon lose that if the loss asks them to correct wrong masks.
-        options: see :class:`Stage`.
+        network: See :class:`Stage`.
+        local_weight: Weight of the local transfer's mean squared error.
+        mask_gradient: Whether the gradient passes through the mask that is passed from frame to frame.
+        train_converter: Whether A-Net's converter, whose output only T-Net uses, is trained; the statistics
+            of its batch norms stay unchanged, like those of all of A-Net.
+        global_weight: Weight of :func:`ivos.training.losses.global_transfer_loss` (0 in the paper).
+        train_local: Whether the features that the local transfer matches are trained, that is, the encoder up
+            to stride 4 and the local projection. Features initialised to follow motion
+            (``init.whiten_local``) soon lose this property if the loss trains them to correct wrong masks.
+        options: See :class:`Stage`.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class TNetStage(Stage):
         self.global_weight = global_weight
 
     def train(self, mode: bool = True) -> "TNetStage":
-        """Put T-Net's trained parts into training mode; all of A-Net stays in evaluation mode."""
+        """Set T-Net's trained parts to training mode; all of A-Net stays in evaluation mode."""
         super().train(mode)
         self.network.anet.train(False)
         return self
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of the propagated masks and of the local transfer, means over the frames."""
+        """Return the loss of the propagated masks and of the local transfer, averaged over the frames."""
         sequences = Propagation(self.network, batch, not self.mask_gradient, self.checkpointing)
         logits, objects = sequences.annotate(0, batch["interaction"])
         mask = logits.sigmoid().detach()
