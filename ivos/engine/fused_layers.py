@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_eval
 
+from ivos.kernels.registration import register_operator
 from ivos.networks import ATNet, Backbone
 from ivos.networks.backbone import SEBottleneck
 from ivos.networks.decoder import Head
@@ -27,14 +28,15 @@ def has_nnpack() -> bool:
     return bool(torch.backends.nnpack.is_available())  # type: ignore[no-untyped-call]
 
 
-@torch.library.custom_op("ivos::winograd3x3", mutates_args=())
-def _winograd3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _nnpack_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch._nnpack_spatial_convolution(x, weight, bias, 1)
 
 
-@_winograd3x3.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _fake_nnpack_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(len(x), len(weight), *x.shape[2:])
+
+
+_winograd3x3 = register_operator("winograd3x3", _nnpack_convolution, _fake_nnpack_convolution)
 
 
 class Winograd3x3(nn.Module):

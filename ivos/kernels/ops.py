@@ -1,4 +1,4 @@
-"""Registration with torch.library: which implementation runs, shapes for tracing, gradients, autocast.
+"""Operators of the correlation: choice of the implementation, shapes for tracing, gradients, autocast.
 
 The ops are `ivos::correlation`, `ivos::local_transfer` and their gradients. They are opaque to
 torch.compile and torch.export, so that what runs is chosen when they run: the same exported program works
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ivos.kernels import cpu, cuda
+from ivos.kernels.registration import register_autocast, register_operator
 
 log = logging.getLogger("ivos.kernels")
 IMPLEMENTATIONS = ("naive", "torch", "cuda")
@@ -79,20 +80,21 @@ def choose(implementation: str, tensor: Tensor) -> ModuleType:
     return cuda if implementation == "cuda" else cpu
 
 
-@torch.library.custom_op("ivos::correlation", mutates_args=())
-def correlation(target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str) -> Tensor:
+def _correlation(
+    target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str
+) -> Tensor:
     """Return the correlation [B, side^2, h, w], contiguous; see `ivos.kernels.correlation`."""
     return choose(implementation, target).correlation(target, reference, radius, dilation)
 
 
-@correlation.register_fake
-def _(target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str) -> Tensor:
+def _fake_correlation(
+    target: Tensor, reference: Tensor, radius: int, dilation: int, implementation: str
+) -> Tensor:
     batch, _, height, width = target.shape
     return target.new_empty((batch, (2 * radius + 1) ** 2, height, width))
 
 
-@torch.library.custom_op("ivos::correlation_gradient", mutates_args=())
-def correlation_gradient(
+def _correlation_gradient(
     grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int, implementation: str
 ) -> Tensor:
     """Gradient of the target (`displaced`: the reference) or, `transposed`, of the reference (the target)."""
@@ -100,11 +102,15 @@ def correlation_gradient(
     return chosen.correlation_gradient(grad, displaced, transposed, radius, dilation)
 
 
-@correlation_gradient.register_fake
-def _(
+def _fake_correlation_gradient(
     grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int, implementation: str
 ) -> Tensor:
     return torch.empty_like(displaced, memory_format=torch.contiguous_format)
+
+
+correlation_gradient = register_operator(
+    "correlation_gradient", _correlation_gradient, _fake_correlation_gradient
+)
 
 
 def _keep_correlation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -121,11 +127,12 @@ def _correlation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return of_target, of_reference, None, None, None
 
 
-correlation.register_autograd(_correlation_backward, setup_context=_keep_correlation)
+correlation = register_operator(
+    "correlation", _correlation, _fake_correlation, _correlation_backward, _keep_correlation
+)
 
 
-@torch.library.custom_op("ivos::local_transfer", mutates_args=())
-def local_transfer(
+def _local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the moved masks, contiguous, and what the gradient needs; see `cpu.local_transfer`.
@@ -140,8 +147,7 @@ def local_transfer(
     return moved.to(mask.dtype), moved, log_sum
 
 
-@local_transfer.register_fake
-def _(
+def _fake_local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, _, height, width = mask.shape
@@ -151,8 +157,7 @@ def _(
     return moved, exact, mask.new_empty((batch, height, width), dtype=wide)
 
 
-@torch.library.custom_op("ivos::local_transfer_gradient", mutates_args=())
-def local_transfer_gradient(
+def _local_transfer_gradient(
     grad: Tensor,
     target: Tensor,
     reference: Tensor,
@@ -174,8 +179,7 @@ def local_transfer_gradient(
     return a, b, c
 
 
-@local_transfer_gradient.register_fake
-def _(
+def _fake_local_transfer_gradient(
     grad: Tensor,
     target: Tensor,
     reference: Tensor,
@@ -196,6 +200,11 @@ def _(
     return a, b, c
 
 
+local_transfer_gradient = register_operator(
+    "local_transfer_gradient", _local_transfer_gradient, _fake_local_transfer_gradient
+)
+
+
 def _keep_local_transfer(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     target, reference, mask, *ctx.options = inputs
     moved, exact, log_sum = output
@@ -211,7 +220,9 @@ def _local_transfer_backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor
     return *(one if need else None for one, need in zip(grads, needs, strict=False)), None, None, None
 
 
-local_transfer.register_autograd(_local_transfer_backward, setup_context=_keep_local_transfer)
+local_transfer = register_operator(
+    "local_transfer", _local_transfer, _fake_local_transfer, _local_transfer_backward, _keep_local_transfer
+)
 
 
 def _cast(op: Any, device_type: str) -> Any:
@@ -233,7 +244,6 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == torch.float64 or not tensor.is_floating_point() else tensor.to(dtype)
 
 
-_library = torch.library.Library("ivos", "FRAGMENT")
-for _op in (correlation, local_transfer):
-    for _device_type, _key in (("cuda", "AutocastCUDA"), ("cpu", "AutocastCPU")):
-        _library.impl(_op._opoverload, _cast(_op, _device_type), _key)
+for _operator in (correlation, local_transfer):
+    for _device_type in ("cuda", "cpu"):
+        register_autocast(_operator, _cast(_operator, _device_type), _device_type)
