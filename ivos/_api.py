@@ -183,7 +183,7 @@ def evaluate(
 
     chosen = DavisFolder(videos) if isinstance(videos, str | Path) else videos
     if settings is None:
-        settings = SessionSettings(robot={"min_nb_nodes": 0})
+        settings = SessionSettings()
     if trainer is None:
         trainer = pl.Trainer(
             logger=False, enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False

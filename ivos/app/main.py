@@ -5,8 +5,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,9 +21,21 @@ from ivos.runtime.command_line import composing, configs, reported
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import replacing
 from ivos.runtime.machine import cores
-from ivos.runtime.options import NULL, SEED, SWITCH, TEXT, Rule, check_options, whole
+from ivos.runtime.options import (
+    NULL,
+    SWITCH,
+    TEXT,
+    Options,
+    Part,
+    Rule,
+    Seed,
+    Text,
+    TextOrNull,
+    above,
+    whole,
+)
 from ivos.runtime.renamed_options import rename_options
-from ivos.runtime.signatures import check_signatures
+from ivos.runtime.signatures import check_options
 from ivos.runtime.unused_options import given_options, unused_faults
 from ivos.video.files import DataError
 from ivos.video.folders import is_project, videos_in
@@ -37,27 +50,50 @@ log = logging.getLogger(__name__)
 _NAMES = Rule(
     lambda v: isinstance(v, list) and all(isinstance(one, str | int) for one in v), "a list of names"
 )
-RULES = {
-    "workspace": TEXT,
-    "data.sequences": NULL | TEXT | _NAMES,
-    "host": TEXT,
-    "allowed_hosts": _NAMES,
-    "open_browser": NULL | SWITCH,
-    "classes": _NAMES,
-    "uploads": SWITCH,
-    "device": NULL | TEXT,
-    "seed": SEED,
-    "limits": Rule(lambda v: isinstance(v, dict), "pixels and frames"),
-    "limits.pixels": whole(1),
-    "limits.frames": whole(1),
-    "study.folder": NULL | TEXT,
-    "study.name": TEXT,
-    "study.participants": _NAMES,
-    "study.sequences": NULL | _NAMES,
-    "study.rounds": NULL | whole(1),
-    "study.show_truth": SWITCH,
-}
-"""What options may be, beyond what :func:`check` says of some."""
+Names = Annotated[list[str], _NAMES]
+
+
+@dataclass
+class SequencesOptions(Options):
+    """Which videos of a folder in DAVIS layout are shown."""
+
+    sequences: Annotated[str | list[str] | None, NULL | TEXT | _NAMES]
+
+
+@dataclass
+class StudyOptions(Options):
+    """The options of a user study, see docs/guides/annotation.md."""
+
+    folder: TextOrNull
+    name: Text
+    participants: Names
+    sequences: Annotated[list[str] | None, NULL | _NAMES]
+    rounds: Annotated[int | None, NULL | whole(1)]
+    show_truth: bool
+
+
+@dataclass
+class AnnotationOptions(Options):
+    """The options of annotate.py, whose values ``conf/annotate.yaml`` gives."""
+
+    segmenter: Part
+    video: Any
+    data: SequencesOptions
+    fps: Annotated[float, above(0, 1000)]
+    num_objects: Annotated[int | None, NULL | whole(1, 254)]
+    workspace: Text
+    checkpoint: Any
+    seed: Seed
+    device: TextOrNull
+    max_open_videos: Annotated[int, whole(1, 100)]
+    host: Text
+    port: Annotated[int, whole(0, 65535)]
+    allowed_hosts: Names
+    open_browser: Annotated[bool | None, NULL | SWITCH]
+    classes: Names
+    uploads: bool
+    limits: Annotated[dict[str, Any], Rule(lambda v: isinstance(v, dict), "pixels and frames")]
+    study: StudyOptions
 
 
 def main() -> None:
@@ -72,11 +108,8 @@ def run(cfg: DictConfig) -> None:
     """Open the videos, serve the page."""
     with reported():
         rename_options(cfg)
-        check_options(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)), RULES)
-        check_segmenter(cfg)
-        check_effects(cfg)
-        limits: Limits = instantiate(cfg.limits)
         check(cfg)
+        limits: Limits = instantiate(cfg.limits)
         root = Path(cfg.workspace)
         settings = Settings(
             token=token_of(root),
@@ -99,17 +132,16 @@ def run(cfg: DictConfig) -> None:
         Server(workspaces, segmenter_maker(cfg, workspaces), settings, cfg.max_open_videos).run()
 
 
-def check_segmenter(cfg: DictConfig) -> None:
-    """Refuse options of the segmenter that it does not have, or of another type.
+def check_values(cfg: DictConfig) -> None:
+    """Refuse options that are none or cannot have their value, and those without effect.
 
-    This imports the segmenter, and so PyTorch, and is left out where no such option is given.
+    The options of the segmenter are left out where none is given, since to look at them imports PyTorch.
     """
-    if any(override.lstrip("+").startswith("segmenter.") for override in HydraConfig.get().overrides.task):
-        check_signatures({"segmenter": OmegaConf.to_container(cfg.segmenter, resolve=True)})
-
-
-def check_effects(cfg: DictConfig) -> None:
-    """Refuse options that were given and have no effect beside others."""
+    given = given_options(HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
+    options = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    if not any(name.startswith("segmenter.") for name in given):
+        del options["segmenter"]
+    check_options(options, AnnotationOptions)
     in_study = cfg.study.folder is not None
     beside = "a study shows the videos of study.folder; leave it out"
     alone = (in_study, "it is for a study; name one by study=FOLDER, or leave it out")
@@ -117,19 +149,15 @@ def check_effects(cfg: DictConfig) -> None:
     effects |= dict.fromkeys(("video", "data", "uploads"), (not in_study, beside))
     seeded = str(cfg.checkpoint) == "untrained"
     effects["seed"] = (seeded, "only the weights of checkpoint=untrained depend on it; leave it out")
-    faults = unused_faults(cfg, given_options(HydraConfig.get().overrides.task), effects)
-    if faults:
+    if faults := unused_faults(cfg, given, effects):
         raise UserError("\n  ".join(faults))
 
 
 def check(cfg: DictConfig) -> None:
     """Refuse options that cannot work, before any work begins."""
+    check_values(cfg)
     if cfg.video is None and cfg.study.folder is None:
         raise UserError("video=FILE: name a video file, a folder of pictures or a folder in DAVIS layout")
-    for name, low, high in (("port", 0, 65535), ("max_open_videos", 1, 100), ("num_objects", 1, 254)):
-        value = cfg[name]
-        if value is not None and (type(value) is not int or not low <= value <= high):
-            raise UserError(f"{name}={value}: a whole number from {low} to {high} is needed")
     if "checkpoint" in cfg.segmenter and cfg.segmenter.checkpoint is None:
         raise UserError("segmenter.checkpoint: name a folder or a model of the hub, for this segmenter")
     checkpoint = str(cfg.checkpoint)
@@ -139,8 +167,6 @@ def check(cfg: DictConfig) -> None:
         from ivos.engine.devices import choose_device
 
         choose_device(cfg.device)
-    if type(cfg.fps) not in (int, float) or not 0 < cfg.fps <= 1000:
-        raise UserError(f"fps={cfg.fps}: frames a second, above 0")
 
 
 def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
+from ivos.data.synthetic import open_synthetic
 from ivos.engine import Segmenter, takes_network
 from ivos.evaluation.evaluation import evaluate
 from ivos.evaluation.progress import session_trainer
@@ -21,24 +23,43 @@ from ivos.networks import load
 from ivos.networks.shipped import UNTRAINED, weights_file
 from ivos.runtime import loggers
 from ivos.runtime.command_line import is_first_process, sha256
-from ivos.runtime.config import accelerator, check_resume, check_values, resolved, session_settings
+from ivos.runtime.config import (
+    Device,
+    accelerator,
+    check_resume,
+    check_values,
+    resolved,
+    session_settings,
+)
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, one_of, whole
+from ivos.runtime.options import Options, Part, Seed, options_of, whole
 from ivos.runtime.signatures import import_from_current_folder
 from ivos.runtime.unused_options import Effects, synthetic_effect
 from ivos.session import ProtocolFactory, SessionSettings
 from ivos.video.video import Video
 
-RULES = {
-    "resume": SWITCH,
-    "save_masks": SWITCH,
-    "masks_layout": one_of(*get_args(MasksLayout)),
-    "save_overlays": SWITCH,
-    "threads": whole(1, 1024),
-    "data.seed": SEED,
-    "data.num_workers": NULL | whole(1, MAX_WORKERS),
-}
-"""The values that options may have, beyond the checks of the classes that take them."""
+
+@dataclass
+class EvaluationOptions(Options):
+    """The options of evaluate.py, whose values ``conf/evaluate.yaml`` gives; parts have their own."""
+
+    model: Part
+    synthetic: Annotated[dict[str, Any], options_of(open_synthetic)]
+    data: Part
+    session: Part
+    protocol: Part
+    segmenter: Part
+    trainer: Part
+    logger: Part
+    folder: str
+    checkpoint: str | None
+    seed: Seed
+    device: Device
+    resume: bool
+    threads: Annotated[int, whole(1, 1024)]
+    save_masks: bool
+    masks_layout: MasksLayout
+    save_overlays: bool
 
 
 def effects(cfg: DictConfig) -> Effects:
@@ -62,7 +83,7 @@ def run(cfg: DictConfig) -> None:
     """
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
-    check_values(cfg, RULES, effects)
+    check_values(cfg, EvaluationOptions, effects)
     settings = session_settings(cfg)
     check_resume(cfg.resume, "hydra.run.dir")
     if is_first_process():  # before anything is loaded; the others would find what this one has begun

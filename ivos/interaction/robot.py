@@ -4,6 +4,7 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -13,6 +14,9 @@ from scipy.special import comb
 from ivos.interaction.axis_paths import longest_paths
 from ivos.interaction.medial_axis import medial_axis, opening
 from ivos.interaction.strokes import Stroke
+from ivos.runtime.options import Rule, is_number, number, whole
+
+_KERNEL_SIZE = Rule(lambda v: is_number(v) and 0 <= v < 1, "a number from 0 to below 1")
 
 
 class Robot:
@@ -35,13 +39,13 @@ class Robot:
 
     def __init__(
         self,
-        kernel_size: float = 0.2,
-        max_kernel_radius: float = 16,
-        min_nb_nodes: int = 2,
-        nb_points: int = 1000,
+        kernel_size: Annotated[float, _KERNEL_SIZE] = 0.2,
+        max_kernel_radius: Annotated[float, number(0)] = 16,
+        min_nb_nodes: Annotated[int, whole(1)] = 2,
+        nb_points: Annotated[int, whole(1, 1000)] = 1000,
     ) -> None:
-        if not 0 <= kernel_size < 1:
-            raise ValueError(f"kernel_size: {kernel_size} is not in [0, 1)")
+        if not _KERNEL_SIZE.holds(kernel_size):
+            raise ValueError(f"kernel_size: must be {_KERNEL_SIZE.words}, got {kernel_size}")
         self.kernel_size, self.max_kernel_radius = kernel_size, max_kernel_radius
         self.min_nb_nodes, self.nb_points = min_nb_nodes, nb_points
         self.rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from ivos.interaction.robot import Robot
 from ivos.interaction.stroke_kinds import STROKE_KINDS, fractions, largest_piece
 from ivos.interaction.strokes import Stroke
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import Share
 from ivos.runtime.renamed_options import accept_former_keywords
 
 Mask = NDArray[np.uint8]
@@ -148,8 +149,8 @@ class SimulatedUser:
         UserError: The probabilities of the kinds of strokes are negative, or their sum is above 1.
     """
 
-    correction_prob: float = 0.5
-    point_prob: float = 0.5
+    correction_prob: Share = 0.5
+    point_prob: Share = 0.5
     density: tuple[float, float] = (0.0005, 0.02)
     deformation: Deformation = field(default_factory=Deformation)
     robot: Robot = field(default_factory=Robot)

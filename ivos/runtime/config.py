@@ -1,20 +1,19 @@
 """What the programs do with a composed configuration alike: check it, make the trainer."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Annotated, Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ivos.runtime.command_line import configs
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, SEED, Rule, one_of, option_faults, whole
-from ivos.runtime.signatures import signature_faults
+from ivos.runtime.options import NULL, Options, one_of
+from ivos.runtime.signatures import option_faults
 from ivos.runtime.unused_options import (
     Effects,
     given_options,
@@ -23,12 +22,7 @@ from ivos.runtime.unused_options import (
     unused_faults,
 )
 
-TRAINER_RULES = {
-    "device": NULL | one_of("auto", "cpu", "gpu", "cuda", "mps"),
-    "seed": SEED,
-    "*trainer.devices": whole(1) | one_of("auto"),
-    "*trainer.num_nodes": whole(1),
-}
+Device = Annotated[str | None, NULL | one_of("auto", "cpu", "gpu", "cuda", "mps")]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -37,40 +31,29 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_values(
-    cfg: DictConfig, rules: Mapping[str, Rule], effects: Callable[[DictConfig], Effects] = lambda cfg: {}
+    cfg: DictConfig, program: type[Options], effects: Callable[[DictConfig], Effects] = lambda cfg: {}
 ) -> None:
-    """Hold the options of a run, its trainer and its session against rules, and all against what takes them.
+    """Hold the options of a run against what takes them, and refuse those without effect.
 
-    See :func:`option_faults`, :func:`signature_faults` and :func:`unused_faults`. Of options that are taken
-    from one another the first is told. What the user's choices do not know of an experiment's options is
-    deleted from the configuration.
+    See :func:`option_faults` and :func:`unused_faults`. Of options that are taken from one another the first
+    is told. What the user's choices do not know of an experiment's options is deleted from the configuration.
 
     Args:
         cfg: the configuration of the program.
-        rules: of the program's options, see :func:`option_faults`.
+        program: the program's options.
         effects: returns those of the program's options, see :func:`unused_faults`.
 
     Raises:
-        UserError: all that break one.
+        UserError: all that cannot be, a line each.
         InstantiationException: from the :class:`UserError` of the session.
     """
     given = given_options(HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
     leave_out_foreign(cfg, given)
-    options = resolved(cfg)
-    _refuse(cfg, option_faults(options, {**TRAINER_RULES, **rules}))
-    try:
-        session_settings(cfg)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise
-    faults = signature_faults(options)
-    _refuse(
-        cfg,
-        {
-            name: said + (remedy(name, configs()) if "no such option" in said else "")
-            for name, said in faults.items()
-        },
-    )
+    faults = option_faults(resolved(cfg), program)
+    if own := [name for name in faults if not _is_taken(cfg, name)] or list(faults):
+        belongs = {name: remedy(name, configs()) for name in own if "no such option" in faults[name]}
+        raise UserError("\n  ".join(faults[name] + belongs.get(name, "") for name in own))
+    session_settings(cfg)
     if unused := unused_faults(cfg, given, effects(cfg)):
         raise UserError("\n  ".join(unused))
 
@@ -87,12 +70,6 @@ def session_settings(cfg: DictConfig) -> Any:
 def accelerator(cfg: DictConfig) -> str:
     """Return what the option ``device`` means to a trainer of Lightning's."""
     return cfg.device or "auto"
-
-
-def _refuse(cfg: DictConfig, faults: Mapping[str, str]) -> None:
-    if faults:
-        own = [said for name, said in faults.items() if not _is_taken(cfg, name)]
-        raise UserError("\n  ".join(own or faults.values()))
 
 
 def _is_taken(cfg: DictConfig, name: str) -> bool:

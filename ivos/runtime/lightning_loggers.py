@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pytorch_lightning import loggers as lightning
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -18,15 +18,10 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from ivos.runtime.command_line import is_first_process
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import named, replacing, write_text
-from ivos.runtime.options import NULL, TEXT, Rule, check_options
+from ivos.runtime.options import MAPPING, NULL, TEXT, Rule, TextOrNull
 
 Mode = Literal["online", "offline", "disabled"]
 _TEXTS = Rule(lambda v: isinstance(v, list) and all(map(TEXT.holds, v)), "a list of texts")
-_WANDB = {
-    **{f"logger.wandb.{name}": NULL | TEXT for name in ("name", "project", "entity", "group")},
-    "logger.wandb.tags": NULL | _TEXTS,
-    "logger.wandb.settings": NULL | Rule(lambda v: isinstance(v, dict), "a mapping"),
-}
 
 
 class CSVLogger(lightning.CSVLogger):
@@ -132,6 +127,11 @@ class WandbLogger(lightning.WandbLogger):
         mode: ``online``, ``offline`` or ``disabled``; without a login ``online`` becomes ``offline``, and
             says so.
         name: the run's; None: the folder's last two parts.
+        project: the project that the run belongs to; None: that of the environment.
+        entity: the user or team; None: that of the login.
+        group: the group of runs that the run belongs to.
+        tags: labels of the run.
+        settings: see ``wandb.Settings``.
         options: see :class:`pytorch_lightning.loggers.WandbLogger` and ``wandb.init``.
 
     Raises:
@@ -146,15 +146,20 @@ class WandbLogger(lightning.WandbLogger):
         run: str | Path,
         folder: str | Path,
         mode: Mode = "online",
-        name: str | None = None,
+        name: TextOrNull = None,
+        project: TextOrNull = None,
+        entity: TextOrNull = None,
+        group: TextOrNull = None,
+        tags: Annotated[list[str] | None, NULL | _TEXTS] = None,
+        settings: Annotated[dict[str, Any] | None, NULL | MAPPING] = None,
         **options: Any,
     ) -> None:
         if mode not in get_args(Mode):
             raise UserError(f"logger.wandb.mode: {mode!r} is none of {', '.join(get_args(Mode))}")
-        check_options({"logger": {"wandb": {"name": name, **options}}}, _WANDB)
         run, folder = Path(run).resolve(), Path(folder).resolve()
+        options |= {"project": project, "entity": entity, "group": group, "tags": tags, "settings": settings}
         if is_first_process():
-            options |= self._identity(run, mode, options.get("settings") or {})
+            options |= self._identity(run, mode, settings or {})
         prefix = "" if folder == run else folder.name
         super().__init__(name=name or "/".join(run.parts[-2:]), save_dir=run, prefix=prefix, **options)
         # Lightning always hands this on, and wandb warns of it: it has no effect any more.

@@ -1,12 +1,13 @@
-"""Rules for options: what a value may be, checked before any work, for all options that a pattern names."""
+"""The words in which annotations say what an option may be.
+
+The range of an option stands at the parameter that takes it, ``Annotated[int, whole(1)]``, and
+:mod:`ivos.runtime.signatures` holds the options of a run against it.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, TypeVar
-
-from ivos.runtime.errors import UserError
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,13 +19,22 @@ class Rule:
     Attributes:
         holds: whether a value is right.
         words: what it must be, as it is said after "must be".
+        inner: of a mapping: the class or function (or its name) whose options are in it.
+        each: of a mapping: the class or function whose options are in each of its values.
     """
 
     holds: Callable[[Any], bool]
     words: str
+    inner: Callable[..., Any] | str | None = None
+    each: Callable[..., Any] | str | None = None
 
     def __or__(self, other: "Rule") -> "Rule":
-        return Rule(lambda value: self.holds(value) or other.holds(value), f"{self.words}, or {other.words}")
+        return Rule(
+            lambda value: self.holds(value) or other.holds(value),
+            f"{self.words}, or {other.words}",
+            self.inner or other.inner,
+            self.each or other.each,
+        )
 
 
 def is_whole(value: Any) -> bool:
@@ -65,16 +75,30 @@ def one_of(*values: Any) -> Rule:
 NULL = Rule(lambda value: value is None, "null")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and bool(value.strip()), "a text")
-SEED = whole(0, 2**32 - 1)
+MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
 MAX_WORKERS = 256  # processes; more take a machine down before they help
 
+Seed = Annotated[int, whole(0, 2**32 - 1)]
+Share = Annotated[float, number(0, 1)]
+Text = Annotated[str, TEXT]
+TextOrNull = Annotated[str | None, NULL | TEXT]
+Part = dict[str, Any]
+"""A part of a configuration that names its ``_target_``."""
 
-def pairs(rule: Rule) -> Rule:
-    """Two values of a kind, the first not above the second."""
-    words = f"[low, high], each {rule.words}"
-    return Rule(
-        lambda v: isinstance(v, list) and len(v) == 2 and all(map(rule.holds, v)) and v[0] <= v[1], words
-    )
+
+def options_of(target: Callable[..., Any] | str) -> Rule:
+    """Return the rule for a mapping with the options of a class or function, which may be named only."""
+    return replace(MAPPING, inner=target)
+
+
+class Options:
+    """Base of the dataclasses whose fields are the options of a program, or of a part without a ``_target_``.
+
+    Attributes:
+        open: whether there may be other options, which experiments define for their interpolations.
+    """
+
+    open: ClassVar[bool] = False
 
 
 def options_go_to(target: Callable[..., Any]) -> Callable[[F], F]:
@@ -85,40 +109,6 @@ def options_go_to(target: Callable[..., Any]) -> Callable[[F], F]:
         return function
 
     return marked
-
-
-def check_options(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Hold options against rules, see :func:`option_faults`.
-
-    Raises:
-        UserError: all options that break a rule, a line each.
-    """
-    if faults := option_faults(options, rules):
-        raise UserError("\n  ".join(faults.values()))
-
-
-def option_faults(options: Mapping[str, Any], rules: Mapping[str, Rule]) -> dict[str, str]:
-    """Return the options that break a rule, by name, each with its message.
-
-    Args:
-        options: nested, as a configuration is composed (resolved, plain containers).
-        rules: by the option's name, in which ``*`` stands for any part: ``stages.*.data.batch_size``. Rules
-            for options that are absent are ignored.
-    """
-    return {
-        name: f"{name}: must be {rule.words}, got {shown(value)}"
-        for name, value in _flat(options)
-        for pattern, rule in rules.items()
-        if fnmatchcase(name, pattern) and not rule.holds(value)
-    }
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in options.items():
-        name = f"{prefix}{key}"
-        yield name, value
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
 
 
 def shown(value: Any) -> str:

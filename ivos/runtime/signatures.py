@@ -1,10 +1,13 @@
-"""Options against the signatures that they go to: each is known there, and of the kind that it is said to be.
+"""Options held against the annotations of what takes them: each is known there, and may have its value.
 
-``_target_`` of a part of a configuration names what is made of it; its parameters and their annotations say
-which options there are and what they may be. What YAML 1.1 alone reads as a switch (off, no) is a text here,
-as it is in Hydra, and so refused where true or false is needed.
+An option goes to a parameter of the class or function that ``_target_`` names, or to a field of the
+dataclass that lists a program's options (:class:`ivos.runtime.options.Options`). The annotation of the
+parameter says what the option may be: its type alone, or a range too, ``Annotated[int, whole(1)]``. What YAML
+1.1 alone reads as a switch (off, no) is a text here, as it is in Hydra, and so refused where true or false is
+needed.
 """
 
+import dataclasses
 import inspect
 import os
 import sys
@@ -17,50 +20,100 @@ from typing import Any
 from hydra.utils import get_object
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, SWITCH, Rule, is_number, is_whole, shown
+from ivos.runtime.options import (
+    MAPPING,
+    NULL,
+    SWITCH,
+    Options,
+    Rule,
+    above,
+    is_number,
+    is_whole,
+    number,
+    one_of,
+    options_of,
+    shown,
+    whole,
+)
 
 _MADE = "made by a _target_"
 _ANYTHING = Rule(lambda value: True, "anything")
 _LISTS = (list, tuple, set, frozenset, Sequence, typing.Iterable)
 _PLAIN = (str, int, float, bool, type(None))
 
+FOREIGN: dict[str, dict[str, Rule]] = {
+    "pytorch_lightning.trainer.trainer.Trainer": {
+        "devices": whole(1) | one_of("auto"),
+        "num_nodes": whole(1),
+        "max_epochs": whole(1),
+        "gradient_clip_val": NULL | above(0),
+        "accumulate_grad_batches": whole(1),
+        "log_every_n_steps": whole(1),
+    },
+    "torch.optim.optimizer.Optimizer": {"lr": above(0), "weight_decay": number(0)},
+    "torch.optim.lr_scheduler.LRScheduler": {"max_lr": above(0)},
+}
+"""Ranges of the options of other packages' classes and of their subclasses, by class and parameter."""
 
-def check_signatures(options: Mapping[str, Any]) -> None:
-    """Hold all parts of a configuration that name a target against its signature.
+
+def check_options(options: Any, target: Callable[..., Any] | None = None, name: str = "") -> None:
+    """Hold options against annotations, see :func:`option_faults`.
 
     Raises:
-        UserError: all options that it does not know or that are of another kind, a line each; or a target
-            that cannot be imported.
+        UserError: all options that cannot be, a line each; or a target that cannot be imported.
     """
-    if faults := signature_faults(options):
+    if faults := option_faults(options, target, name):
         raise UserError("\n  ".join(faults.values()))
 
 
-def signature_faults(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options that their target does not know or that have a wrong type, with messages.
+def check_fields(made: Any, name: str) -> None:
+    """Hold the fields of a dataclass that has been made, by Hydra or from Python, against their annotations.
 
     Args:
-        options: nested, as a configuration is composed (resolved, plain containers).
+        made: the dataclass.
+        name: the part of the configuration that it is made of.
+
+    Raises:
+        UserError: all fields that cannot be, a line each.
+    """
+    values = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.init}
+    check_options(values, type(made), name)
+
+
+def option_faults(
+    options: Any, target: Callable[..., Any] | str | None = None, name: str = ""
+) -> dict[str, str]:
+    """Return the options that their target does not know or that may not have their value, with messages.
+
+    Args:
+        options: a configuration or a part of it (resolved, plain containers). What names a ``_target_`` in
+            it, however deep, is held against that.
+        target: the class or function whose options they are, or its name; None: only parts that name one have
+            a target. Options that are absent are not missed.
+        name: the name of the part.
 
     Raises:
         UserError: there is no such target.
     """
     faults: dict[str, str] = {}
-    for name, part in _parts(options):
-        faults |= _faults_of(name, part)
-    return faults
-
-
-def _faults_of(name: str, part: Mapping[str, Any]) -> dict[str, str]:
-    rules, more = rules_of(_target(name, part["_target_"]))
-    given = {key: value for key, value in part.items() if not (key.startswith("_") and key.endswith("_"))}
-    faults = {}
-    for key, value in given.items():
-        option = f"{name}.{key}"
+    for number_of, one in enumerate(options if isinstance(options, list) else ()):
+        faults |= option_faults(one, None, f"{name}.{number_of}")
+    if not isinstance(options, Mapping):
+        return faults
+    target = options.get("_target_", target)
+    rules, more = ({}, True) if target is None else rules_of(_imported(name, target))
+    for key, value in options.items():
+        option, key = f"{name}.{key}" if name else str(key), str(key)
+        if key.startswith("_") and key.endswith("_"):  # of Hydra
+            continue
         if key not in rules and not more:
             faults[option] = f"{option}: no such option; there are: {', '.join(rules)}"
-        elif key in rules and not _is_made(value) and not rules[key].holds(value):
-            faults[option] = f"{option}: must be {rules[key].words}, got {shown(value)}"
+        rule = rules.get(key, _ANYTHING)
+        if not _allows(rule, value):
+            faults[option] = f"{option}: must be {rule.words}, got {shown(value)}"
+        faults |= option_faults(value, rule.inner, option)
+        for inner, part in value.items() if rule.each and isinstance(value, Mapping) else ():
+            faults |= option_faults(part, rule.each, f"{option}.{inner}")
     return faults
 
 
@@ -71,25 +124,28 @@ def rules_of(target: Callable[..., Any]) -> tuple[dict[str, Rule], bool]:
     are taken from the object that its attribute ``options_of`` names.
     """
     rules: dict[str, Rule] = {}
+    more = True
     for function in _makers(target):
         try:
             signature = inspect.signature(function)
         except (ValueError, TypeError):  # of C
-            return rules, True
+            break
         hints, ours = _hints(function), function.__module__.startswith("ivos.")
-        open_end = False
+        more = False
         for name, parameter in signature.parameters.items():
             if parameter.kind == parameter.VAR_KEYWORD:
-                open_end = True
+                more = True
             elif parameter.kind not in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
                 rule = rule_of(hints.get(name, Any), lenient=ours)
                 optional = parameter.default is None and not rule.holds(None)
                 rules.setdefault(name, rule | NULL if optional else rule)
-        if not open_end:
-            rules.pop("self", None)
-            return rules, False
+        if not more:
+            break
     rules.pop("self", None)
-    return rules, True
+    for base in target.__mro__ if isinstance(target, type) else ():
+        ranges = FOREIGN.get(f"{base.__module__}.{base.__qualname__}", {})
+        rules |= {name: rule for name, rule in ranges.items() if name in rules}
+    return rules, more or (_is_schema(target) and target.open)
 
 
 def rule_of(hint: Any, lenient: bool = False) -> Rule:
@@ -100,6 +156,12 @@ def rule_of(hint: Any, lenient: bool = False) -> Rule:
         lenient: whether a text may be a whole number, because Hydra reads the name 2017 as a number.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        kind = rule_of(arguments[0], lenient)
+        said = next((one for one in arguments[1:] if isinstance(one, Rule)), None)
+        if said is None:
+            return kind
+        return dataclasses.replace(said, inner=said.inner or kind.inner, each=said.each or kind.each)
     if hint is str and lenient:
         return _NAME
     if hint in _SIMPLE:
@@ -111,25 +173,25 @@ def rule_of(hint: Any, lenient: bool = False) -> Rule:
             lambda v: any(type(v) is type(one) and v == one for one in arguments),
             "one of " + ", ".join(shown(one) if not isinstance(one, str) else one for one in arguments),
         )
-    if origin is typing.Annotated:
-        return rule_of(arguments[0], lenient)
+    if _is_schema(hint):
+        return options_of(hint)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         each = [rule_of(argument, lenient) for argument in arguments]
         return Rule(
-            lambda v: isinstance(v, list) and len(v) == len(each) and all(map(_allows, each, v)),
+            lambda v: isinstance(v, list | tuple) and len(v) == len(each) and all(map(_allows, each, v)),
             f"a list of {len(each)}, each {each[0].words}",
         )
     if origin in _ORIGINS_OF_LISTS or hint in _ORIGINS_OF_LISTS:
         each_one = rule_of(arguments[0], lenient) if arguments else _ANYTHING
         return Rule(
             lambda v: (
-                (isinstance(v, list) and all(_allows(each_one, one) for one in v))
+                (isinstance(v, list | tuple) and all(_allows(each_one, one) for one in v))
                 or (each_one in (_SIMPLE[str], _NAME) and isinstance(v, str))
             ),  # a name for a list of one
             "a list" + ("" if each_one is _ANYTHING else f", each {each_one.words}"),
         )
     if origin in (dict, Mapping, typing.get_origin(Mapping[str, int])) or hint in (dict, Mapping):
-        return Rule(lambda v: isinstance(v, dict), "a mapping")
+        return dataclasses.replace(MAPPING, each=rule_of(arguments[-1]).inner if arguments else None)
     if isinstance(hint, type) and issubclass(hint, os.PathLike):
         return _PATH
     if isinstance(hint, type) and not _reads_text(hint):
@@ -146,7 +208,7 @@ _SIMPLE: dict[Any, Rule] = {
     type(None): NULL,
     object: _ANYTHING,
 }
-_PATH = Rule(lambda v: isinstance(v, str), "a path")
+_PATH = Rule(lambda v: isinstance(v, str | os.PathLike), "a path")
 _NAME = Rule(lambda v: isinstance(v, str) or is_whole(v), "a text")
 _ORIGINS_OF_LISTS = (*_LISTS, typing.get_origin(Sequence[int]), typing.get_origin(typing.Iterable[int]))
 
@@ -160,11 +222,15 @@ def _one_of_rules(rules: list[Rule]) -> Rule:
         return _ANYTHING
     if _PATH in rules:  # which is made of a text alone
         rules = [rule for rule in rules if rule not in (_SIMPLE[str], _NAME)]
+    if any(rule.holds(None) for rule in rules if rule is not NULL):
+        rules = [rule for rule in rules if rule is not NULL]
     said = [rule for rule in rules if rule.words != _MADE] or rules
     switch = SWITCH in rules  # then a text that is no switch but looks like one is a mistake
     return Rule(
         lambda v: any(rule.holds(v) for rule in rules) and not (switch and _looks_like_switch(v)),
         ", or ".join(dict.fromkeys(rule.words for rule in said)),
+        next((rule.inner for rule in rules if rule.inner), None),
+        next((rule.each for rule in rules if rule.each), None),
     )
 
 
@@ -175,6 +241,10 @@ def _looks_like_switch(value: Any) -> bool:
 def _reads_text(hint: type) -> bool:
     """Whether a class may be given as a plain value."""
     return issubclass(hint, Enum) or hint.__module__ in ("builtins", "numbers", "typing")
+
+
+def _is_schema(target: Any) -> "typing.TypeGuard[type[Options]]":
+    return isinstance(target, type) and issubclass(target, Options)
 
 
 def _is_made(value: Any) -> bool:
@@ -197,12 +267,15 @@ def _makers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except Exception:  # annotations of others that are no names where they stand
         return {}
 
 
-def _target(name: str, target: Any) -> Callable[..., Any]:
+def _imported(name: str, target: Any) -> Callable[..., Any]:
+    """Return the class or function that a name stands for, or that is given as it is."""
+    if callable(target):
+        return typing.cast(Callable[..., Any], target)
     if not isinstance(target, str):
         raise UserError(f"{name}._target_: must be the name of a class or function, got {shown(target)}")
     import_from_current_folder()
@@ -230,14 +303,3 @@ def _last_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _parts(options: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(options, Mapping):
-        if "_target_" in options:
-            yield name, options
-        inner = options.items()
-    else:
-        inner = enumerate(options) if isinstance(options, list) else ()  # type: ignore[assignment]
-    for key, value in inner:
-        yield from _parts(value, f"{name}.{key}" if name else str(key))

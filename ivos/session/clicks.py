@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivos.interaction.clicks import PromptKind, click_on_error, clicks_on_errors
 from ivos.metrics import mean_over
-from ivos.runtime.options import NULL, Rule, check_options, number, whole
+from ivos.runtime.options import Share, number, whole
+from ivos.runtime.signatures import check_fields
 from ivos.session.davis import DavisProtocol, davis, ground_truth, truth_to_correct, worst_frame
 from ivos.session.objects import split_objects
 from ivos.session.rounds import FramePrompts, ScoredRound, Scores
@@ -20,6 +21,7 @@ from ivos.video.labels import most_telling_frames
 from ivos.video.video import Video
 
 Masks = NDArray[np.uint8]
+Seconds = Annotated[float, number(0)]
 
 
 class ProtocolFactory(Protocol):
@@ -57,6 +59,9 @@ class Davis:
     prompts: ClassVar[PromptKind] = "strokes"
     ends_early: ClassVar[bool] = False
     name: str = "davis"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "protocol")
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
         """Return the settings unchanged."""
@@ -105,11 +110,8 @@ class DavisClicks(Davis):
 
     prompts: ClassVar[PromptKind] = "clicks"
     name: str = "davis_clicks"
-    clicks: int = 3
-    min_area: int = 100
-
-    def __post_init__(self) -> None:
-        _check(self, clicks=whole(1), min_area=whole(1))
+    clicks: Annotated[int, whole(1)] = 3
+    min_area: Annotated[int, whole(1)] = 100
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
         """Return the DAVIS protocol with a user who clicks."""
@@ -139,16 +141,15 @@ class Sam2Offline:
     prompts: ClassVar[PromptKind] = "clicks"
     ends_early: ClassVar[bool] = True  # where no frame is left, or no frame is bad
     name: str = "sam2_offline"
-    frames: int = 8
-    clicks: int = 3
-    click_seconds: float = 1.5
-    look_seconds: float = 1.0
-    watch_seconds: float = 30.0
-    threshold: float | None = None
+    frames: Annotated[int, whole(1, 16)] = 8
+    clicks: Annotated[int, whole(1)] = 3
+    click_seconds: Seconds = 1.5
+    look_seconds: Seconds = 1.0
+    watch_seconds: Seconds = 30.0
+    threshold: Share | None = None
 
     def __post_init__(self) -> None:
-        times = dict.fromkeys(("click_seconds", "look_seconds", "watch_seconds"), number(0))
-        _check(self, frames=whole(1, 16), clicks=whole(1), threshold=number(0, 1) | NULL, **times)
+        check_fields(self, "protocol")
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
         """Return the settings with a round for each prompted frame and without a limit of time."""
@@ -177,11 +178,7 @@ class Sam2Online(Sam2Offline):
     """
 
     name: str = "sam2_online"
-    threshold: float | None = 0.75
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self, threshold=number(0, 1))
+    threshold: Share = 0.75
 
     def seconds(self, num_frames: int, prompted: int) -> float:
         """Return the time of watching once, and of looking and clicking for each prompted frame."""
@@ -251,8 +248,3 @@ class Sam2Protocol:
 
     def _click(self, frame: int, mask: Masks) -> Any:
         return click_on_error(self._labels[frame], mask, 1)
-
-
-def _check(settings: Any, **rules: Rule) -> None:
-    options = {"protocol": {name: getattr(settings, name) for name in rules}}
-    check_options(options, {f"protocol.{name}": rule for name, rule in rules.items()})

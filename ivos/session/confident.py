@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ivos.interaction.robot import Robot
 from ivos.metrics import mean_over
-from ivos.runtime.options import check_options, number
+from ivos.runtime.options import Share
 from ivos.session.clicks import Davis
 from ivos.session.davis import DavisProtocol, RobotUser
 from ivos.session.rounds import FramePrompts, Protocol, ScoredRound
@@ -30,10 +30,7 @@ class DavisConfident(Davis):
 
     ends_early: ClassVar[bool] = True
     name: str = "davis_confident"
-    stop: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_options({"protocol": {"stop": self.stop}}, {"protocol.stop": number(0, 1)})
+    stop: Share = 0.9
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> Protocol:
         """Return the protocol of one decoded sample."""

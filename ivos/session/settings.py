@@ -1,24 +1,15 @@
 """Settings of the interactive session."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
+from ivos.interaction.robot import Robot
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import NULL, SEED, Rule, above, check_options, is_number, number, whole
+from ivos.runtime.options import Seed, above, options_of, whole
+from ivos.runtime.signatures import check_fields
 
 Metric = Literal["J", "F", "J_AND_F"]
-
-_RULES = {
-    "session.max_interactions": whole(1, 16),
-    "session.max_time": above(0, 600) | NULL,
-    "session.time_threshold": above(0),
-    "session.seed": SEED,
-    "session.robot.kernel_size": Rule(lambda v: is_number(v) and 0 <= v < 1, "a number from 0 to below 1"),
-    "session.robot.max_kernel_radius": number(0),
-    "session.robot.min_nb_nodes": whole(1),
-    "session.robot.nb_points": whole(1, 1000),
-}
 
 
 @dataclass(frozen=True)
@@ -38,34 +29,20 @@ class SessionSettings:
     """
 
     metric: Metric | Sequence[Metric] = "J_AND_F"
-    max_interactions: int = 8
-    max_time: float | None = 240
-    time_threshold: float = 60
-    seed: int = 0
-    robot: dict[str, Any] = field(default_factory=dict)
+    max_interactions: Annotated[int, whole(1, 16)] = 8
+    max_time: Annotated[float, above(0, 600)] | None = 240
+    time_threshold: Annotated[float, above(0)] = 60
+    seed: Seed = 0
+    robot: Annotated[dict[str, Any], options_of(Robot)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for metric in self.metrics or ("",):
-            check_metric(metric)
+        check_fields(self, "session")
+        if not self.metrics:
+            raise UserError("session.metric: names none; give J, F or J_AND_F")
         if len(set(self.metrics)) < len(self.metrics):
             raise UserError(f"session.metric: {list(self.metrics)} names one twice")
-        check_options({"session": asdict(self)}, _RULES)
-        known = [name.removeprefix("session.robot.") for name in _RULES if name.startswith("session.robot.")]
-        for name in self.robot:
-            if name not in known:
-                raise UserError(f"session.robot.{name}: no such parameter; there are: {', '.join(known)}")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics, each once."""
         return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
-
-
-def check_metric(metric: str) -> None:
-    """Check the name of a metric.
-
-    Raises:
-        UserError: there is no such metric.
-    """
-    if metric not in get_args(Metric):
-        raise UserError(f"session.metric: {metric!r} is none of {', '.join(get_args(Metric))}")

@@ -1,25 +1,25 @@
 """Checks of a run's options, data and folder before the training starts."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from ivos.data.synthetic import open_synthetic
 from ivos.evaluation.progress import session_trainer
 from ivos.networks import load
-from ivos.runtime.config import accelerator, check_resume, make_trainer
+from ivos.runtime.config import Device, accelerator, check_resume, make_trainer
 from ivos.runtime.errors import UserError
-from ivos.runtime.options import MAX_WORKERS, NULL, SEED, SWITCH, TEXT, Rule, above, number, whole
+from ivos.runtime.options import Options, Part, Rule, Seed, TextOrNull, options_of
 from ivos.runtime.unused_options import Effects, synthetic_effect
 from ivos.training.building import make_data, make_module
 from ivos.training.checkpoints import LAST, check_last
 from ivos.training.resuming import FINAL, check_settings, counts_steps, is_done
 from ivos.training.stages.base import Stage
-
-_MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
 
 
 def _is_stage(value: Any) -> bool:
@@ -28,49 +28,66 @@ def _is_stage(value: Any) -> bool:
     return whole_one and isinstance(value["data"].get("samples"), dict)
 
 
-RULES = {
-    "stages": Rule(
-        lambda value: isinstance(value, dict) and all(map(_is_stage, value.values())),
-        "stages by name, each with module, data (and samples in it), init and trainer",
-    ),
-    "trainer": _MAPPING,
-    "callbacks": _MAPPING,
-    "logger": _MAPPING,
-    "optimized_metric": NULL | TEXT,
-    "resume": SWITCH,
-    "score": SWITCH,
-    "checkpoint_artifacts": SWITCH,
-    "seed": SEED,
-    "checkpoint": NULL | TEXT,
-    "data.root": NULL | TEXT,
-    "data.*_root": NULL | TEXT,
-    "trainer.gradient_clip_val": NULL | above(0),
-    "trainer.accumulate_grad_batches": whole(1),
-    "trainer.log_every_n_steps": whole(1),
-    "stages.*.trainer.max_epochs": whole(1),
-    "stages.*.data.batch_size": whole(1),
-    "stages.*.data.num_batches": whole(1),
-    "stages.*.data.num_workers": NULL | whole(0, MAX_WORKERS),
-    "stages.*.data.memory_mib": whole(0),
-    "stages.*.data.val_clips": NULL | whole(1),
-    "stages.*.data.val_frames": NULL | whole(1),
-    "stages.*.data.samples.max_objects": whole(1),
-    "stages.*.data.samples.min_area": whole(0),
-    "stages.*.data.samples.short_side": NULL | whole(1),
-    "stages.*.data.samples.seed": SEED,
-    "stages.*.data.samples.user.correction_prob": number(0, 1),
-    "stages.*.data.samples.user.point_prob": number(0, 1),
-    "stages.*.module.feedback_rounds": whole(0),
-    "stages.*.module.feedback_prob": number(0, 1),
-    "stages.*.module.loss.class_balance": number(0, 1),
-    "stages.*.module.loss.dice": number(0),
-    "stages.*.module.validation_rounds": whole(1, 16),
-    "stages.*.module.seed": SEED,
-    "stages.*.module.optimizer.lr": above(0),
-    "stages.*.module.optimizer.weight_decay": number(0),
-    "stages.*.module.scheduler.max_lr": above(0),
-}
-"""The values that options may have, beyond the checks of the classes that take them."""
+_STAGES = Rule(
+    lambda value: isinstance(value, dict) and all(map(_is_stage, value.values())),
+    "stages by name, each with module, data (and samples in it), init and trainer",
+)
+
+
+@dataclass
+class StageOptions(Options):
+    """The options of a stage; those of its trainer are in addition to the run's."""
+
+    module: Part
+    init: Part
+    execution: Part
+    data: Part
+    trainer: Annotated[dict[str, Any], options_of("pytorch_lightning.Trainer")]
+
+
+@dataclass
+class DataOptions(Options):
+    """The folders of data sets, and the sets that are chosen; see docs/guides/datasets.md."""
+
+    root: TextOrNull
+    davis_root: TextOrNull
+    youtube_vos_root: TextOrNull
+    sbd_root: TextOrNull
+    stills_root: TextOrNull
+    bl30k_root: TextOrNull
+    mose_root: TextOrNull
+    vost_root: TextOrNull
+    lvos_root: TextOrNull
+    sav_root: TextOrNull
+    train: Part | None
+    val: Part | None
+    test: Part | None
+
+
+@dataclass
+class TrainingOptions(Options):
+    """The options of train.py, whose values ``conf/train.yaml`` gives; parts have their own."""
+
+    open = True
+
+    model: Part
+    synthetic: Annotated[dict[str, Any], options_of(open_synthetic)]
+    data: DataOptions
+    stages: Annotated[dict[str, StageOptions], _STAGES]
+    trainer: Part
+    session_trainer: Part
+    callbacks: Part
+    logger: Part
+    session: Part
+    segmenter: Part
+    folder: str
+    seed: Seed
+    device: Device
+    checkpoint: TextOrNull
+    resume: bool
+    checkpoint_artifacts: bool
+    optimized_metric: TextOrNull
+    score: bool
 
 
 def effects(cfg: DictConfig) -> Effects:
@@ -80,10 +97,6 @@ def effects(cfg: DictConfig) -> Effects:
         **dict.fromkeys(("session", "segmenter", "session_trainer"), scored),
         "synthetic": synthetic_effect(cfg),
     }
-
-
-_SETS = ("davis", "youtube_vos", "sbd", "stills", "bl30k", "mose", "vost", "lvos", "sav")
-_DATA = ("root", *(f"{name}_root" for name in _SETS), "train", "val", "test")
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:
@@ -117,11 +130,9 @@ def check_data(cfg: DictConfig) -> None:
     """Open the data of each stage and of the final session, and check the initial weights.
 
     Raises:
-        UserError: An option is unknown, or there are no data for the final session.
+        UserError: There are no data for the final session.
         InstantiationException: Data cannot be opened; the cause is a :class:`UserError`.
     """
-    if unknown := [str(name) for name in cfg.data if name not in _DATA]:
-        raise UserError(f"data.{unknown[0]}: no such option; there are: {', '.join(_DATA)}")
     for name, stage in cfg.stages.items():
         instantiate(stage.init)
         make_data(cfg, str(name)).check()

@@ -1,10 +1,13 @@
 """Losses of A-Net and T-Net."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ivos.networks.decoder import resize
+from ivos.runtime.options import Share, number
 from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.labels import VOID
 
@@ -26,7 +29,9 @@ class SegmentationLoss(nn.Module):
             cross-entropy (0 in the paper).
     """
 
-    def __init__(self, class_balance: float = 1.0, dice: float = 0.0, hard: float = 0.0) -> None:
+    def __init__(
+        self, class_balance: Share = 1.0, dice: Annotated[float, number(0)] = 0.0, hard: float = 0.0
+    ) -> None:
         super().__init__()
         self.class_balance = class_balance
         self.dice = dice

@@ -31,7 +31,14 @@ from ivos.runtime.process_watchdog import ProcessWatchdog, started_by
 from ivos.segmenters import CopiedMask, DilatedStrokes
 from ivos.training.building import make_data, make_module
 from ivos.training.checkpoints import LAST, AtomicCheckpointIO, SaveOnSignal
-from ivos.training.checks import RULES, check_data, check_folder, check_stages, check_trainer, effects
+from ivos.training.checks import (
+    TrainingOptions,
+    check_data,
+    check_folder,
+    check_stages,
+    check_trainer,
+    effects,
+)
 from ivos.training.initialisation import model_of_checkpoint, start_from
 from ivos.training.resuming import FINAL, is_done, record
 
@@ -49,7 +56,7 @@ def run(cfg: DictConfig) -> float | None:
     job = HydraConfig.get()
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder, in_sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
-    check_values(cfg, RULES, effects)
+    check_values(cfg, TrainingOptions, effects)
     cfg = model_of_checkpoint(cfg, job.overrides.task)
     rank, processes = check_trainer(cfg, in_sweep)
     if rank == 0:  # the other processes would find files that this one has written

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ivos.runtime.machine import cores
+from ivos.runtime.options import whole
 from ivos.video.files import (
     PICTURE_SUFFIXES,
     DataError,
@@ -49,8 +50,8 @@ class Limits:
         frames: The largest number of frames of a video.
     """
 
-    pixels: int = 4096 * 2304
-    frames: int = 5000
+    pixels: Annotated[int, whole(1)] = 4096 * 2304
+    frames: Annotated[int, whole(1)] = 5000
 
     def check(self, where: Path, size: tuple[int, int], frames: int = 0) -> None:
         """Raise :class:`DataError` for a frame or a video beyond the limits."""

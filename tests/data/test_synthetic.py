@@ -229,7 +229,7 @@ def test_open_synthetic(tmp_path):
         ({"num_clips": 0}, "num_clips: must be a whole number from 1, got 0"),
         ({"num_frames": 2.5}, "num_frames: must be a whole number"),
         ({"motion": "fast"}, "motion: must be a number from 0, got 'fast'"),
-        ({"num_workers": 0}, "num_workers: must be a whole number from 1, or null, got 0"),
+        ({"num_workers": 0}, "num_workers: must be null, or a whole number from 1 to 256, got 0"),
         ({"min_objects": 4, "max_objects": 3}, "min_objects: must be a whole number from 1 to 3, got 4"),
         ({"noise": 2}, "noise: must be a number from 0 up to 1, got 2"),
         ({"nonsense": 2}, "nonsense"),

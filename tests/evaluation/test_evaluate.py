@@ -170,7 +170,10 @@ def spoiled(kind, tmp_path):
     return {
         "split": ([*arguments, "data.split=test"], ["no split 'test'; it has: val"]),
         "sequence": ([*arguments, "data.sequences=[cow]"], ["cow", "cat, dog"]),
-        "metric": ([*arguments, "session.metric=K"], ["session.metric: 'K' is none of J, F, J_AND_F"]),
+        "metric": (
+            [*arguments, "session.metric=K"],
+            ["session.metric: must be one of J, F, J_AND_F, or a list", "got 'K'"],
+        ),
         "rounds": ([*arguments, "session.max_interactions=17"], ["session.max_interactions", "1 to 16"]),
         "time": ([*arguments, "session.max_time=0"], ["session.max_time"]),
         "robot": ([*arguments, "session.robot.kernel_size=2"], ["session.robot.kernel_size"]),

@@ -75,7 +75,7 @@ def test_an_interpolation_of_nothing_is_a_line(program, refused, tmp_path):
         ("study.rounds=0", "study.rounds: must be null, or a whole number from 1, got 0"),
         ("video={a:1}", "error: "),
         ("limits=3", "limits: must be pixels and frames, got 3"),
-        ("+limits.nosuch=3", "limits: "),
+        ("+limits.nosuch=3", "limits.nosuch: no such option; there are: pixels, frames"),
     ],
 )
 def test_wrong_options_of_annotate_are_a_line(option, said, refused):

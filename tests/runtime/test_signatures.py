@@ -8,7 +8,7 @@ import pytest
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import options_go_to
-from ivos.runtime.signatures import check_signatures, rule_of, rules_of
+from ivos.runtime.signatures import check_options, rule_of, rules_of
 from ivos.training.losses import SegmentationLoss
 
 RIGHT = [
@@ -69,12 +69,12 @@ def importable(monkeypatch):
 
 
 def test_options_that_are_handed_on_are_known():
-    check_signatures({"a": {"b": [part(root="x", name="y", size=2)]}, "c": 3})
+    check_options({"a": {"b": [part(root="x", name="y", size=2)]}, "c": 3})
 
 
 def test_all_that_is_wrong_is_told_in_a_line_each():
     with pytest.raises(UserError) as told:
-        check_signatures({"a": part(size="big", root=3), "b": {"c": [part(sice=3)]}})
+        check_options({"a": part(size="big", root=3), "b": {"c": [part(sice=3)]}})
     assert str(told.value).split("\n  ") == [
         "a.size: must be a whole number, got 'big'",
         "a.root: must be a path, or null, got 3",
@@ -87,7 +87,7 @@ def test_all_that_is_wrong_is_told_in_a_line_each():
 )
 def test_a_target_that_is_none_is_named(target, said):
     with pytest.raises(UserError, match=said):
-        check_signatures({"a": {"_target_": target}})
+        check_options({"a": {"_target_": target}})
 
 
 class Extended(SegmentationLoss):

@@ -8,7 +8,7 @@ from ivos.runtime.command_line import configs
 from ivos.runtime.config import resolved
 from ivos.runtime.overrides import prepare_overrides
 from ivos.runtime.renamed_options import rename_options
-from ivos.runtime.signatures import signature_faults
+from ivos.runtime.signatures import option_faults
 from ivos.runtime.unused_options import given_options, leave_out_foreign, remedy, unused_faults
 from ivos.training import checks
 
@@ -116,16 +116,14 @@ def test_options_of_an_experiment_for_another_choice_are_left_out_with_a_note(ca
     assert "left out: data.test.num_clips, data.test.seed, data.train.num_clips, data.val.num_clips" in told
     assert "num_clips" not in cfg.data.train
     assert unused_faults(cfg, given, checks.effects(cfg)) == []
-    assert not [name for name in signature_faults(resolved(cfg)) if name.startswith("data.")]
+    assert not [name for name in option_faults(resolved(cfg)) if name.startswith("data.")]
 
 
 def test_an_option_that_the_user_gave_is_not_left_out(capsys):
     cfg, given = composed("train", "data@data.train=davis", "data.train.num_clips=3")
     leave_out_foreign(cfg, given)
     assert capsys.readouterr().err == ""
-    (said,) = (
-        said for name, said in signature_faults(resolved(cfg)).items() if name == "data.train.num_clips"
-    )
+    (said,) = (said for name, said in option_faults(resolved(cfg)).items() if name == "data.train.num_clips")
     assert said.startswith("data.train.num_clips: no such option; there are: root")
 
 

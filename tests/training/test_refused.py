@@ -10,7 +10,7 @@ from ivos.runtime.command_line import configs, user_error
 from ivos.runtime.config import check_values, make_trainer
 from ivos.runtime.errors import UserError
 from ivos.runtime.overrides import prepare_overrides
-from ivos.training.checks import RULES, check_data, check_stages
+from ivos.training.checks import TrainingOptions, check_data, check_stages
 from ivos.video.files import DataError
 from tests.support.tiny import MODEL, stage
 
@@ -37,7 +37,16 @@ WRONG = {
     f"{LAST}.execution.checkpointing=no": f"{LAST}.execution.checkpointing: must be true or false, got 'no'",
     f"{LAST}.init.imagenet=/nosuch": "init.imagenet=/nosuch: no such file",
     f"{LAST}.trainer.max_epochs=0": f"{LAST}.trainer.max_epochs: must be",
-    f"+{LAST}.trainer.limit_val_batches=abc": "trainer: ",
+    f"+{LAST}.trainer.limit_val_batches=abc": f"{LAST}.trainer.limit_val_batches: must be a number",
+    f"+{LAST}.trainer.nosuch=1": f"{LAST}.trainer.nosuch: no such option; there are: accelerator, ",
+    f"+{LAST}.nosuch=1": f"{LAST}.nosuch: no such option; there are: module, init, execution, data, trainer",
+    "stages.joint=3": "stages: must be stages by name, each with module, data (and samples in it), init and",
+    "trainer.gradient_clip_val=0": "trainer.gradient_clip_val: must be null, or a number above 0, got 0",
+    "trainer.devices=0": "trainer.devices: must be a whole number from 1, or one of auto, got 0",
+    "session_trainer.num_nodes=0": "session_trainer.num_nodes: must be a whole number from 1, got 0",
+    "synthetic.noise=2": "synthetic.noise: must be a number from 0 up to 1, got 2",
+    "+synthetic.nosuch=2": "synthetic.nosuch: no such option; there are: split, ",
+    "data.val.num_clips=0": "data.val.num_clips: must be a whole number from 1, got 0",
     "seed=-1": "seed: must be a whole number from 0 to 4294967295, got -1",
     "score=off": "score: must be true or false, got 'off'",
     "checkpoint_artifacts=no": "checkpoint_artifacts: must be true or false, got 'no'",
@@ -68,7 +77,7 @@ def checked(root):
         with initialize_config_dir(configs(), version_base="1.3"):
             given = ["+stage@stages.joint=joint", *tiny, *MODEL, f"data.root={root}", f"folder={tmp_path}"]
             cfg = compose("train", prepare_overrides([*given, "session.max_time=null", *overrides]))
-        check_values(cfg, RULES)
+        check_values(cfg, TrainingOptions)
         check_stages(cfg, tmp_path)
         check_data(cfg)
 

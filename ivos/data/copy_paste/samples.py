@@ -12,7 +12,7 @@ Nothing is stored on disk: a clip is a function of its numbers, and takes millis
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from ivos.data.copy_paste.config import CopyPasteConfig
 from ivos.data.copy_paste.pictures import Pictures
 from ivos.data.training import TrainingData
 from ivos.interaction.simulate import SimulatedUser
+from ivos.runtime.options import Seed, whole
 from ivos.video.files import DataError
 
 _NEGATIVE_FOR_OTHERS = 0.6
@@ -61,10 +62,10 @@ class CopyPasteSamples(Dataset[MiniSequence]):
         num_frames: int = 1,
         window: int | None = None,
         size: tuple[int, int] = (128, 128),
-        max_objects: int = 1,
-        min_area: int = 48,
+        max_objects: Annotated[int, whole(1)] = 1,
+        min_area: Annotated[int, whole(0)] = 48,
         user: SimulatedUser | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if any(side % 32 or side <= 0 for side in size):
             raise DataError(f"size: multiples of 32 are needed, got {list(size)}")

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock, Timeout
 
@@ -15,13 +15,14 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.data.synthetic.config import SyntheticSpec
 from ivos.data.synthetic.davis_writer import write_davis
 from ivos.data.synthetic.sprites import picture_files, sprite_files
-from ivos.runtime.options import NULL, options_go_to, whole
+from ivos.runtime.options import MAX_WORKERS, NULL, options_go_to, whole
 from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError
 from ivos.video.index import Index, user_cache
 
 VERSION = 3  # of the generator; a new one whenever the same parameters give other clips
 SPLITS = ("train", "val")
+_WORKERS = NULL | whole(1, MAX_WORKERS)
 _LOCKS = ".locks"  # the folder of the locks of those who make a set
 
 
@@ -31,7 +32,7 @@ def open_synthetic(
     split: str = "val",
     sequences: Sequence[str] | None = None,
     cache_dir: str | Path | None = None,
-    num_workers: int | None = None,
+    num_workers: Annotated[int | None, _WORKERS] = None,
     index: Index = True,
     clips: Mapping[str, Any] | None = None,
     **spec: Any,
@@ -57,10 +58,8 @@ def open_synthetic(
     num_workers = shared_workers if num_workers is None else num_workers
     if split not in SPLITS:
         raise DataError(f"synthetic video has no split {split!r}; it has: {', '.join(SPLITS)}")
-    if not (whole(1) | NULL).holds(num_workers):
-        raise DataError(
-            f"synthetic video: num_workers: must be {(whole(1) | NULL).words}, got {num_workers!r}"
-        )
+    if not _WORKERS.holds(num_workers):
+        raise DataError(f"synthetic video: num_workers: must be {_WORKERS.words}, got {num_workers!r}")
     try:
         described = SyntheticSpec(**spec, stream=split)
     except (TypeError, ValueError) as error:

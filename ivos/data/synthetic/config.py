@@ -1,10 +1,14 @@
 """What a set of synthetic clips is like."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from ivos.runtime.options import number, whole
+from ivos.runtime.options import Seed, Share, number, whole
+from ivos.runtime.signatures import option_faults
 from ivos.video.labels import VOID
+
+Strength = Annotated[float, number(0)]
 
 
 @dataclass(frozen=True)
@@ -55,58 +59,48 @@ class SyntheticSpec:
         ValueError: a value out of range.
     """
 
-    num_clips: int = 4
-    num_frames: int = 12
-    width: int = 160
-    height: int = 128
-    min_objects: int = 1
-    max_objects: int = 3
-    seed: int = 0
+    num_clips: Annotated[int, whole(1)] = 4
+    num_frames: Annotated[int, whole(1)] = 12
+    width: Annotated[int, whole(32)] = 160
+    height: Annotated[int, whole(32)] = 128
+    min_objects: Annotated[int, whole(1)] = 1
+    max_objects: Annotated[int, whole(1, VOID - 1)] = 3
+    seed: Seed = 0
     stream: str = ""
-    min_size: float = 0.2
-    max_size: float = 0.4
-    motion: float = 0.02
-    rotation: float = 4.0
-    scaling: float = 0.02
-    deformation: float = 0.4
-    articulation: float = 0.5
-    leaving: float = 0.15
-    texture: float = 1.0
-    camouflage: float = 0.1
-    distractors: float = 0.7
-    similarity: float = 0.4
-    occluders: float = 0.3
-    shadows: float = 0.4
-    camera_pan: float = 0.01
-    camera_zoom: float = 0.01
-    camera_shake: float = 0.004
-    backdrop_motion: float = 0.005
-    lighting: float = 0.2
-    motion_blur: float = 0.5
-    defocus: float = 0.6
-    noise: float = 0.02
-    jpeg_quality: int = 60
+    min_size: Annotated[float, number(0.02)] = 0.2
+    max_size: Annotated[float, number(0.02, 1)] = 0.4
+    motion: Strength = 0.02
+    rotation: Strength = 4.0
+    scaling: Strength = 0.02
+    deformation: Share = 0.4
+    articulation: Annotated[float, number(0, math.pi)] = 0.5
+    leaving: Share = 0.15
+    texture: Share = 1.0
+    camouflage: Share = 0.1
+    distractors: Strength = 0.7
+    similarity: Share = 0.4
+    occluders: Strength = 0.3
+    shadows: Share = 0.4
+    camera_pan: Strength = 0.01
+    camera_zoom: Strength = 0.01
+    camera_shake: Strength = 0.004
+    backdrop_motion: Strength = 0.005
+    lighting: Share = 0.2
+    motion_blur: Share = 0.5
+    defocus: Annotated[float, number(0, 10)] = 0.6
+    noise: Share = 0.02
+    jpeg_quality: Annotated[int, whole(1, 100)] = 60
     backgrounds: str | None = None
     sprites: str | None = None
-    scribbles_per_clip: int = 1
+    scribbles_per_clip: Annotated[int, whole(0, 999)] = 1
 
     def __post_init__(self) -> None:
-        bounds: dict[str, tuple[float, float]] = {
-            "num_clips": (1, math.inf), "num_frames": (1, math.inf), "seed": (0, math.inf),
-            "width": (32, math.inf), "height": (32, math.inf), "scribbles_per_clip": (0, 999),
-            "max_objects": (1, VOID - 1), "min_objects": (1, self.max_objects),
-            "max_size": (0.02, 1), "min_size": (0.02, self.max_size),
-            "jpeg_quality": (1, 100), "articulation": (0, math.pi), "defocus": (0, 10),
-        }  # fmt: skip
-        shares = ("deformation", "leaving", "texture", "camouflage", "similarity", "shadows", "lighting")
-        speeds = ("motion", "rotation", "scaling", "camera_pan", "camera_zoom", "camera_shake")
-        bounds |= dict.fromkeys((*shares, "motion_blur", "noise"), (0, 1))
-        bounds |= dict.fromkeys((*speeds, "backdrop_motion", "distractors", "occluders"), (0, math.inf))
-        kinds = {field.name: field.type for field in fields(self)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            rule = number(low, high)
-            if kinds[name] is int:
-                rule = whole(int(low), None if high == math.inf else int(high))
-            if not rule.holds(value):
-                raise ValueError(f"synthetic video: {name}: must be {rule.words}, got {value!r}")
+        faults = option_faults(asdict(self), type(self))
+        for name, rule in (
+            ("min_objects", whole(1, self.max_objects)),
+            ("min_size", number(0.02, self.max_size)),
+        ):
+            if not faults and not rule.holds(value := getattr(self, name)):
+                faults[name] = f"{name}: must be {rule.words}, got {value!r}"
+        for said in faults.values():
+            raise ValueError(f"synthetic video: {said}")

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from ivos.data.datasets.mixture import Mixture
 from ivos.data.training import mini_sequences
 from ivos.data.training.loader import NumberedLoader, workers_for
 from ivos.data.training.mini_sequences import MiniSequences, MixedMiniSequences
+from ivos.runtime.options import MAX_WORKERS, NULL, whole
 from ivos.video.clip import Clip
 from ivos.video.files import DataError
 from ivos.video.video import Video, VideoSet
@@ -43,12 +44,12 @@ class TrainingData(pl.LightningDataModule):
         train: VideoSet | Mixture,
         val: VideoSet | None,
         samples: Callable[[Sequence[Video | Clip]], MiniSequences],
-        batch_size: int,
-        num_batches: int,
-        val_clips: int | None = None,
-        val_frames: int | None = None,
-        num_workers: int | None = 0,
-        memory_mib: int = 512,
+        batch_size: Annotated[int, whole(1)],
+        num_batches: Annotated[int, whole(1)],
+        val_clips: Annotated[int | None, NULL | whole(1)] = None,
+        val_frames: Annotated[int | None, NULL | whole(1)] = None,
+        num_workers: Annotated[int | None, NULL | whole(0, MAX_WORKERS)] = 0,
+        memory_mib: Annotated[int, whole(0)] = 512,
     ) -> None:
         super().__init__()
         self.train, self.val, self.samples = train, val, samples

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from ivos.data.batches import MiniSequence
 from ivos.data.synthetic.stills import StillMotion
 from ivos.data.training.augmentation import composed, resizing
 from ivos.interaction.simulate import SimulatedUser
+from ivos.runtime.options import NULL, Seed, whole
 from ivos.video.clip import Clip
 from ivos.video.files import DataError
 from ivos.video.labels import VOID
@@ -58,13 +59,13 @@ class MiniSequences(Dataset[MiniSequence]):
         window: int = 7,
         crop: int = 384,
         zoom: tuple[float, float] = (1.0, 1.0),
-        short_side: int | None = None,
-        max_objects: int = 1,
-        min_area: int = 32,
+        short_side: Annotated[int | None, NULL | whole(1)] = None,
+        max_objects: Annotated[int, whole(1)] = 1,
+        min_area: Annotated[int, whole(0)] = 32,
         user: SimulatedUser | None = None,
         augment: Sequence[Any] = (),
         stills: StillMotion | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if crop % 32 or crop <= 0:
             raise DataError(f"crop: a multiple of 32 is needed, got {crop}")

@@ -1,6 +1,6 @@
 """Training of A-Net on single frames."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from ivos.data.batches import Batch
 from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet
+from ivos.runtime.options import Share, whole
 from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.training.losses import iou
 from ivos.training.propagation import run
@@ -37,8 +38,8 @@ class ANetStage(Stage):
     def __init__(
         self,
         network: ATNet,
-        feedback_rounds: int = 0,
-        feedback_prob: float = 1.0,
+        feedback_rounds: Annotated[int, whole(0)] = 0,
+        feedback_prob: Share = 1.0,
         user: SimulatedUser | None = None,
         **options: Any,
     ) -> None:

@@ -1,7 +1,7 @@
 """The base class of the stages: trained parameters, optimiser, distributed steps and validation."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,6 +17,7 @@ from ivos.data.batches import Batch
 from ivos.engine import ATNetSegmenter
 from ivos.networks import ATNet
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import Seed, whole
 from ivos.training import distributed
 from ivos.training.corrections import CorrectionPool
 from ivos.training.execution import fused
@@ -62,8 +63,8 @@ class Stage(pl.LightningModule):
         loss: SegmentationLoss | None = None,
         freeze_batch_norm: bool = False,
         dropout: bool = True,
-        validation_rounds: int = 3,
-        seed: int = 0,
+        validation_rounds: Annotated[int, whole(1, 16)] = 3,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.network = network

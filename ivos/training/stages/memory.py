@@ -1,6 +1,6 @@
 """The stages of the networks on a frozen encoder: A-Net on single frames, then T-Net on mini-sequences."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet, MemoryFeatures, MemoryFrame
 from ivos.networks.memory import RECENT, others_of, twice_as_large
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import Share, whole
 from ivos.training.losses import iou, mean
 from ivos.training.stages.base import Stage
 from ivos.video.clip import Clip
@@ -55,8 +56,8 @@ class StrokeANetStage(_FrozenEncoderStage):
     def __init__(
         self,
         network: ATNet,
-        feedback_rounds: int = 1,
-        feedback_prob: float = 0.45,
+        feedback_rounds: Annotated[int, whole(0)] = 1,
+        feedback_prob: Share = 0.45,
         user: SimulatedUser | None = None,
         **options: Any,
     ) -> None:
