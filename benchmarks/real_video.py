@@ -73,7 +73,8 @@ def main() -> int:
                 f"{PROTOCOLS[protocol]}={chosen.rounds}",
             ]
             options += [f"data.root={data}", f"hydra.run.dir={runs[-1]}", "resume=true", "save_overlays=true"]
-            options.append("session.max_time=null")  # a busy machine is no reason to leave rounds out
+            if protocol.startswith("davis"):  # a busy machine is no reason to leave rounds out
+                options.append("session.max_time=null")
             print(f"{protocol}, {segmenter}", flush=True)
             command = [sys.executable, str(ROOT / "evaluate.py"), "device=cpu", *options]
             subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -1,5 +1,6 @@
 """Tests that the public interface is imported quickly, has types, and equals the programs."""
 
+import dataclasses
 import inspect
 import json
 import re
@@ -11,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import ivos
+from ivos.runtime.command_line import configs
 from tests.support.discs import draw
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +104,22 @@ def test_any_segmenter_over_any_videos(davis, tmp_path):
     assert (tmp_path / "run/report.csv").is_file()
     again = ivos.evaluate(Everything(), davis, settings=settings)  # equal but for the seconds it took
     assert again["J_AND_F"]["curve"]["J_AND_F"] == summaries["J_AND_F"]["curve"]["J_AND_F"]
+
+
+def test_the_settings_of_an_evaluation_are_those_of_the_program(monkeypatch):
+    import ivos.evaluation
+    from ivos.interaction.robot import Robot
+    from ivos.runtime.config import session_settings
+    from ivos.session import SessionSettings
+
+    given = []
+    monkeypatch.setattr(ivos.evaluation, "evaluate", lambda *arguments, **_: given.append(arguments[2]))
+    ivos.evaluate(Everything(), [])
+    with initialize_config_dir(configs(), version_base="1.3"):
+        program = session_settings(compose("evaluate", ["folder=unused"]))
+    assert given == [SessionSettings()]
+    assert [getattr(Robot(**given[0].robot), name) for name in program.robot] == list(program.robot.values())
+    assert dataclasses.replace(given[0], robot=program.robot) == program
 
 
 def test_videos_and_masks(tmp_path):

@@ -64,11 +64,13 @@ class EvaluationOptions(Options):
 
 def effects(cfg: DictConfig) -> Effects:
     """Return which options depend on others, see :func:`ivos.runtime.unused_options.unused_faults`."""
+    unused = getattr(get_object(cfg.protocol._target_), "unused", {})
     own = f"checkpoint={cfg.checkpoint} decides the network; leave it out, or give checkpoint={UNTRAINED}"
     return {
         "model": (cfg.checkpoint == UNTRAINED, own),
         "masks_layout": (cfg.save_masks, "no masks are written; add save_masks=true, or leave it out"),
         "synthetic": synthetic_effect(cfg),
+        **{f"session.{name}": (False, f"{reason}; leave it out") for name, reason in unused.items()},
     }
 
 

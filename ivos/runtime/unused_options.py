@@ -107,7 +107,7 @@ def unused_faults(cfg: DictConfig, given: Mapping[str, str], effects: Effects) -
             reasons[name] = "no chosen data set takes it; leave it out, or choose another by data=SET"
     found = []
     for option, value in given.items():
-        name = option.rpartition("@")[2]
+        name = option.rpartition("@")[2].replace("/", ".")
         reason = next((why for part, why in reasons.items() if f"{name}.".startswith(f"{part}.")), None)
         if reason:
             found.append(f"{option}={value}: has no effect: {reason}")

@@ -1,6 +1,6 @@
 """Protocols as they are configured: the DAVIS session with strokes and with clicks, and SAM 2's two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -22,6 +22,9 @@ from ivos.video.video import Video
 
 Masks = NDArray[np.uint8]
 Seconds = Annotated[float, number(0)]
+NO_ROBOT = {"robot": "no stroke of this protocol is the robot's"}
+NO_LIMIT = {"max_time": "this protocol has no limit of time"}
+"""Settings of the session that a protocol may not use, with the reasons, for its attribute ``unused``."""
 
 
 class ProtocolFactory(Protocol):
@@ -109,6 +112,7 @@ class DavisClicks(Davis):
     """
 
     prompts: ClassVar[PromptKind] = "clicks"
+    unused: ClassVar[Mapping[str, str]] = NO_ROBOT
     name: str = "davis_clicks"
     clicks: Annotated[int, whole(1)] = 3
     min_area: Annotated[int, whole(1)] = 100
@@ -140,6 +144,11 @@ class Sam2Offline:
 
     prompts: ClassVar[PromptKind] = "clicks"
     ends_early: ClassVar[bool] = True  # where no frame is left, or no frame is bad
+    unused: ClassVar[Mapping[str, str]] = {
+        **NO_ROBOT,
+        **NO_LIMIT,
+        "max_interactions": "the number of rounds is protocol.frames",
+    }
     name: str = "sam2_offline"
     frames: Annotated[int, whole(1, 16)] = 8
     clicks: Annotated[int, whole(1)] = 3

@@ -1,6 +1,6 @@
 """Semi-supervised segmentation as a protocol: an object's true mask is given where it first appears."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivos.metrics import mean_over
+from ivos.session.clicks import NO_LIMIT, NO_ROBOT
 from ivos.session.davis import ground_truth
 from ivos.session.rounds import FramePrompts, Protocol, ScoredRound, Scores
 from ivos.session.sample import Sample
@@ -29,6 +30,11 @@ class FirstMask:
 
     prompts: ClassVar[Literal["masks"]] = "masks"
     ends_early: ClassVar[bool] = False
+    unused: ClassVar[Mapping[str, str]] = {
+        **NO_ROBOT,
+        **NO_LIMIT,
+        "max_interactions": "all masks are given in one round",
+    }
     name: str = "first_mask"
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:

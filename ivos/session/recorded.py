@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ivos.interaction import PromptKind, Stroke, check_strokes
 from ivos.runtime.errors import UserError
+from ivos.session.clicks import NO_LIMIT, NO_ROBOT
 from ivos.session.davis import ground_truth
 from ivos.session.rounds import FramePrompts, Protocol, ScoredRound, Scores
 from ivos.session.sample import Sample
@@ -37,6 +38,11 @@ class Recorded:
 
     prompts: ClassVar[PromptKind] = "strokes"
     ends_early: ClassVar[bool] = True  # a participant ends a session when satisfied
+    unused: ClassVar[Mapping[str, str]] = {
+        **NO_ROBOT,
+        **NO_LIMIT,
+        "max_interactions": "the rounds are those of the study",
+    }
     name: str = "recorded"
     study: str | None = None
     participant: str | None = None

@@ -14,7 +14,7 @@ from .conftest import ROOT
 
 PROTOCOLS = ["davis", "davis_clicks", "sam2_offline", "sam2_online"]
 MINE = ["segmenter=mine", "+segmenter.reach=3"]
-ARGUMENTS = ["session.max_interactions=2", "device=cpu", "logger=none"]
+ARGUMENTS = ["device=cpu", "logger=none"]
 
 
 @pytest.fixture
@@ -27,6 +27,8 @@ def evaluated(tmp_path, monkeypatch, capsys, layout):
     def run_it(*overrides: str, folder: str = "run") -> tuple[int, str, Path]:
         place = tmp_path / folder
         arguments = [f"hydra.run.dir={place}", f"data.root={layout}", *ARGUMENTS, *overrides]
+        if not any(override.startswith("protocol=sam2") for override in overrides):
+            arguments.append("session.max_interactions=2")
         monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments])
         GlobalHydra.instance().clear()
         status = 0
@@ -76,8 +78,8 @@ def test_from_the_command_line_and_again(evaluated, protocol, segmenter):
 def test_sam2_from_a_folder_of_its_own(evaluated, tiny_sam2, tmp_path, protocol):
     tiny_sam2().save_pretrained(tmp_path / "sam2")
     chosen = ["segmenter=sam2", f"segmenter.checkpoint={tmp_path / 'sam2'}", "device=cpu"]
-    rounds = "protocol.frames=2" if protocol.startswith("sam2") else "session.max_interactions=2"
-    status, output, folder = evaluated(f"protocol={protocol}", *chosen, rounds)
+    rounds = ["protocol.frames=2"] if protocol.startswith("sam2") else []
+    status, output, folder = evaluated(f"protocol={protocol}", *chosen, *rounds)
     assert status == 0, output
     assert pd.read_csv(folder / "report.csv", index_col=0)["interaction"].max() == 2
     status, output, _ = evaluated(f"protocol={protocol}", "segmenter=sam2", folder="none")

@@ -67,6 +67,23 @@ UNUSED = {
         "evaluate model=full checkpoint=x.pth",
         "model=full: has no effect: checkpoint=x.pth",
     ),
+    "rounds of SAM 2's protocols": (
+        "evaluate protocol=sam2_offline session.max_interactions=4",
+        "session.max_interactions=4: has no effect: the number of rounds is protocol.frames; leave it out",
+    ),
+    "robot beside clicks": (
+        "evaluate protocol=sam2_online session.robot.nb_points=9",
+        "session.robot.nb_points=9: has no effect: no stroke of this protocol is the robot's; leave it out",
+    ),
+    "choice of a robot": (
+        "evaluate protocol=davis_clicks session/robot=davis",
+        "session/robot=davis: has no",
+    ),
+    "time of first masks": ("evaluate protocol=first_mask session.max_time=9", "session.max_time=9: has no"),
+    "rounds of a study": (
+        "evaluate protocol=recorded session.max_interactions=4",
+        "session.max_interactions=4: has no effect: the rounds are those of the study; leave it out",
+    ),
     "layout of masks": (
         "evaluate masks_layout=per_object",
         "masks_layout=per_object: has no effect: no masks",
@@ -97,6 +114,9 @@ USED = [
     "train data@data.val=davis data.davis_root=/x",
     "evaluate data.num_clips=3 synthetic.noise=0 data.seed=3 seed=1 device=cpu",
     "evaluate data.root=/x data.resolution=Full-Resolution",
+    "evaluate session.max_interactions=4 session.max_time=9 session/robot=davis session.robot.nb_points=9",
+    "evaluate protocol=davis_clicks session.max_interactions=4 session.max_time=null",
+    "evaluate protocol=sam2_online protocol.frames=4 session.metric=J session.time_threshold=9",
     "evaluate checkpoint=untrained model=full model.width=4 save_masks=true masks_layout=per_object",
 ]
 
