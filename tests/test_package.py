@@ -44,9 +44,9 @@ def test_a_wheel_installs_one_name(site):
 
 def test_the_core_needs_little(site):
     """The rest belongs to extras."""
-    blocked = ("PIL", "av", "davisinteractive", "filelock", "hydra", "matplotlib", "networkx", "omegaconf",
-               "pandas", "pytorch_lightning", "rich", "scipy", "skimage", "torchmetrics",
-               "wandb")  # fmt: skip
+    blocked = ("PIL", "albumentations", "av", "davisinteractive", "filelock", "hydra", "matplotlib",
+               "networkx", "omegaconf", "pandas", "pytorch_lightning", "rich", "scipy", "skimage",
+               "torchmetrics", "wandb")  # fmt: skip
     code = f"""
 import sys
 for name in {blocked}:

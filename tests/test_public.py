@@ -18,6 +18,7 @@ from PIL import Image
 import ivos
 from ivos.runtime.command_line import configs
 from tests.support.discs import draw
+from tests.support.programs import Program
 
 ROOT = Path(__file__).parents[1]
 STROKE = {"path": [[0.4, 0.5], [0.5, 0.6]], "object_id": 1}
@@ -78,8 +79,8 @@ def test_the_readmes_snippet_gives_the_masks_of_evaluate(davis, tmp_path, monkey
     assert masks.shape == (3, 190, 240)
     assert set(np.unique(masks)) == {0, 1}
     options = [f"data.root={davis}", "save_masks=true", "session.max_interactions=1", "logger=none"]
-    command = [sys.executable, str(ROOT / "evaluate.py"), *options, f"hydra.run.dir={tmp_path / 'run'}"]
-    subprocess.run(command, check=True, capture_output=True)
+    with Program("evaluate.py", [*options, f"hydra.run.dir={tmp_path / 'run'}"], tmp_path) as program:
+        assert program.end() == 0, program.said()
     theirs = sorted((tmp_path / "run/masks/001/01/discs").glob("*.png"))
     assert np.array_equal(np.stack([np.asarray(Image.open(path)) for path in theirs]), masks)
 

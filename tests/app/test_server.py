@@ -14,42 +14,52 @@ from ivos.app.journal import read_lines
 from ivos.app.messages import MAX_POINTS, unpack_labels
 from tests.support.wire import Client, request
 
+from .conftest import Process
+
 
 @pytest.fixture
 def server(serve, tmp_path, clip):
     return serve(root=str(tmp_path), videos=[str(clip)], **{"with": {"delay": 0.01}})
 
 
-def test_access(server):
-    status, _, body = request(server, "/", cookie=False)
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory, clip):
+    """A server for the tests whose requests are refused or change nothing."""
+    server = Process(root=str(tmp_path_factory.mktemp("untouched")), videos=[str(clip)])
+    yield server
+    server.end()
+
+
+def test_access(untouched):
+    status, _, body = request(untouched, "/", cookie=False)
     assert (status, body.count(b"\n")) == (403, 1)
     assert b"open the address that the server has printed" in body
-    assert request(server, "/?token=wrong", cookie=False)[0] == 403
-    status, headers, _ = request(server, f"/w/clip/?token={server.token}", cookie=False)
+    assert request(untouched, "/?token=wrong", cookie=False)[0] == 403
+    status, headers, _ = request(untouched, f"/w/clip/?token={untouched.token}", cookie=False)
     assert (status, headers["location"]) == (303, "/w/clip/")
-    assert f"ivos-{server.port}=" in headers["set-cookie"]
+    assert f"ivos-{untouched.port}=" in headers["set-cookie"]
     for word in ("httponly", "samesite=lax"):
         assert word in headers["set-cookie"].lower()
-    status, headers, _ = request(server, "/w/clip/")
+    status, headers, _ = request(untouched, "/w/clip/")
     assert status == 200
     assert "default-src 'self'" in headers["content-security-policy"]
-    foreign = {"Cookie": f"ivos-{server.port + 1}={server.token}"}  # another port's
-    assert request(server, "/w/clip/", cookie=False, **foreign)[0] == 403
+    foreign = {"Cookie": f"ivos-{untouched.port + 1}={untouched.token}"}  # another port's
+    assert request(untouched, "/w/clip/", cookie=False, **foreign)[0] == 403
 
 
-def test_cookies_of_other_programs_lock_nobody_out(server):
+def test_cookies_of_other_programs_lock_nobody_out(untouched):
     """Browsers send the cookies of all programs on this host, whatever is in them."""
     for other in ('json={"a": [1, 2]}', "a b=c d", 'x="unclosed', "=;;", "bad\x01=1"):
-        cookie = {"Cookie": f"{other}; {server.cookie}; {other}"}
-        assert request(server, "/w/clip/", cookie=False, **cookie)[0] == 200, other
+        cookie = {"Cookie": f"{other}; {untouched.cookie}; {other}"}
+        assert request(untouched, "/w/clip/", cookie=False, **cookie)[0] == 200, other
 
 
-def test_malformed_requests_are_refused_and_not_answered_with_500(server):
-    origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+def test_malformed_requests_are_refused_and_not_answered_with_500(untouched):
+    origin = {"Origin": f"http://127.0.0.1:{untouched.port}"}
     for body in ('{"format": ["coco"]}', '{"format": {}}', "[]", '"coco"', "9" * 4000, '{"format": null}'):
-        assert request(server, "/w/clip/export", "POST", body, **origin)[0] == 400, body
+        assert request(untouched, "/w/clip/export", "POST", body, **origin)[0] == 400, body
     for wrong in ("http://[", "http://]:1", "//[x", "http://127.0.0.1:99999999"):
-        assert request(server, "/w/clip/export", "POST", "{}", Origin=wrong)[0] == 403, wrong
+        assert request(untouched, "/w/clip/export", "POST", "{}", Origin=wrong)[0] == 403, wrong
 
 
 def test_huge_numbers_are_answered_on_a_connection_that_stays(server):
@@ -64,25 +74,25 @@ def test_huge_numbers_are_answered_on_a_connection_that_stays(server):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8765", "", "0.0.0.0"])
-def test_foreign_hosts(server, host):
-    status, _, body = request(server, "/w/clip/", Host=host)
+def test_foreign_hosts(untouched, host):
+    status, _, body = request(untouched, "/w/clip/", Host=host)
     assert status == 403
     assert b"not one of this server's" in body
 
 
-def test_another_port_in_the_host_is_a_tunnels(server):
-    assert request(server, "/w/clip/", Host="localhost:9000")[0] == 200
+def test_another_port_in_the_host_is_a_tunnels(untouched):
+    assert request(untouched, "/w/clip/", Host="localhost:9000")[0] == 200
 
 
-def test_foreign_origins(server):
-    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.port + 1}"):
+def test_foreign_origins(untouched):
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{untouched.port + 1}"):
         with pytest.raises(InvalidStatus) as error:
-            Client(server, origin=origin)
+            Client(untouched, origin=origin)
         assert error.value.response.status_code == 403
-        assert request(server, "/w/clip/export", "POST", "{}", Origin=origin)[0] == 403
-    assert request(server, "/w/clip/export", "POST", "{}")[0] == 403  # none at all
+        assert request(untouched, "/w/clip/export", "POST", "{}", Origin=origin)[0] == 403
+    assert request(untouched, "/w/clip/export", "POST", "{}")[0] == 403  # none at all
     with pytest.raises(InvalidStatus):
-        Client(server, cookie="ivos-1=x")
+        Client(untouched, cookie="ivos-1=x")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +109,8 @@ def test_foreign_origins(server):
         "/w/clip/truth",
     ],
 )
-def test_what_is_not_there(server, path):
-    status, _, body = request(server, path)
+def test_what_is_not_there(untouched, path):
+    status, _, body = request(untouched, path)
     assert (status, body.count(b"\n")) == (404, 1) or (status, body) == (404, b"Not Found")
 
 
@@ -179,12 +189,12 @@ def test_bad_messages_are_answered_and_change_nothing(server):
     assert Client(server).phase("idle").stroke("b") == ""
 
 
-def test_hello_comes_first(server):
+def test_hello_comes_first(untouched):
     one = Client.__new__(Client)
     one.socket = connect(
-        f"ws://127.0.0.1:{server.port}/w/clip/ws",
-        additional_headers={"Cookie": server.cookie},
-        origin=f"http://127.0.0.1:{server.port}",
+        f"ws://127.0.0.1:{untouched.port}/w/clip/ws",
+        additional_headers={"Cookie": untouched.cookie},
+        origin=f"http://127.0.0.1:{untouched.port}",
     )
     one.seq, one.heard = 0, []
     assert one.ask("undo") == "hello comes first"

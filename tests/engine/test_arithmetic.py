@@ -1,9 +1,8 @@
 """Tests of the precision of float32 operations during a round, and that it is restored afterwards."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.forked import run_code
 
 CODE = """
 import torch
@@ -53,13 +52,11 @@ BEFORE = [
 
 
 @pytest.mark.parametrize("before", BEFORE)
-def test_tf32_is_set_and_restored(before):
+def test_tf32_is_set_and_restored(before, tmp_path):
     """Whichever of PyTorch's two sets of switches was used before; in a process of its own."""
     if "fp32_precision" in before:
         torch = pytest.importorskip("torch")
         if not hasattr(torch.backends.cudnn, "conv"):
             pytest.skip("a PyTorch without the newer switches")
-    code = CODE.replace("{before!r}", repr(before))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "done\n"
+    status, output = run_code(CODE.replace("{before!r}", repr(before)), tmp_path)
+    assert (status, output) == (0, "done\n")

@@ -82,7 +82,7 @@ def enlarged(probabilities):
 
 @pytest.fixture(scope="module")
 def lively_network():
-    return lively()
+    return lively(width=8, decoder_width=32)
 
 
 @pytest.fixture(params=[{}, {"undo_gib": 1}, {"flow": True}], ids=str)

@@ -117,22 +117,3 @@ def test_wrong_calls_are_named(segmenter):
         segmenter.interact(2, [])
     with pytest.raises(ScribbleError, match="object 2 of 1"):
         segmenter.interact(0, [stroke(0.1, 0.1, 2)])
-
-
-def test_importable_with_torch_numpy_and_opencv_alone():
-    """kernels, ivos.networks and ivos.engine are used on machines that have nothing else."""
-    import subprocess
-    import sys
-
-    code = """
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"hydra", "omegaconf", "pytorch_lightning", "davisinteractive", "pandas",
-                                  "rich", "matplotlib", "albumentations", "skimage", "PIL", "wandb"}:
-            raise ImportError(name)
-sys.meta_path.insert(0, Absent())
-import ivos.kernels, ivos.networks, ivos.engine
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

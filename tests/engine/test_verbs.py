@@ -37,7 +37,7 @@ def stroke(x, label):
 
 @pytest.fixture(scope="module")
 def network():
-    return lively()
+    return lively(width=8, decoder_width=32)
 
 
 @pytest.fixture(scope="module")

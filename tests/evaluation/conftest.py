@@ -10,6 +10,7 @@ import torch
 
 from ivos.networks import ATNet
 from tests.support.discs import draw
+from tests.support.programs import Program
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +34,19 @@ def layout(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(tmp_path):
-    """Run evaluate.py on the command line: ``run(*overrides)`` gives (exit status, output, run folder)."""
+    """Run evaluate.py: ``run(*overrides)`` gives (exit status, output, run folder).
 
-    def run_it(*overrides: str, folder: Path | None = None) -> tuple[int, str, Path]:
+    Its process is forked; ``anew=True`` starts it as the command line does, with all its imports.
+    """
+
+    def run_it(*overrides: str, folder: Path | None = None, anew: bool = False) -> tuple[int, str, Path]:
         folder = folder or tmp_path / "run"
-        command = [sys.executable, str(ROOT / "evaluate.py"), f"hydra.run.dir='{folder}'", *overrides]
+        arguments = [f"hydra.run.dir='{folder}'", *overrides]
+        if not anew:
+            with Program("evaluate.py", arguments, tmp_path, COLUMNS="120") as program:
+                return program.end(), program.said(), folder
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        command = [sys.executable, str(ROOT / "evaluate.py"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         return done.returncode, done.stdout + done.stderr, folder
 

@@ -20,7 +20,7 @@ from .conftest import ROOT
 
 def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):
     arguments = [f"checkpoint={checkpoint}", f"data.root={layout}", "session.max_interactions=3"]
-    status, output, folder = run(*arguments, "save_masks=true", "save_overlays=true")
+    status, output, folder = run(*arguments, "save_masks=true", "save_overlays=true", anew=True)
     assert status == 0, output
     assert "UNTRAINED" not in output
     assert "round 3" in output
@@ -223,7 +223,7 @@ def test_bad_input_gets_a_clear_line_before_any_work(kind, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_first_command_of_the_readme_ends_as_it_says(run):
-    code, output, folder = run()
+    code, output, folder = run(anew=True)
     assert code == 0, output
     curve = json.loads((folder / "summary.json").read_text())["curve"]["J_AND_F"]
     for path in (ROOT / "README.md", FOLDER / "small.md"):

@@ -29,7 +29,7 @@ def test_an_evaluation_is_logged_in_three_ways(run, layout, checkpoint, nobody):
         "session.max_interactions=2",
         "session.metric=J",
     ]
-    status, output, folder = run(*options, "save_overlays=true", "logger=[csv,tensorboard,wandb]")
+    status, output, folder = run(*options, "save_overlays=true", "logger=[csv,tensorboard,wandb]", anew=True)
     assert status == 0, output
     assert [line for line in output.splitlines() if "W&B" in line or "wandb:" in line] == [
         "W&B: not logged in (`wandb login` does that), so this run is logged offline; upload it with "
@@ -78,9 +78,9 @@ def test_an_evaluation_is_logged_in_three_ways(run, layout, checkpoint, nobody):
 @pytest.mark.slow
 def test_a_resumed_evaluation_is_the_same_run_and_logs_once(run, layout, checkpoint, nobody):
     options = [f"checkpoint={checkpoint}", f"data.root={layout}", "session.max_interactions=1"]
-    _, _, folder = run(*options, "logger=[csv,wandb]")
+    _, _, folder = run(*options, "logger=[csv,wandb]", anew=True)
     identity = (folder / "wandb_id.txt").read_text()
-    status, output, _ = run(*options, "logger=[csv,wandb]", "resume=true")
+    status, output, _ = run(*options, "logger=[csv,wandb]", "resume=true", anew=True)
     assert status == 0, output
     assert (folder / "wandb_id.txt").read_text() == identity
     assert len(pd.read_csv(folder / "metrics.csv")) == 1

@@ -13,13 +13,16 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
+import torch
+
+import ivos.evaluation.run
+import ivos.training.pipeline  # noqa: F401 - what both programs import late is there before the fork
 from ivos.evaluation import main as evaluating
 from ivos.runtime import signals
 from ivos.training import main as training
+from tests.support.forked import FORKED
 
 ROOT = Path(__file__).parents[2]
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload([__name__])
 PATIENCE = 600.0  # seconds for what has to come
 
 
@@ -108,6 +111,7 @@ def _be(name, arguments, folder, limit, full, clock, environment, ready):
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     output = os.open("output", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1), os.dup2(output, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))

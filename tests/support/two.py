@@ -1,11 +1,6 @@
-"""Functions that the processes of the distributed tests run, in a module that can be pickled.
-
-They come from a server that has imported everything once, and has computed nothing: a process in which
-gradients have been computed cannot be forked.
-"""
+"""Functions that the processes of the distributed tests run, in a module that can be pickled."""
 
 import functools
-import multiprocessing
 import os
 import pickle
 import queue
@@ -22,6 +17,7 @@ from ivos.data.datasets.davis import DavisFolder
 from ivos.data.training import MiniSequences, TrainingData
 from ivos.networks import ATNet
 from ivos.training.stages import ANetStage, JointStage, NotFiniteError, TNetStage
+from tests.support.forked import FORKED
 
 KINDS = {
     "anet": (ANetStage, {"feedback_rounds": 1, "feedback_prob": 0.7}, 1),
@@ -32,13 +28,11 @@ KINDS = {
 
 def run_two(function, *arguments, timeout=300):
     """What ``function(rank, *arguments)`` returns in two processes of one distributed run."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    results = context.Queue()
-    ranks = [context.Process(target=_rank, args=(r, port, results, function, arguments)) for r in range(2)]
+    results = FORKED.Queue()
+    ranks = [FORKED.Process(target=_rank, args=(r, port, results, function, arguments)) for r in range(2)]
     for process in ranks:
         process.start()
     found = {}
