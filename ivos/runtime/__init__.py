@@ -1,1 +1,1 @@
-"""What the programs share: errors, the command line, files, loggers, sweeps."""
+"""Infrastructure shared by the programs: errors, the command line, files, loggers and sweeps."""

@@ -1,4 +1,4 @@
-"""What the command-line programs share: how they report the user's errors, and what they leave unsaid."""
+"""Functions shared by the command-line programs: reports of the user's errors, and silencing of libraries."""
 
 import contextlib
 import errno
@@ -18,39 +18,40 @@ from typing import Any
 from ivos.runtime.errors import UserError
 from ivos.runtime.overrides import prepare_overrides
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # no fault of the program's
+# Errors of a full or failing disk, which are not defects of the program.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
-# Said by libraries about what is meant to be as it is.
-_NO_NEWS = (
-    r"Experiment logs directory .* exists and is not empty",  # the run's own folder, made by Hydra
+# Warnings of libraries about settings that are intended here.
+_IGNORED_WARNINGS = (
+    r"Experiment logs directory .* exists and is not empty",  # the run's own folder, created by Hydra
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The '?\w+'? dataloader.* does not have many workers",
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # of frozen parts
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen parts of a network
     r"You have overridden `transfer_batch_to_device` in `LightningModule`",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
-    r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",  # so it seems after a resume
+    r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`",  # a false alarm after a resume
     r"Checkpoint directory .* exists and is not empty",
     r"The ``compute`` method of metric MeanMetric was called before",  # a process without a validation clip
 )
 
 
 def configs() -> str:
-    """Return the folder of the configurations: inside the package in a wheel, beside it in a checkout."""
+    """Return the folder ``conf``: inside the package if ivos was installed from a wheel, else beside it."""
     packaged = Path(__file__).parents[1] / "conf"
     return str(packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf")
 
 
 @contextlib.contextmanager
 def composing(positional: str | None = None, **options: Any) -> Iterator[None]:
-    """Run a Hydra program with its arguments prepared, and report a wrong option in one line.
+    """Prepare the arguments of a Hydra program, run it, and report a wrong option in one line.
 
-    The exit status is then 2. Hydra itself prints several lines, or a traceback, and ends with 1.
-    ``HYDRA_FULL_ERROR=1``, set by the user, shows all tracebacks.
+    After a wrong option the exit status is 2. Hydra itself would print several lines, or a traceback, and
+    exit with 1. If the user sets ``HYDRA_FULL_ERROR=1``, all tracebacks are shown.
 
     Args:
-        positional: the option that arguments without an option's name are for, see
+        positional: Name of the option that receives the positional arguments; see
             :func:`ivos.runtime.overrides.prepare_overrides`.
-        options: further options of that function.
+        options: Further keyword arguments of ``prepare_overrides``.
     """
     with reported():
         sys.argv[1:] = prepare_overrides(sys.argv[1:], positional, **options)
@@ -58,7 +59,7 @@ def composing(positional: str | None = None, **options: Any) -> Iterator[None]:
     if word == "1":
         yield
         return
-    os.environ[name] = "1"  # Hydra hands on what it catches
+    os.environ[name] = "1"  # makes Hydra re-raise the exceptions that it catches
     try:
         with reported():
             try:
@@ -74,7 +75,7 @@ def composing(positional: str | None = None, **options: Any) -> Iterator[None]:
 
 
 def _is_of_ivos(error: BaseException) -> bool:
-    """Whether an error came out of a job, not out of what Hydra does before it."""
+    """Return whether an error was raised by the program, not by Hydra while it composed the options."""
     step, own = error.__traceback__, 0
     while step is not None:
         module, function = step.tb_frame.f_globals.get("__name__", ""), step.tb_frame.f_code.co_name
@@ -85,8 +86,8 @@ def _is_of_ivos(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """End in its message and exit status 2, without a traceback, on a :class:`UserError`."""
-    before, threading.excepthook = threading.excepthook, _end_of_a_thread
+    """Catch a :class:`UserError` in the ``with`` block: print its message and exit with status 2."""
+    before, threading.excepthook = threading.excepthook, _exit_if_disk_failed
     try:
         yield
     except Exception as error:
@@ -100,56 +101,60 @@ def reported() -> Iterator[None]:
         threading.excepthook = before
 
 
-def _end_of_a_thread(ended: threading.ExceptHookArgs) -> None:
-    """Another thread that cannot write (TensorBoard's) ends the program, which would wait for it for ever."""
+def _exit_if_disk_failed(ended: threading.ExceptHookArgs) -> None:
+    """End the program if another thread, such as TensorBoard's writer, failed to write to the disk.
+
+    The main thread would otherwise wait for that thread forever.
+    """
     error = ended.exc_value
     if not isinstance(error, OSError) or error.errno not in _DISK:
         threading.__excepthook__(ended)
         return
     print(f"error: {user_error(error)}", file=sys.stderr, flush=True)
-    os._exit(2)  # all that is on disk is whole at any moment
+    os._exit(2)  # safe at any moment, since files are replaced atomically
 
 
 def user_error(error: BaseException) -> UserError | None:
     """Return the error that the user can correct, or None if an exception is a fault of the program.
 
     The user can correct options that Hydra and OmegaConf refuse, files that cannot be read or written, and a
-    full or failing disk. Hydra wraps the exceptions of constructors; the wrapped ones are looked at, too.
+    full or failing disk. Hydra wraps exceptions that constructors raise; the wrapped exceptions are
+    inspected, too.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
         if isinstance(cause, OSError) and cause.errno in _DISK:
             what = cause.filename or f"a file in {_folder()}"
             return UserError(
-                f"{what}: cannot be written ({cause.strerror}); see to it, then go on with resume=true"
+                f"{what}: cannot be written ({cause.strerror}); correct this, then go on with resume=true"
             )
         cause = cause.__cause__
-    return cause or _of_options(error) or _of_files(error)
+    return cause or _error_of_options(error) or _error_of_a_file(error)
 
 
-def _of_options(error: BaseException) -> UserError | None:
+def _error_of_options(error: BaseException) -> UserError | None:
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        if (file := _of_files(error.__cause__)) is not None:
-            return file
-        found = re.search(r"full_key: (\S+)", str(error))
-        return UserError(f"{found[1] if found else 'options'}: {_line(error.__cause__)}")
+        if (file_error := _error_of_a_file(error.__cause__)) is not None:
+            return file_error
+        key = re.search(r"full_key: (\S+)", str(error))
+        return UserError(f"{key[1] if key else 'options'}: {_line(error.__cause__)}")
     if isinstance(error, HydraException | OmegaConfBaseException):
-        override = getattr(error, "override", None)  # of one that cannot be parsed
+        override = getattr(error, "override", None)  # set if Hydra could not parse this override
         return UserError(f"{override}: {_line(error)}" if override else _line(error))
     return None
 
 
-def _of_files(error: BaseException) -> UserError | None:
+def _error_of_a_file(error: BaseException) -> UserError | None:
     if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
         return None
     return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}")
 
 
 def _line(error: BaseException) -> str:
-    """Return an error as one line, followed by its cause."""
+    """Return the message of an error and that of its cause in one line."""
     words = " ".join(str(error).split())
     if isinstance(cause := error.__cause__, Exception) and str(cause) not in str(error):
         words += f" ({' '.join(str(cause).split())})"
@@ -165,16 +170,18 @@ def _folder() -> str:
 
 
 def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the one among several that reads, checks and reports."""
-    numbers = ("NODE_RANK", "RANK", "LOCAL_RANK", "SLURM_PROCID")  # of Lightning, torchrun, both, SLURM
+    """Return whether this process has rank 0, and so checks the input and reports for the whole run."""
+    # Set by Lightning, torchrun, both of them and SLURM, respectively.
+    numbers = ("NODE_RANK", "RANK", "LOCAL_RANK", "SLURM_PROCID")
     return all(int(os.environ.get(number, 0)) == 0 for number in numbers)
 
 
 def agree_on_start_time() -> None:
-    """Put one start time into ``IVOS_START_TIME`` of all processes that ``torchrun`` or ``srun`` has started.
+    """Set ``IVOS_START_TIME`` to the same value in all processes that ``torchrun`` or ``srun`` started.
 
-    A run's folder is named after it. The time is passed on through torchrun's own store; under SLURM the name
-    is the job's and the step's.
+    The folder of a run is named after this variable. Under torchrun its value is the start time of rank 0,
+    which the processes share through torchrun's own store; under SLURM it is made of the ids of the job and
+    the job step.
     """
     if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
         job = f"job-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', 0)}"
@@ -201,11 +208,14 @@ def sha256(path: str | Path) -> str:
 
 
 def quiet_libraries() -> None:
-    """Leave libraries their warnings but take their chatter away; of several processes one has the news."""
-    logging.raiseExceptions = False  # a log that cannot be written would be a traceback at each line
+    """Silence the informational messages of libraries but keep their warnings.
+
+    In processes of rank above 0 the program's own informational messages are silenced, too.
+    """
+    logging.raiseExceptions = False  # else a log file that cannot be written causes a traceback per line
     if not is_first_process():
         logging.getLogger().setLevel(logging.WARNING)
     for name in ("absl", "pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in _NO_NEWS:
+    for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -1,13 +1,13 @@
-"""The one kind of error that is the user's to mend, and one that is known by many names."""
+"""Errors that the user can correct, and recognition of out-of-memory errors of all libraries."""
 
 from collections.abc import Iterable
 
-_SHOWN = 20  # names in a message
+_SHOWN = 20  # most names that a message lists
 _OUT_OF_MEMORY = (  # in lower case
     "allocate memory",  # PyTorch's allocator on a CPU
     "not enough memory",  # the same on Windows
-    "out of memory",  # CUDA, HIP, XPU and MPS; NCCL, too
-    "out_of_memory",  # names of CUDA's driver and of NVRTC, as cuda-core says them
+    "out of memory",  # CUDA, HIP, XPU, MPS and NCCL
+    "out_of_memory",  # error names of CUDA's driver and of NVRTC, as cuda-core reports them
     "cudaerrormemoryallocation",
     "hiperroroutofmemory",
     "status_alloc_failed",  # cuDNN, cuBLAS, cuSOLVER, cuSPARSE, hipBLAS
@@ -15,24 +15,23 @@ _OUT_OF_MEMORY = (  # in lower case
     "cufft_alloc_failed",
     "miopenstatusallocfailed",
     "rocblas_status_memory_error",
-    "invalid buffer size",  # MPS: larger than any buffer may be
+    "invalid buffer size",  # MPS: the buffer exceeds the largest size allowed
 )
-"""What libraries put into the message of a RuntimeError where they get no memory."""
+"""Parts of the messages of RuntimeErrors that libraries raise when they run out of memory."""
 
 
 class UserError(ValueError):
-    """Bad input or settings: the message names the file or the option and the mend.
+    """Bad input or settings; the message names the file or option, and how to correct it.
 
-    The command-line programs print it as it is, without a traceback; any other error is a defect of ivos.
+    The command-line programs print the message without a traceback. Any other exception is a defect of ivos.
     """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory is out.
+    """Return whether an error reports that CPU or GPU memory is exhausted.
 
-    It may be Python's own error, PyTorch's on any device, or that of a library which PyTorch calls (cuDNN,
-    cuBLAS and their like), which is a RuntimeError with a message only. Our own kernels raise a RuntimeError
-    with the message of the driver.
+    The error may be Python's MemoryError or PyTorch's OutOfMemoryError. Libraries that PyTorch calls (cuDNN,
+    cuBLAS and others) and the kernels of ivos raise a plain RuntimeError, which is recognised by its message.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -41,7 +40,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def listing(names: Iterable[object]) -> str:
-    """Join names in order for a message, at most twenty of them."""
+    """Join names for a message, sorted; names after the twentieth are replaced by their total number."""
     ordered = sorted(names, key=str)
     more = f", ... ({len(ordered)} in all)" if len(ordered) > _SHOWN else ""
     return ", ".join(map(str, ordered[:_SHOWN])) + more

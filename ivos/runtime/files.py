@@ -1,4 +1,8 @@
-"""Files that are there either whole or not at all, whatever ends the process or the machine."""
+"""Atomic replacement of files, errors that name the file, and reading of JSON.
+
+A file written with :func:`replacing` holds either its old or its new content, never a part of it, even if the
+process is killed or the machine loses power.
+"""
 
 import contextlib
 import errno
@@ -14,24 +18,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # PyTorch's words for a full disk
+# Parts of the RuntimeErrors that PyTorch raises when the disk is full.
+_FULL = ("PytorchStreamWriter", "unexpected pos", "file write failed")
 
 
 @contextlib.contextmanager
-def named(path: str | Path, aside: Path | None = None) -> Iterator[None]:
-    """Give errors of writing a file its name, which the system's have only where a file was opened.
+def named(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
+    """Add the path of a file to errors that are raised while the file is written in the ``with`` block.
+
+    The operating system's errors carry a path only if opening the file failed, not if writing to it failed.
 
     Args:
-        path: of the file.
-        aside: where it is written meanwhile.
+        path: Path of the file that is written.
+        temporary: Path of the temporary file that receives the content first, if there is one.
 
     Raises:
-        OSError: of what is written in the block, with the path.
+        OSError: Writing in the block failed; the error carries `path`.
     """
     try:
         yield
     except OSError as error:
-        if error.filename is not None and Path(os.fsdecode(error.filename)) not in (Path(path), aside):
+        if error.filename is not None and Path(os.fsdecode(error.filename)) not in (Path(path), temporary):
             raise
         reason = error.strerror or " ".join(str(error).split())[:200]
         raise OSError(error.errno or errno.EIO, reason, str(path)) from error
@@ -43,39 +50,42 @@ def named(path: str | Path, aside: Path | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Replace a file as a whole: the block writes to a temporary file, which then takes its place.
+    """Replace a file atomically: the ``with`` block writes a temporary file, which is then renamed to `path`.
 
-    The content is on disk before the replacement, so that after a loss of power either the old file or the
-    new one is there. If the block raises, the temporary file is removed and the old file stays.
+    The content is flushed to disk before the rename, so that after a power failure either the old or the new
+    file exists. If the block raises, the temporary file is removed and the old file stays.
 
     Args:
-        path: the file to write; its folder has to exist.
+        path: Path of the file to replace; its folder has to exist.
 
     Yields:
-        the temporary file, in the same folder and with the same suffix; its name begins with a dot.
+        Path of the temporary file. It is in the same folder and has the same suffix; its name begins with a
+        dot.
 
     Raises:
-        OSError: the file cannot be written; the error names it.
+        OSError: The file cannot be written; the error carries `path`.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        with named(path, aside):
-            yield aside
-            _sync(aside)
-            os.replace(aside, path)
+        with named(path, temporary):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
             _sync(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def clear(folder: str | Path, stem: str = "*", deep: bool = False) -> None:
-    """Remove what killed writers left half written; for one who is alone with the files.
+    """Remove the temporary files that killed processes left behind in :func:`replacing`.
+
+    Call this only while no other process writes to the folder: its temporary files would be removed, too.
 
     Args:
-        folder: of the files.
-        stem: of their names, without the suffix; a pattern.
-        deep: in the folders in there, too.
+        folder: Folder of the replaced files.
+        stem: Glob pattern for the names of the replaced files, without their suffix.
+        deep: Whether to search subfolders, too.
     """
     pattern = f".{stem}.*-????????.tmp*"
     for path in Path(folder).rglob(pattern) if deep else Path(folder).glob(pattern):
@@ -83,16 +93,18 @@ def clear(folder: str | Path, stem: str = "*", deep: bool = False) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file (UTF-8) so that it is there either whole or not at all; see :func:`replacing`."""
-    with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write a text file (UTF-8) atomically; see :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_picture(path: str | Path, picture: "NDArray[np.uint8]") -> None:
-    """Write a picture, BGR uint8 [h, w, 3], as OpenCV does, which only returns that it could not.
+    """Write a picture, BGR uint8 [h, w, 3], in the format that the suffix of the path names.
+
+    Unlike ``cv2.imwrite``, which returns False if it fails, this function raises an error.
 
     Raises:
-        OSError: it cannot be written, with its path.
+        OSError: The picture cannot be written; the error carries the path.
     """
     import cv2
 
@@ -105,9 +117,9 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file (UTF-8, with or without a byte-order mark).
 
     Raises:
-        OSError: it cannot be read, or is no file (a pipe would be waited for).
-        ValueError: it is not JSON in UTF-8, holds a number of more digits than Python reads, or has too many
-            levels.
+        OSError: The file cannot be read, or the path is not a regular file (reading a pipe could block).
+        ValueError: The content is not JSON in UTF-8, holds a number with more digits than Python accepts, or
+            is nested too deeply.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -119,7 +131,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on disk."""
+    """Flush the content of a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What Lightning's loggers lack: a CSV file that a resumed run goes on with, one W&B run for all parts."""
+"""Lightning's CSV and W&B loggers, extended for resumed runs and for runs of several parts."""
 
 import csv
 import os
@@ -25,16 +25,17 @@ _TEXTS = Rule(lambda v: isinstance(v, list) and all(map(TEXT.holds, v)), "a list
 
 
 class CSVLogger(lightning.CSVLogger):
-    """Lightning's, but a resumed run goes on with the ``metrics.csv`` it finds, where Lightning deletes it.
+    """Lightning's CSV logger, except that a resumed run continues an existing ``metrics.csv``.
 
-    Rows of steps that the resumed run does again, because they came after its checkpoint, are replaced.
+    Lightning's own logger deletes the file. Rows of steps after the checkpoint, which the resumed run
+    repeats, are replaced.
 
     Args:
-        save_dir: the folder of ``metrics.csv``.
-        name: a folder in it; none by default.
-        version: a folder in that; none by default.
-        flush_logs_every_n_steps: rows between two writes.
-        options: see :class:`pytorch_lightning.loggers.CSVLogger`.
+        save_dir: Folder of ``metrics.csv``.
+        name: Subfolder of `save_dir` for the file; none by default.
+        version: Subfolder of the folder `name` for the file; none by default.
+        flush_logs_every_n_steps: Number of rows between two writes of the file.
+        options: Further arguments of :class:`pytorch_lightning.loggers.CSVLogger`.
     """
 
     def __init__(
@@ -49,48 +50,51 @@ class CSVLogger(lightning.CSVLogger):
             save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps, **options
         )
 
-    _goes_on = False
+    _rows_dropped = False  # whether the rows that a resumed run repeats were removed
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """What writes the file."""
+        """The object that writes the file."""
         if self._experiment is None:
-            self._experiment = _GoingOn(self.log_dir)
+            self._experiment = _ContinuingWriter(self.log_dir)
         return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
-        """Log a row."""
-        if not self._goes_on:
+        """Log the metrics of a step as one row."""
+        if not self._rows_dropped:
             self.experiment.drop_from(step or 0)
-            self._goes_on = True
+            self._rows_dropped = True
         super().log_metrics(dict(metrics), step)
 
 
-class _GoingOn(ExperimentWriter):
-    """Appends to the file that is there."""
+class _ContinuingWriter(ExperimentWriter):
+    """Writer of ``metrics.csv`` that appends to an existing file."""
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning deletes the file here, and has no option that says otherwise."""
+        """Do nothing, where Lightning's method deletes an existing file and has no option to keep it."""
 
     def save(self) -> None:
-        """Write what was logged."""
+        """Write the rows that were logged since the last call."""
         try:
             with named(self.metrics_file_path):
                 super().save()
         finally:
-            self.metrics = []  # after a failure, too: there may be a part of it
+            self.metrics = []  # after a failure, too, because some of the rows may have been written
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Lightning's empties the file first: a kill or a full disk would cost the rows so far."""
+        """Replace the file atomically by one with more columns.
+
+        Lightning's method empties the file first, so that a kill or a full disk would lose all rows.
+        """
         path = Path(self.metrics_file_path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         _write_rows(path, fieldnames, rows)
 
     def drop_from(self, step: int) -> None:
-        """Keep the rows before a step; a last line that was cut off by a kill goes, too."""
+        """Remove the rows from a step on, and a last line that a killed writer left incomplete."""
         path = Path(self.metrics_file_path)
         if not path.exists():
             return
@@ -100,7 +104,7 @@ class _GoingOn(ExperimentWriter):
         if whole and "step" not in (rows.fieldnames or []):
             raise UserError(f"{path}: no column 'step', so the run cannot go on with it; move it away")
         kept = [row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) < step]
-        kept = [row for row in kept if None not in row]  # a key of what is too much in a line
+        kept = [row for row in kept if None not in row]  # DictReader's key for surplus fields of a line
         if not kept:
             path.unlink()
             return
@@ -109,34 +113,36 @@ class _GoingOn(ExperimentWriter):
 
 
 def _write_rows(path: Path, fields: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(rows)
 
 
 class WandbLogger(lightning.WandbLogger):
-    """Lightning's, with names like ``anet/val/J`` for the metrics of a stage.
+    """Lightning's W&B logger, with one W&B run for all parts of a training run.
 
-    Of a training run's stages and its session each makes a logger; all of them log to one W&B run. Its id is
-    kept in ``wandb_id.txt``, so that the run is the same one after it was resumed.
+    Each stage of a training run, and its session, creates a logger; all of them log to the same W&B run, in
+    which the metrics of a stage have names like ``anet/val/J``. The id of the W&B run is kept in
+    ``wandb_id.txt``, so that a resumed run continues it.
 
     Args:
-        run: the run's folder.
-        folder: of what is at work: the run's, or one in it, with whose name its metrics' names begin.
-        mode: ``online``, ``offline`` or ``disabled``; without a login ``online`` becomes ``offline``, and
-            says so.
-        name: the run's; None: the folder's last two parts.
-        project: the project that the run belongs to; None: that of the environment.
-        entity: the user or team; None: that of the login.
-        group: the group of runs that the run belongs to.
-        tags: labels of the run.
-        settings: see ``wandb.Settings``.
-        options: see :class:`pytorch_lightning.loggers.WandbLogger` and ``wandb.init``.
+        run: Folder of the run.
+        folder: Folder of the current part: either `run`, or a subfolder whose name is the prefix of the names
+            of the part's metrics.
+        mode: ``online``, ``offline`` or ``disabled``. Without a login, ``online`` is changed to ``offline``,
+            and a line reports it.
+        name: Name of the W&B run; None for the last two parts of the path of `run`.
+        project: Project of the W&B run; None for the project in the environment.
+        entity: User or team of the W&B run; None for the default of the login.
+        group: Group of the W&B run.
+        tags: Tags of the W&B run.
+        settings: Arguments of ``wandb.Settings``.
+        options: Further arguments of :class:`pytorch_lightning.loggers.WandbLogger` and ``wandb.init``.
 
     Raises:
-        UserError: there is no such mode, the login is not one, ``wandb_id.txt`` holds no id, or a folder that
-            W&B writes to cannot be written.
+        UserError: The mode is unknown, the login is invalid, ``wandb_id.txt`` does not contain an id, or a
+            folder that W&B writes to is not writable.
     """
 
     LOGGER_JOIN_CHAR = "/"
@@ -162,7 +168,7 @@ class WandbLogger(lightning.WandbLogger):
             options |= self._identity(run, mode, settings or {})
         prefix = "" if folder == run else folder.name
         super().__init__(name=name or "/".join(run.parts[-2:]), save_dir=run, prefix=prefix, **options)
-        # Lightning always hands this on, and wandb warns of it: it has no effect any more.
+        # Lightning always passes this option to wandb, which no longer uses it and prints a warning.
         self._wandb_init.pop("anonymous", None)
 
     @staticmethod
@@ -182,24 +188,24 @@ class WandbLogger(lightning.WandbLogger):
             except wandb.errors.AuthenticationError as error:
                 raise UserError(f"W&B: {error}; or logger.wandb.mode=offline") from error
             if not known:
-                mode, settings = "offline", {**settings, "silent": True}  # a line is enough
+                mode, settings = "offline", {**settings, "silent": True}  # the line below is enough
                 print(
                     "W&B: not logged in (`wandb login` does that), so this run is logged offline; upload it "
                     f"with `wandb sync {folder}/wandb/offline-run-*`",
                     file=sys.stderr,
                 )
         if mode != "disabled":
-            for place in (folder / "wandb", wandb.env.get_data_dir(), wandb.env.get_cache_dir()):
-                _check_writable(Path(place))
+            for written in (folder / "wandb", wandb.env.get_data_dir(), wandb.env.get_cache_dir()):
+                _check_writable(Path(written))
         folder.mkdir(parents=True, exist_ok=True)
-        resume = "allow" if mode == "online" else None  # offline, a part with the same id begins
+        resume = "allow" if mode == "online" else None  # offline, a resumed run adds a part with the same id
         return {"id": _id_of(folder), "mode": mode, "resume": resume, "settings": settings}
 
 
 def _id_of(folder: Path) -> str:
     """Return the id of the folder's W&B run, which is created and saved at the first call."""
     note = folder / "wandb_id.txt"
-    if not note.exists():  # an agent of a W&B sweep has chosen the id
+    if not note.exists():  # WANDB_RUN_ID is set by the agent of a W&B sweep
         write_text(note, (os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)) + "\n")
     try:
         identity = note.read_text(encoding="utf-8").strip()
@@ -214,7 +220,13 @@ def _id_of(folder: Path) -> str:
 
 
 def _check_writable(folder: Path) -> None:
-    """W&B writes to its folders at the end, too, when it would be late to find out."""
+    """Check that W&B can write to a folder, before the run starts.
+
+    W&B writes to some of its folders only at the end of a run, when an error would come too late.
+
+    Raises:
+        UserError: The folder cannot be created or written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

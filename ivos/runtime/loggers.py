@@ -1,9 +1,9 @@
-"""Where runs are logged: how the configuration, pictures, tables and files get into each logger.
+"""Logging of the configuration, pictures, tables, videos and files to the loggers of a run.
 
-Numbers go through Lightning as ever. Beyond them, W&B takes everything, TensorBoard pictures and tables, and
-for CSV pictures become PNG files beside ``metrics.csv``; tables and files are in the run's folder anyway. The
-loggers themselves are in :mod:`ivos.runtime.lightning_loggers`; Lightning is imported when there is something
-to log.
+Numbers are logged with Lightning's own methods. The W&B logger accepts everything else, too; the TensorBoard
+logger accepts pictures and tables; for the CSV logger, pictures are written as PNG files beside
+``metrics.csv``. Tables and files are in the run's folder in any case. The loggers themselves are in
+:mod:`ivos.runtime.lightning_loggers`. Lightning is imported only when something is logged.
 """
 
 import contextlib
@@ -26,7 +26,11 @@ P = ParamSpec("P")
 
 
 def _first_process_only(function: Callable[P, None]) -> Callable[P, None]:
-    """Lightning's ``rank_zero_only``, which knows of processes that it has forked, too."""
+    """Let only the process of rank 0 call a function, by Lightning's ``rank_zero_only``.
+
+    Lightning is imported, and the rank determined, at each call, so that this also holds in processes that
+    Lightning forked after this module was imported.
+    """
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -39,7 +43,7 @@ def _first_process_only(function: Callable[P, None]) -> Callable[P, None]:
 
 @contextlib.contextmanager
 def closing() -> Iterator[None]:
-    """Close the W&B run that was begun in here, as failed if there was an error."""
+    """Finish the W&B run that was started in the ``with`` block, as failed if the block raised an error."""
     try:
         yield
     except BaseException:
@@ -57,14 +61,17 @@ def _finish(status: int) -> None:
 
 
 def git_revision() -> str | None:
-    """Return the commit that ivos runs from, with ``-dirty`` if files differ; None outside a repository."""
+    """Return the git commit of this checkout of ivos, with ``-dirty`` if files were changed.
+
+    Outside a git repository the function returns None.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or none that trusts this folder
+    except (OSError, subprocess.CalledProcessError):  # git is missing, or refuses a folder of another user
         return None
 
 
@@ -98,7 +105,7 @@ def log_picture(
 
 @_first_process_only
 def log_table(loggers: Iterable["Logger"], name: str, table: "pd.DataFrame") -> None:
-    """Log a table, its index as the first column."""
+    """Log a table, with its index as the first column."""
     from pytorch_lightning import loggers as lightning
 
     table = table.reset_index()
@@ -124,7 +131,7 @@ def log_video(loggers: Iterable["Logger"], name: str, path: Path) -> None:
 
 @_first_process_only
 def log_files(loggers: Iterable["Logger"], name: str, kind: str, paths: Sequence[Path]) -> None:
-    """Log files as a W&B artifact, called after the run."""
+    """Log files as a W&B artifact whose name is `name` and the id of the W&B run."""
     from pytorch_lightning import loggers as lightning
 
     for logger in loggers:

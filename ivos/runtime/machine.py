@@ -1,8 +1,8 @@
-"""What depends on the operating system: memory, cores, disk space, locks and processes.
+"""Functions that depend on the operating system: memory, cores, disk space, locks and processes.
 
-This is the only module that uses names which exist on POSIX systems or on Linux alone (``fcntl``,
-``resource``, ``os.posix_fallocate``, ``os.sched_getaffinity``, ``prctl``). Each function says what it does
-elsewhere.
+This is the only module that uses functions which exist only on POSIX systems or only on Linux (``fcntl``,
+``resource``, ``os.posix_fallocate``, ``os.sched_getaffinity``, ``prctl``). The docstring of each function
+describes what it does on other systems.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ except ImportError:  # not a POSIX system
     fcntl = resource = None
 
 CAN_LOCK = fcntl is not None
-"""Whether files can be locked here in the ways of :func:`lock`."""
+"""Whether :func:`lock` can lock files on this operating system."""
 
 _GIB = 1 << 30
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,7 +33,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def cores() -> int:
-    """Return how many of the machine's cores this process may use; all of them where it cannot be known."""
+    """Return how many CPU cores this process may use; all cores where the system does not report it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -54,11 +54,11 @@ def peak_memory_gib() -> float:
 
 
 def recycle_memory() -> None:
-    """Return freed CPU memory to the system now, and keep what is freed later for the next tensors.
+    """Return freed CPU memory to the system once, and let the C library reuse all memory freed later.
 
-    The C library returns every large block as soon as it is freed, and the system clears it page by page for
-    the next tensor, which takes a third of the time of a round with several objects. Does nothing where the C
-    library is not glibc.
+    By default glibc returns every large block to the system as soon as it is freed, and the system has to
+    zero the pages of the next tensor. This takes a third of the time of a round with several objects. The
+    function does nothing where the C library is not glibc.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
@@ -68,12 +68,12 @@ def recycle_memory() -> None:
 
 
 def reserve_space(descriptor: int, size: int) -> None:
-    """Give an open temporary file a size in bytes, with the space on the disk reserved for it.
+    """Extend an open temporary file to a size in bytes, and reserve the disk space for it.
 
-    Where space cannot be reserved, the free space is checked once.
+    On systems that cannot reserve space, the free space is checked once.
 
     Raises:
-        OSError: The disk has not so much space.
+        OSError: The disk does not have enough free space.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
@@ -92,7 +92,7 @@ def write_at(descriptor: int, data: bytes, offset: int) -> int:
 
 
 def lock(file: IO[Any] | int, shared: bool = False, wait: bool = False) -> None:
-    """Lock an open file until it is closed; does nothing where files cannot be locked (:data:`CAN_LOCK`).
+    """Lock an open file until it is closed; do nothing where files cannot be locked (:data:`CAN_LOCK`).
 
     Args:
         file: the open file, or its descriptor.
@@ -108,15 +108,18 @@ def lock(file: IO[Any] | int, shared: bool = False, wait: bool = False) -> None:
 
 
 def own_process_group() -> None:
-    """Put this process into a group of its own, so that the terminal's signals do not reach it (POSIX)."""
+    """Move this process to its own process group, so that Ctrl-C in a terminal does not reach it (POSIX)."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
 
 
 def end_with_parent(yes: bool = True) -> None:
-    """Have this process killed when its parent ends in any way, or no longer; does so on Linux only.
+    """Let the kernel kill this process when its parent ends for any reason (Linux only).
 
-    It has to be called by the main thread.
+    The function has to be called by the main thread.
+
+    Args:
+        yes: False revokes an earlier call.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)

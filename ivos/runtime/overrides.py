@@ -1,15 +1,16 @@
-"""Command lines of the programs: file names, names of videos and former option names as Hydra overrides.
+"""Conversion of command-line arguments into Hydra overrides that mean what the user wrote.
 
-Hydra parses values by a grammar of its own, in which spaces, parentheses, commas, ``=``, quotes and letters
-beyond ASCII have a meaning or are errors, and in which ``52350e9012`` is an infinite number. Arguments are
+Hydra parses values by its own grammar, in which spaces, parentheses, commas, ``=``, quotes and non-ASCII
+letters have a meaning or are errors, and in which ``52350e9012`` is an infinite number. Arguments are
 therefore rewritten before Hydra reads them:
 
 - A value that is an existing path, or that the grammar refuses, is taken literally.
 - A value of an option for paths is a text unless it is null, a list, a quoted text or an interpolation.
 - The elements of an option for names (``data.sequences``) are texts, even where they look like numbers.
 - An argument without an option's name is the program's positional argument.
-- An option with a dot in its name may be one that the configuration does not list: what takes it is asked.
-- In train.py, ``data=SET`` is short for the set in training, validation and test.
+- An option with a dot in its name may be missing from the configuration: the class or function that receives
+  the option decides whether it exists.
+- In train.py, ``data=SET`` is short for the choice of this set for training, validation and test.
 - An option by its former name gets its present name, see :mod:`ivos.runtime.renamed_options`.
 """
 
@@ -48,7 +49,7 @@ _OPEN_GROUPS = (
     "callbacks", "data", "logger", "model", "protocol", "segmenter", "session", "session_trainer", "stages",
     "trainer",
 )  # fmt: skip
-_FOLDERS_OF_PICTURES = ("pictures", "cutouts")  # options of train.py, which some experiments list
+_FOLDERS_OF_PICTURES = ("pictures", "cutouts")  # options of train.py that only some experiments list
 _ROLES = ("train", "val", "test")
 _INFINITE = ("inf", "+inf", "-inf", "nan", "+nan", "-nan")
 _ELEMENT = re.compile(r"[^\s,\[\]{}()'\"$]+")
@@ -63,13 +64,15 @@ def prepare_overrides(
     """Return arguments that Hydra reads as the user meant them.
 
     Args:
-        arguments: of the command line, without the program's name.
-        positional: the option that arguments without an option's name are for; several of them make a list.
-        roles: whether the program has sets for training, validation and test.
-        open_groups: parts of the configuration whose options are checked by what takes them.
+        arguments: Arguments of the command line, without the program's name.
+        positional: Name of the option that receives the positional arguments, that is, those without an
+            option's name. Several positional arguments become a list.
+        roles: Whether the program has separate data sets for training, validation and test.
+        open_groups: Parts of the configuration whose options are checked by the classes and functions that
+            receive them, not by the configuration.
 
     Raises:
-        UserError: there is an argument without an option's name, and the program takes none.
+        UserError: An argument is positional, and the program has no positional arguments.
     """
     prepared, paths, is_value = [], list[str](), False
     open_groups = (*open_groups, *(_FOLDERS_OF_PICTURES if roles else ()))
@@ -95,16 +98,16 @@ def _is_positional(argument: str) -> bool:
 
 
 def _for_roles(override: str, roles: bool) -> list[str]:
-    """Return the choice of a data set as the choices for training, validation and test."""
+    """Return the overrides for training, validation and test that a choice of one data set stands for."""
     if not roles or not override.startswith("data=") or override.startswith("data={"):
         return [override]
     name = override.removeprefix("data=")
-    mixtures = name in ("anet", "tnet", "mixture", "pictures")  # for training only
-    return [f"data@data.{role}={name}" for role in (_ROLES[:1] if mixtures else _ROLES)]
+    training_only = name in ("anet", "tnet", "mixture", "pictures")
+    return [f"data@data.{role}={name}" for role in (_ROLES[:1] if training_only else _ROLES)]
 
 
 def _opened(override: str, open_groups: Sequence[str]) -> str:
-    """Return an override that may add an option which the configuration does not list."""
+    """Put ``++`` before an override if it may add an option that the configuration does not list."""
     found = _OVERRIDE.fullmatch(override)
     if found is None or found["sign"] or {"@", "/", ":"} & set(found["option"]):
         return override
@@ -147,12 +150,15 @@ def _prepared(override: str) -> str:
 
 
 def _parse(override: str) -> tuple[Any, bool]:
-    """Return the value as Hydra reads it (a sweep as an object), and whether it can read it."""
+    """Return the value of an override as Hydra parses it, and whether Hydra can parse it.
+
+    The value of a sweep is an object of Hydra's class ``Sweep``.
+    """
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return None, False
-    return parsed.value(), True  # a sweep as an object of its own
+    return parsed.value(), True
 
 
 def _is_accidental_infinity(parsed: Any, text: str) -> bool:
@@ -161,7 +167,7 @@ def _is_accidental_infinity(parsed: Any, text: str) -> bool:
 
 
 def _as_names(value: str) -> str:
-    """Return a name or a list of names with every element quoted that is not quoted yet."""
+    """Return a name or a list of names with every unquoted element quoted."""
     if value in ("null", "") or value.startswith(("'", '"', "$", "{")):
         return value
     if value.startswith("["):
@@ -184,12 +190,12 @@ def _quoted(text: str) -> str:
 
 
 def _literal(path: str) -> str:
-    """Return a file's name as Hydra and OmegaConf read it: what looks like an interpolation is none."""
+    """Return a file's name quoted for Hydra, with ``${`` escaped, so that it is not an interpolation."""
     return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", path))
 
 
 def _expanded(path: str) -> str:
-    """Return a path with ``~`` as the home folder, unless a file has that very name."""
+    """Return a path with ``~`` replaced by the home folder, unless a file with the unexpanded name exists."""
     return path if _exists(path) or not path.startswith("~") else os.path.expanduser(path)
 
 

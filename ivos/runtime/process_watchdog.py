@@ -1,13 +1,15 @@
-"""The processes that share a run: each holds a lock for as long as it lives, and all watch the others'.
+"""Detection of lost processes in a run of several processes, by file locks.
 
-Locks are the kernel's: they go with the process, however it ends, and no message has to get through. So a
-lost process is noticed within a second on one machine, and on all that share the folder where the file system
-passes locks on.
+Each process of a run holds a lock on a file of its own for as long as it lives, and watches the locks of the
+others. The kernel releases a lock when its process ends for any reason, so no message has to be sent. A lost
+process is noticed within a second by all processes on the same machine, and by those on other machines if the
+shared file system supports locks across machines.
 
-filelock takes the locks. To look whether another process still holds its own, a shared lock is tried
-(``flock``, the kind that filelock's are on POSIX systems) on a file that must be there already. filelock has
-neither: it would make the file of a process that has left anew, and of two processes that look at the same
-moment one would take the other's look for a sign of life.
+A process takes its own lock with the package filelock. To test whether another process still holds its lock,
+a process tries a shared lock (``flock``, the kind that filelock uses on POSIX systems) on a file that must
+already exist. filelock cannot do this for two reasons. It would create the file of a finished process again.
+It has no shared locks, so that one of two processes testing at the same moment would take the test of the
+other for the lock of a live process.
 """
 
 import contextlib
@@ -26,25 +28,27 @@ from ivos.runtime import signals
 from ivos.runtime.errors import UserError
 from ivos.runtime.machine import CAN_LOCK, end_with_parent, lock
 
-INTERVAL = 0.5  # seconds between looks at the others
-GRACE = 60.0  # seconds to end well after another has got a signal: the main thread may wait for it for ever
-PATIENCE = 5.0  # seconds for the processes of a killed run to be gone
+INTERVAL = 0.5  # seconds between two checks of the other processes
+# Seconds in which this process may end in order after another one received a signal; afterwards it is ended,
+# because its main thread may be waiting for the other process forever.
+GRACE = 60.0
+PATIENCE = 5.0  # seconds to wait until the processes of a killed run have ended
 
 
 class ProcessWatchdog:
-    """This process' place among those that share a run, as a context.
+    """A context manager that holds the lock of this process and watches the other processes of the run.
 
-    Made by every process before the first of them begins to work; that they have all got there before
-    :meth:`watch` is for the caller to see to (Lightning's setup is a barrier).
+    Every process creates one before any process begins to work. The caller has to ensure that all processes
+    have created theirs before :meth:`watch` is called (Lightning's setup is such a barrier).
 
     Args:
-        folder: where the locks are.
-        rank: the number of this process.
-        processes: how many there are.
-        kept: what a run does not lose, for the message about a lost process.
+        folder: Folder of the lock files.
+        rank: Number of this process.
+        processes: Number of processes of the run.
+        kept: A clause for the message about a lost process, which states what the run does not lose.
 
     Raises:
-        UserError: a process of another run is at work in the folder.
+        UserError: A process of another run is active in the folder.
     """
 
     def __init__(
@@ -54,14 +58,16 @@ class ProcessWatchdog:
         folder.mkdir(parents=True, exist_ok=True)
         self.others = [number for number in range(processes) if number != rank]
         self._watcher: threading.Thread | None = None
-        self._seen: set[int] = set()  # alive; where the file system keeps locks from others, nobody is
-        self._met: set[int] = set()
-        self._children: list[subprocess.Popen[bytes]] = []  # those whose end is waited for
-        self._done = False  # this process has left
-        self._one_look = threading.Lock()  # at a time
-        self._leaving = 0.0  # when another was seen to end for a signal
+        # Numbers of the processes that held their locks at a check. Where the file system does not show locks
+        # to other machines, the processes on other machines are never added, and so never count as lost.
+        self._seen: set[int] = set()
+        self._met: set[int] = set()  # numbers of the processes for whose locks a thread waits
+        self._children: list[subprocess.Popen[bytes]] = []  # started processes for whose end a thread waits
+        self._done = False  # whether this process has left the context
+        self._one_look = threading.Lock()  # lets one thread at a time check the other processes
+        self._leaving = 0.0  # time at which another process was seen to end for a signal; 0 before
         self._lock = self._take(rank)
-        if rank == 0:  # what a run of more processes has left
+        if rank == 0:  # remove the lock files that an earlier run of more processes has left
             for path in folder.glob("process-*.lock"):
                 number = int(path.stem.removeprefix("process-"))
                 if number >= processes:
@@ -73,20 +79,20 @@ class ProcessWatchdog:
         after: Callable[[], bool] = lambda: True,
         started: Callable[[], Sequence["subprocess.Popen[bytes]"]] = lambda: (),
     ) -> None:
-        """From now on end this process, with a message, should another be lost.
+        """Start the thread that ends this process, with a message, if another process is lost.
 
         Args:
-            after: whether all processes have started and hold their locks. Until then a process counts as
-                lost if it ends after it was seen alive, and it is no sign of a finished run that there is
-                none.
-            started: the processes that this one has started as the next ranks, as far as they are. Their end
-                is noticed even before they hold their locks. Lightning, which starts them, would kill this
-                process without a message.
+            after: Function that returns whether all processes have started and hold their locks. Until it
+                returns True, a process counts as lost if it ends after it was seen alive, and a missing lock
+                file does not mean that its process has finished.
+            started: Function that returns the processes that this one has started so far, as the next ranks.
+                Their end is noticed even before they hold their locks. Without this, Lightning, which starts
+                them, would kill this process without a message.
         """
         if not self.others or not CAN_LOCK or self._watcher:
             return
         if after():
-            end_with_parent(False)  # the loss of the parent is to be reported from here on
+            end_with_parent(False)  # from here on, this process reports the loss of its parent itself
         elif self._is_alive(0):
             self._meet([0])
             end_with_parent(False)
@@ -94,16 +100,17 @@ class ProcessWatchdog:
         self._watcher.start()
 
     def meet(self) -> None:
-        """See who lives, where all are known to: whoever does not live later on was lost.
+        """Record which processes are alive, and notice the end of each of them at once from now on.
 
-        From now on that is noticed at once, while Lightning's own watcher, which looks every five seconds at
-        the processes that it has started and kills this one without a word, may be about to look.
+        Call this where all processes are known to be alive. Lightning has a watcher of its own, which checks
+        the processes that it has started every five seconds, and kills this process without a message; the
+        loss therefore has to be noticed before Lightning's next check.
         """
-        end_with_parent(False)  # whose loss has to be told
+        end_with_parent(False)  # from here on, this process reports the loss of its parent itself
         self._meet([number for number in self.others if CAN_LOCK and self._is_alive(number)])
 
     def _meet(self, alive: Sequence[int]) -> None:
-        """Notice the end of processes that are alive at once, by a thread that waits for the lock of each."""
+        """Start a thread for each live process that waits for its lock, and so notices its end at once."""
         met = set(alive) - self._met
         self._met |= met
         self._seen |= met
@@ -111,9 +118,9 @@ class ProcessWatchdog:
             threading.Thread(target=self._await_end, args=(number,), daemon=True).start()
 
     def _await_child(self, number: int, process: "subprocess.Popen[bytes]") -> None:
-        """Wait for the end of a process that this one has started; before it holds its lock this is a loss.
+        """Wait for the end of a started process; it counts as lost if it ends before it holds its lock.
 
-        Lightning's own watcher does not see the end as long as this thread waits for it.
+        Lightning's own watcher does not notice the end while this thread waits for it.
         """
         if process.wait() and number not in self._met and signals.received() is None and not self._done:
             self._end_without([number])
@@ -124,7 +131,10 @@ class ProcessWatchdog:
         self._look()
 
     def ask(self) -> None:
-        """After an error of this process: that may be of having lost another. If so, say it and end."""
+        """Check, after an error of this process, whether the loss of another process caused it.
+
+        If another process was lost, this process ends with the message about the loss.
+        """
         deadline = time.monotonic() + 10 * INTERVAL
         while self._watcher and time.monotonic() < deadline and signals.received() is None:
             self._look()
@@ -134,14 +144,15 @@ class ProcessWatchdog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Leave, the work of this process being done, and wait for the others to leave, too.
+        """Release the lock of this process and, unless an error was raised, wait for the other processes.
 
-        After an error this process counts as lost, unless the error is that of having lost another.
+        After an error the lock file is kept, so that this process counts as lost. If the loss of another
+        process caused the error, this process ends with the message about that loss.
         """
         if kind is not None and signals.received() is None:
             self.ask()
         if (number := signals.received()) is not None:
-            self._path(self.rank).write_text(str(number))  # for the others
+            self._path(self.rank).write_text(str(number))  # read by the other processes
         if kind is None:
             self._path(self.rank).unlink(missing_ok=True)
         self._lock.release()
@@ -166,24 +177,24 @@ class ProcessWatchdog:
             time.sleep(INTERVAL)
 
     def _look(self) -> bool:
-        """End this process if another was lost; whether there are others still."""
+        """End this process if another was lost; return whether other processes have not left yet."""
         with self._one_look:
             alive = {number: self._is_alive(number) for number in self.others}
             self._seen |= {number for number, living in alive.items() if living}
             lost = [number for number, living in alive.items() if living is False and number in self._seen]
             received = signals.received() or max(map(self._signal_of, lost), default=0)
-            if lost and received:  # all end, and none of them is lost
+            if lost and received:  # the processes ended for a signal, so none of them counts as lost
                 self._end_with_them(received)
             elif lost:
                 self._end_without(lost, alone=not any(alive[n] for n in self.others if n < self.rank))
             return any(living is not None for living in alive.values())
 
     def _end_without(self, lost: Sequence[int], alone: bool = True) -> NoReturn:
-        """End this process, since others were lost.
+        """End this process because others were lost.
 
         Args:
-            lost: their numbers.
-            alone: whether no other process is going to report it.
+            lost: Numbers of the lost processes.
+            alone: Whether this process has to report the loss because no other process will.
         """
         if alone:
             print(
@@ -193,17 +204,17 @@ class ProcessWatchdog:
                 file=sys.stderr,
                 flush=True,
             )
-        os._exit(1)  # the main thread may be inside a long computation, or wait for the lost one
+        os._exit(1)  # the main thread may be in a long computation, or waiting for the lost process
 
     def _signal_of(self, number: int) -> int:
-        """Return the signal that has ended a process, or 0."""
+        """Return the number of the signal that has ended a process, or 0."""
         try:
             return int(self._path(number).read_text() or 0)
-        except (OSError, ValueError):  # it has left, or was killed while it wrote
+        except (OSError, ValueError):  # the process has left, or was killed while it wrote the number
             return 0
 
     def _end_with_them(self, number: int) -> None:
-        """Handle the signal of another process as if this one had got it."""
+        """Handle the signal of another process as if this process had received it."""
         if not self._leaving:
             self._leaving = time.monotonic()
             if signals.received() is None:
@@ -212,7 +223,7 @@ class ProcessWatchdog:
             signals.leave(number)
 
     def _is_alive(self, number: int) -> bool | None:
-        """Whether a process lives; None where it has left."""
+        """Return whether a process is alive, or None if it has left."""
         path = self._path(number)
         try:
             with path.open() as file:
@@ -220,7 +231,7 @@ class ProcessWatchdog:
                     return True
         except FileNotFoundError:
             return None
-        return False if path.exists() else None  # it may have left just now
+        return False if path.exists() else None  # the process may have left just now
 
     def _take(self, number: int) -> FileLock:
         lock = FileLock(self._path(number), thread_local=False)
@@ -228,7 +239,7 @@ class ProcessWatchdog:
             lock.acquire(timeout=PATIENCE, poll_interval=0.1)
         except Timeout as error:
             raise UserError(
-                f"{self.folder.parent}: another run is at work there; wait for its end, or end it"
+                f"{self.folder.parent}: another run uses this folder; wait until it ends, or end it"
             ) from error
         return lock
 
@@ -242,7 +253,7 @@ def started_by(trainer: Any) -> "list[subprocess.Popen[bytes]]":
 
 
 def _can_share(file: IO[str]) -> bool:
-    """Whether nobody holds the lock of an open file."""
+    """Return whether no process holds the lock of an open file."""
     try:
         lock(file, shared=True)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""Accept options by the names they had in version 0.1, for one version.
+"""Names of options in version 0.1, which this version still accepts.
 
-The table holds every renamed option. The programs apply it to their command line and to the composed
-configuration, so that old commands and users' own configuration files keep working; each former name that is
-used is reported in one line with the present one.
+:data:`RENAMED_OPTIONS` holds every renamed option. The programs apply it to their command line and to the
+composed configuration, so that old commands and users' own configuration files keep working. Each former name
+that is used is reported in one line together with the present name.
 """
 
 import functools
@@ -41,21 +41,23 @@ RENAMED_OPTIONS = {
     "trainer.accelerator": "/device",
     "session_trainer.accelerator": "/device",
 }
-"""The last part of an option's present name, or its full name after a ``/``.
+"""Present names of renamed options by their former full names.
 
-The key is the former full name, in which ``*`` stands for any parts.
+In a key, ``*`` stands for any parts of a name. A value is the new last part of the name, or after a ``/`` the
+new full name.
 """
 
 REMOVED_OPTIONS = {"stages.*.data.samples.user.keep_first": 0.3}
-"""The fixed value of what was an option, by its full name."""
+"""Fixed values of options that were removed, by the full names of the options."""
 
 RENAMED_CHOICES = {
     "data": {"anet_mixture": "anet", "tnet_mixture": "tnet", "synthetic_easy": "default"},
     "strategy": {"auto": "null"},
 }
-"""The present choices of configuration groups, by the former ones."""
+"""Present names of the choices of each configuration group by their former names."""
 
-_WITH_CHOICE = {("data", "synthetic_easy"): "synthetic=easy"}  # what else a former choice stands for
+# Further overrides that a former choice of a configuration group implied.
+_WITH_CHOICE = {("data", "synthetic_easy"): "synthetic=easy"}
 
 
 def present_name(option: str) -> str:
@@ -68,10 +70,10 @@ def present_name(option: str) -> str:
 
 
 def rename_overrides(overrides: Sequence[str]) -> list[str]:
-    """Return command-line overrides with present names, and report former ones.
+    """Return command-line overrides with former names replaced by present names, and report each of them.
 
     Args:
-        overrides: the arguments of a Hydra program, such as ``+stages.anet.module.loop_rounds=1``.
+        overrides: Arguments of a Hydra program, such as ``+stages.anet.module.loop_rounds=1``.
     """
     renamed = []
     for override in overrides:
@@ -83,7 +85,7 @@ def rename_overrides(overrides: Sequence[str]) -> list[str]:
         new = present_name(option)
         if new != option:
             _report(option, new)
-            moved = RENAMED_OPTIONS.get(option, "").startswith("/")  # to where the configuration lists it
+            moved = RENAMED_OPTIONS.get(option, "").startswith("/")  # the present option needs no ``+``
             sign = "" if moved else key[: len(key) - len(option)]
             override = f"{sign}{new}{equals}{value}"
         renamed += _renamed_choice(override)
@@ -91,7 +93,7 @@ def rename_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def _renamed_choice(override: str) -> list[str]:
-    """Return the choice of a configuration group, or other overrides, by present names."""
+    """Return an override with a former choice of a configuration group replaced by the present choice."""
     key, _, value = override.partition("=")
     group = key.lstrip("+~").partition("@")[0]
     new = RENAMED_CHOICES.get(group, {}).get(value)
@@ -103,22 +105,22 @@ def _renamed_choice(override: str) -> list[str]:
 
 
 def _is_removed(option: str, value: object) -> bool:
-    """Report an option that is none any more, and return whether this is one.
+    """Return whether an option was removed, and report it if so.
 
     Raises:
-        UserError: it was given another value than the one that it has now.
+        UserError: The option was removed, and `value` differs from its fixed value.
     """
     for pattern, fixed in REMOVED_OPTIONS.items():
         if fnmatchcase(option, pattern):
             if str(value) != str(fixed):
-                raise UserError(f"{option}={value}: no option any more, it is always {fixed}; leave it out")
+                raise UserError(f"{option}={value}: no longer an option, always {fixed}; leave it out")
             _tell(f"the option {option} has been removed: it is always {fixed}")
             return True
     return False
 
 
 def rename_options(cfg: "DictConfig") -> None:
-    """Give the options of a composed configuration their present names, in place, and report former ones."""
+    """Rename the options of a composed configuration to their present names in place, and report each."""
     from omegaconf import OmegaConf, open_dict
 
     for option, node in list(_options(cfg)):
@@ -150,7 +152,7 @@ def accept_former_keywords(**names: str) -> Callable[[F], F]:
     """Let a function or class accept keyword arguments by their former names, with a warning.
 
     Args:
-        names: the present name by the former one.
+        names: Present names of parameters by their former names.
     """
 
     def decorate(target: F) -> F:

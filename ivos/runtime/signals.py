@@ -1,8 +1,10 @@
-"""SIGTERM, SIGINT, SIGHUP: the program ends where nothing is lost, says how to go on, and exits as is custom.
+"""Handling of SIGTERM, SIGINT, SIGHUP and SIGUSR1: an orderly end, and the command that continues the run.
 
-The exit status is 128 and the signal's number, as that of a shell: 143 after SIGTERM, 130 after SIGINT
-(Ctrl-C), 129 after SIGHUP (a terminal closed), so that a scheduler never takes an unfinished run for a
-finished one. Under SLURM it is 138 after SIGUSR1, which ``--signal=USR1@60`` sends before a job is ended.
+A signal ends the program at the next moment where no result is lost, and the program prints how to continue.
+The exit status is 128 plus the signal's number, as in a shell: 143 after SIGTERM, 130 after SIGINT (Ctrl-C),
+129 after SIGHUP (the terminal was closed). So a scheduler never takes an unfinished run for a finished one.
+SIGUSR1 is handled only under SLURM, where ``--signal=USR1@60`` sends it before a job is ended; the exit
+status is then 138.
 """
 
 import contextlib
@@ -22,11 +24,13 @@ from ivos.runtime.command_line import is_first_process
 SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
-ONE = 2.0  # seconds in which signals count as one: Ctrl-C reaches a process itself and through its parent
+# Seconds within which several signals count as one, because Ctrl-C reaches a process twice: from the terminal
+# and from its parent.
+ONE = 2.0
 
 
 class Stopped(SystemExit):
-    """Raised where the program is to end for a signal."""
+    """The exception that ends the program after a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -34,24 +38,24 @@ class Stopped(SystemExit):
 
 
 class _State:
-    received: int | None = None  # the signal
-    when = 0.0
-    raised = False  # and the program is on its way out
-    waits = False  # the work at hand ends by itself, at the next moment to go on from
-    forward: Callable[[int], None] | None = None  # to the processes that this one has started
-    how: Callable[[int], str] | None = None  # to go on
+    received: int | None = None  # number of the first signal
+    when = 0.0  # time of the last signal, by time.monotonic()
+    raised = False  # whether Stopped was raised, so that the program is about to end
+    waits = False  # whether the current work calls stop() itself when it can be continued from there
+    forward: Callable[[int], None] | None = None  # sends a signal to the processes that this one has started
+    how: Callable[[int], str] | None = None  # returns the message on how to continue after a signal
 
 
 def received() -> int | None:
-    """Return the signal that has asked this process to end, or None."""
+    """Return the number of the signal that this process has received, or None."""
     return _State.received
 
 
 def stop() -> None:
-    """End for the signal that has come, if one has.
+    """End the program if it has received a signal.
 
     Raises:
-        Stopped: then.
+        Stopped: A signal was received.
     """
     if _State.received is not None:
         _State.raised = True
@@ -59,15 +63,15 @@ def stop() -> None:
 
 
 def note(number: int = signal.SIGTERM) -> None:
-    """Another process of the run has got a signal: this one ends, too."""
+    """Record that another process of the run received a signal, so that this process ends, too."""
     _State.received = _State.received or number
 
 
 def take_over(forward: Callable[[int], None] | None = None) -> None:
-    """Handle the signals here, whoever handled them before (Lightning, submitit).
+    """Install the signal handlers of this module in place of others (Lightning's, submitit's).
 
     Args:
-        forward: sends a signal on to the processes that this one has started.
+        forward: Function that sends a signal on to the processes that this one has started.
     """
     if threading.current_thread() is threading.main_thread():
         _State.forward = forward
@@ -77,24 +81,28 @@ def take_over(forward: Callable[[int], None] | None = None) -> None:
 
 
 def _is_ours(number: int) -> bool:
-    """SIGHUP unless it is ignored (nohup); SIGUSR1 under SLURM, unless another has a use for it."""
-    there = signal.getsignal(number)
+    """Return whether this module should handle a signal.
+
+    SIGHUP is handled unless it is ignored (nohup). SIGUSR1 is handled under SLURM unless another handler is
+    installed. All other signals of :data:`SIGNALS` are handled.
+    """
+    handler = signal.getsignal(number)
     name = signal.Signals(number).name
     if name == "SIGHUP":
-        return there is not signal.SIG_IGN
+        return handler is not signal.SIG_IGN
     if name == "SIGUSR1":
-        return "SLURM_JOB_ID" in os.environ and there in (signal.SIG_DFL, _handle)
+        return "SLURM_JOB_ID" in os.environ and handler in (signal.SIG_DFL, _handle)
     return True
 
 
 def leave(number: int) -> NoReturn:
-    """End the process at once for a signal: from another thread than the main one, should that one hang."""
+    """End the process at once for a signal; other threads call this if the main thread hangs."""
     _say(number)
     os._exit(_status(number))
 
 
 def wait(waits: bool) -> None:
-    """From now on a signal lets the work at hand go on until it calls :func:`stop`; or no longer."""
+    """Set whether a signal lets the current work continue until it calls :func:`stop` itself."""
     _State.waits = waits
 
 
@@ -104,7 +112,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         return
     again, _State.when = _State.received is not None, now
     _State.received = _State.received or number
-    if again and _State.raised:  # somebody is in a hurry: all that is on disk is whole at any moment
+    if again and _State.raised:  # exit at once: this is safe, since files are replaced atomically
         os._exit(128 + number)
     if _State.forward is not None and not again:
         _State.forward(number)
@@ -114,14 +122,14 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def ending_well(folder: str, option: str = "hydra.run.dir") -> Iterator[None]:
-    """Handle the signals in a block; after one, say how to go on.
+    """Handle the signals in the ``with`` block; after a signal, print how to continue the run.
 
     Args:
-        folder: of the run.
-        option: that names it.
+        folder: Folder of the run.
+        option: Name of the option for the folder of a run.
 
     Raises:
-        SystemExit: with the status of the signal.
+        SystemExit: A signal was received; the exit status is that of the signal.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _State.received, _State.raised, _State.waits = None, False, False
@@ -131,11 +139,11 @@ def ending_well(folder: str, option: str = "hydra.run.dir") -> Iterator[None]:
     take_over()
     try:
         yield
-        stop()  # what raised it was swallowed: as where Python cleans up
+        stop()  # in case Stopped was raised but swallowed, as in a ``__del__`` method
     except (SystemExit, Exception) as ended:
         if _State.received is None:
             raise
-        if isinstance(ended, Exception):  # of having lost another process, which got the signal, too
+        if isinstance(ended, Exception):  # a follow-up error: another process ended for the same signal first
             logging.getLogger(__name__).info("after a signal", exc_info=ended)
         _say(_State.received)
         raise SystemExit(_status(_State.received)) from None
@@ -153,7 +161,11 @@ def _say(number: int) -> None:
 
 
 def _status(number: int) -> int:
-    """0 where Lightning watches, which would kill the first process, and that may be writing."""
+    """Return the exit status after a signal.
+
+    The status is 0 in a process that Lightning started: otherwise Lightning would kill the process of rank 0,
+    which may still be writing.
+    """
     return 0 if not is_first_process() and started_by_lightning() else 128 + number
 
 
@@ -169,6 +181,6 @@ def resuming(command: Sequence[str], folder: str, option: str = "hydra.run.dir")
 
 
 def started_by_lightning() -> bool:
-    """Whether it is Lightning that starts the other processes of a run, not torchrun or SLURM."""
+    """Return whether Lightning starts the other processes of a run, not torchrun or SLURM."""
     others = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
     return not any(name in os.environ for name in others)

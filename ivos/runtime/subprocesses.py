@@ -1,4 +1,4 @@
-"""Processes that a program starts: none outlives it, and the terminal's signals are the program's alone."""
+"""Set-up of child processes, so that they end with the program and do not handle the terminal's signals."""
 
 import multiprocessing
 import os
@@ -7,28 +7,30 @@ import signal
 from ivos.runtime.machine import end_with_parent, own_process_group
 from ivos.runtime.signals import SIGNALS, started_by_lightning
 
-_PARENT = "IVOS_PARENT"  # the process that Lightning starts others from
+_PARENT = "IVOS_PARENT"  # environment variable: PID of the process that Lightning starts the other ranks from
 
 
 def be_a_worker(*_: object) -> None:
-    """Initialise a worker of a pool or a data loader, so that it ends with its parent and by it alone.
+    """Initialise a worker process of a pool or a data loader, so that only its parent can end it.
 
-    The worker gets a process group of its own, because Ctrl-C and schedulers signal the whole group, and the
-    parent needs its workers to finish its current step.
+    The worker moves to its own process group, because Ctrl-C and schedulers signal the whole group of the
+    parent, and the parent still needs its workers to finish the current step. When the parent ends, the
+    kernel kills the worker.
     """
     own_process_group()
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)  # forked ones have the program's
+        signal.signal(number, signal.SIG_DFL)  # a forked worker has inherited the parent's handlers
     end_with_parent()
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it has ended already
+    if parent is not None and not parent.is_alive():  # it ended before the kernel was told to watch it
         os._exit(1)
 
 
 def join_the_program() -> None:
-    """Let a process that Lightning has started end with the process that started it.
+    """Let a process of rank above 0 that Lightning has started end together with the process of rank 0.
 
     This covers the time until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches the processes.
+    In the process of rank 0 the function records the PID for the processes that Lightning will start.
     """
     first = os.environ.get(_PARENT)
     if first is not None and started_by_lightning() and int(os.environ.get("LOCAL_RANK", 0)) > 0:

@@ -1,4 +1,4 @@
-"""The table over the runs of a sweep: printed, as ``sweep.csv`` and as ``sweep.png``."""
+"""The table of the runs of a sweep: printed, saved as ``sweep.csv`` and plotted as ``sweep.png``."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,55 +22,56 @@ def summarise(folder: Path, metric: str | None = None, minimize: bool | None = N
     """Print the table of a sweep and write ``sweep.csv`` and ``sweep.png``.
 
     Args:
-        folder: of the sweep.
-        metric: what to sort by; None: what the sweep was about.
-        minimize: whether less is better; None: what the sweep was told.
+        folder: Folder of the sweep.
+        metric: Name of the metric to sort by; None for the one that the sweep optimised.
+        minimize: Whether smaller values are better; None for the direction of the sweep's optimisation.
 
     Returns:
-        a row for each run: run, status, the parameters that differ, the metrics; the best first.
+        One row for each run, the best run first. The columns are the run's name, its status, the parameters
+        that differ between runs, and the metrics.
 
     Raises:
-        UserError: there are no runs, or none has the figure.
+        UserError: The folder contains no runs, or no run has the metric.
     """
-    places = [path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")]
-    if not places:
-        raise UserError(f"{folder}: no runs of a sweep in there")
-    places.sort(
+    folders = [path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")]
+    if not folders:
+        raise UserError(f"{folder}: no runs of a sweep in this folder")
+    folders.sort(
         key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path.name)
     )
-    cfg = OmegaConf.load(places[0] / ".hydra/config.yaml")
+    cfg = OmegaConf.load(folders[0] / ".hydra/config.yaml")
     metric = metric or str(
         OmegaConf.select(cfg, "optimized_metric") or OmegaConf.select(cfg, "optimize")
-    )  # its name in version 0.1
+    )  # ``optimize`` is the option's name in version 0.1
     if minimize is None:
-        told = OmegaConf.select(OmegaConf.load(places[0] / ".hydra/hydra.yaml"), "hydra.sweeper.direction")
-        minimize = str(told).lower().endswith("minimize")
-    parameters = pd.DataFrame([_parameters(place) for place in places])
+        hydra = OmegaConf.load(folders[0] / ".hydra/hydra.yaml")
+        minimize = str(OmegaConf.select(hydra, "hydra.sweeper.direction")).lower().endswith("minimize")
+    parameters = pd.DataFrame([_parameters(run) for run in folders])
     differing = [str(name) for name in parameters if parameters[name].nunique(dropna=False) > 1]
-    scores = pd.DataFrame([read_scores(place) for place in places])
+    scores = pd.DataFrame([read_scores(run) for run in folders])
     if metric not in scores:
         raise UserError(
             f"{folder}: no run has {metric!r}; there are: {', '.join(map(str, scores)) or 'no metrics yet'}"
         )
-    status = ["failed" if (p / ERROR).exists() else "" for p in places]
+    status = ["failed" if (run / ERROR).exists() else "" for run in folders]
     status = [
         s or ("done" if pd.notna(v) else "unfinished") for s, v in zip(status, scores[metric], strict=True)
     ]
-    runs = pd.DataFrame({"run": [place.name for place in places], "status": status})
+    runs = pd.DataFrame({"run": [run.name for run in folders], "status": status})
     runs = pd.concat([runs, parameters[differing], scores], axis=1)
     runs = runs.sort_values(metric, ascending=minimize, na_position="last", kind="stable", ignore_index=True)
-    with replacing(folder / "sweep.csv") as aside:
-        runs.to_csv(aside, index=False)
-    with replacing(folder / "sweep.png") as aside:
-        _plot(runs, differing, metric, aside)
+    with replacing(folder / "sweep.csv") as temporary:
+        runs.to_csv(temporary, index=False)
+    with replacing(folder / "sweep.png") as temporary:
+        _plot(runs, differing, metric, temporary)
     print(f"Sweep {folder.name}, by {metric}", *table(runs, differing, metric), sep="\n")
     print(f"Table and picture: {folder / 'sweep.csv'}, {folder / 'sweep.png'}")
     return runs
 
 
-def _parameters(place: Path) -> dict[str, Any]:
-    """Return a run's overrides, with numbers as numbers."""
-    overrides = OmegaConf.load(place / ".hydra/overrides.yaml")
+def _parameters(folder: Path) -> dict[str, Any]:
+    """Return the overrides of a run; values that are numbers are converted to int or float."""
+    overrides = OmegaConf.load(folder / ".hydra/overrides.yaml")
     pairs = [str(override).lstrip("+~").partition("=") for override in overrides]
     return {name: _number(value) for name, _, value in pairs}
 
@@ -86,16 +87,17 @@ def _number(text: str) -> Any:
 
 
 def table(runs: pd.DataFrame, parameters: Sequence[str], metric: str, width: int = 80) -> list[str]:
-    """Return the lines of a table of runs, none longer than `width` unless a single name is.
+    """Return the lines of a table of runs; a line exceeds `width` only if a single name is longer.
 
-    The columns of parameters are headed by letters, which the first lines explain, because the names are
-    long. Parameters without room are in ``sweep.csv`` only, and a line says so.
+    Because the names of parameters are long, their columns are headed by letters, which the first lines
+    explain. Parameters whose columns do not fit into `width` are listed in a line that refers to
+    ``sweep.csv``.
 
     Args:
-        runs: see :func:`summarise`.
-        parameters: the columns to show between the run and its figure, as far as there is room.
-        metric: the figure.
-        width: of a line, in characters.
+        runs: Table of the runs as :func:`summarise` returns it.
+        parameters: Columns to show between the name of the run and its metric, as far as they fit.
+        metric: Name of the metric to show.
+        width: Largest length of a line in characters.
     """
     letters = dict(zip(parameters, ascii_lowercase, strict=False))
     columns = {"run": _column("run", runs["run"])}
@@ -116,14 +118,14 @@ def table(runs: pd.DataFrame, parameters: Sequence[str], metric: str, width: int
 
 
 def _column(head: str, cells: Iterable[str]) -> list[str]:
-    """Cells of one width, those of numbers and names alike to the right."""
+    """Return the head and the cells of a column, right-aligned to the same width."""
     every = [head, *cells]
     return [cell.rjust(max(map(len, every))) for cell in every]
 
 
 def _short(value: Any) -> str:
     """Return a parameter's value in at most 14 characters."""
-    if value is None or value != value:  # a run that was not given it
+    if value is None or value != value:  # the parameter was not set in this run
         return "-"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 14 else f"{text[:11]}..."
@@ -145,8 +147,8 @@ def _plot(runs: pd.DataFrame, parameters: list[str], metric: str, path: Path) ->
         axes.set_axis_off()
     for axes in cells[::columns]:
         axes.set_ylabel(metric)
-    with replacing(path) as aside:
-        figure.savefig(aside, dpi=130)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
 
 
 def _scatter(axes: Axes, x: "pd.Series[Any]", y: "pd.Series[Any]", name: str) -> None:

@@ -1,8 +1,8 @@
-"""Sweeps: many runs of train.py, each in a folder of its own, and the table over all of them.
+"""Sweeps: many runs of train.py, each in its own folder, and the table of all runs.
 
 ``train.py -m`` starts the runs (docs/guides/sweeps.md), and ``python -m ivos.runtime.sweeps FOLDER``
-shows the table at any time. Optuna, pandas and matplotlib are imported when they are needed, because Hydra
-creates the callbacks of this module at every start.
+shows the table at any time. Optuna, pandas and matplotlib are imported only when they are needed, because
+Hydra creates the callbacks of this module at every start of a program.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SCORES, ERROR = "scores.json", "error.txt"
 
 
 def note_scores(folder: Path, part: str, metrics: Mapping[str, Any]) -> None:
-    """Add the metrics of a part of a run (a stage, the session) to its ``scores.json``, as ``PART/NAME``."""
+    """Add the metrics of a part of a run (a stage or the session) to ``scores.json``, named ``PART/NAME``."""
     if not is_first_process():
         return
     scores = read_scores(folder) | {f"{part}/{name}": float(value) for name, value in metrics.items()}
@@ -35,7 +35,7 @@ def note_scores(folder: Path, part: str, metrics: Mapping[str, Any]) -> None:
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    """Return the metrics of a run so far."""
+    """Return the metrics that a run has saved so far."""
     path = folder / SCORES
     if not path.exists():
         return {}
@@ -46,19 +46,20 @@ def read_scores(folder: Path) -> dict[str, float]:
 
 
 def one_run(run: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
-    """Run one run of a sweep; if it fails, its message goes to ``error.txt`` and the sweep goes on.
+    """Execute one run of a sweep; if it fails, write its message to ``error.txt`` and let the sweep go on.
 
     Returns:
-        the metric that the sweep optimises; None if the run failed.
+        The value of the metric that the sweep optimises; None if the run failed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / ERROR).unlink(missing_ok=True)
     try:
         _check_optimized_metric(cfg)
         value = run(cfg)
-        if value is None and is_first_process():  # which writes the scores
+        if value is None and is_first_process():  # only the process of rank 0 writes the scores
             raise UserError(
-                f"optimized_metric={cfg.optimized_metric}: there are: {', '.join(read_scores(folder))}"
+                f"optimized_metric={cfg.optimized_metric}: no such metric; there are: "
+                f"{', '.join(read_scores(folder))}"
             )
         return value
     except Exception as error:
@@ -83,13 +84,14 @@ def _check_optimized_metric(cfg: DictConfig) -> None:
 
 
 class ContinueStudy(Callback):
-    """Goes on with the Optuna study of a sweep's folder: ``n_trials`` are those of all goes together.
+    """A Hydra callback that continues the Optuna study in the folder of a sweep.
 
-    A trial's folder is called after its number. What was cut off is tried again first, as a new trial.
+    ``n_trials`` counts the trials of all starts of the sweep together. The folder of a trial is named after
+    its number. The parameters of interrupted trials are tried again first, as new trials.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Look into the study before the sweeper does."""
+        """Load or create the study, and reduce ``n_trials`` by the number of finished trials."""
         with reported():
             sweeper = config.hydra.sweeper
             _check_search_space(config)
@@ -103,22 +105,22 @@ class ContinueStudy(Callback):
                 direction=getattr(sweeper.direction, "name", sweeper.direction),
                 load_if_exists=True,
             )
-            finished = _again(study)
+            finished = _retry_interrupted_trials(study)
             first = sum(trial.state != optuna.trial.TrialState.WAITING for trial in study.trials)
             OmegaConf.register_new_resolver("trial", lambda job: first + int(job), replace=True)
             with read_write(config), open_dict(config):
                 sweeper.n_trials = max(0, sweeper.n_trials - finished)
-                if sweeper.sampler.get("seed") is not None:  # else it would draw its first numbers again
+                if sweeper.sampler.get("seed") is not None:  # else the first random numbers would be repeated
                     sweeper.sampler.seed += first
         if first:
             print(f"Study of {config.hydra.sweep.dir}: {finished} trials done, {sweeper.n_trials} to go")
 
 
-def _again(study: Any) -> int:
-    """Queue the parameters of trials that were cut off; the number of trials that were not."""
+def _retry_interrupted_trials(study: Any) -> int:
+    """Queue the parameters of interrupted trials, and return the number of finished trials."""
     from optuna.trial import TrialState
 
-    cut_off = set(study.user_attrs.get("cut_off", []))  # their numbers, of all goes
+    cut_off = set(study.user_attrs.get("cut_off", []))  # numbers of the trials interrupted at earlier starts
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         cut_off.add(trial.number)
         study.set_user_attr("cut_off", sorted(cut_off))
@@ -140,10 +142,14 @@ def _check_search_space(config: DictConfig) -> None:
 
 
 class SweepTable(Callback):
-    """At the end of a sweep its table; exit status 1 if a run failed."""
+    """A Hydra callback that shows the table at the end of a sweep, and exits with 1 if a run failed."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Show it."""
+        """Print and save the table of the sweep.
+
+        Raises:
+            SystemExit: A run failed; the exit status is 1.
+        """
         from ivos.runtime.sweep_table import summarise
 
         with reported():
@@ -153,13 +159,13 @@ class SweepTable(Callback):
 
 
 def main() -> None:
-    """Print the table over the runs of a sweep."""
+    """Print the table of the runs of a sweep."""
     parser = argparse.ArgumentParser(
-        "python -m ivos.runtime.sweeps", description="The table over the runs of a sweep."
+        "python -m ivos.runtime.sweeps", description="Print and save the table of the runs of a sweep."
     )
-    parser.add_argument("folder", type=Path, help="of the sweep: multirun/DATE_TIME")
-    parser.add_argument("--metric", help="what to sort by; default: the sweep's optimized_metric=")
-    parser.add_argument("--minimize", action="store_true", default=None, help="less is better")
+    parser.add_argument("folder", type=Path, help="folder of the sweep: multirun/DATE_TIME")
+    parser.add_argument("--metric", help="metric to sort by; default: optimized_metric of the sweep")
+    parser.add_argument("--minimize", action="store_true", default=None, help="smaller values are better")
     arguments = parser.parse_args()
     from ivos.runtime.sweep_table import summarise
 

@@ -359,7 +359,7 @@ def test_two_runs_in_one_folder(tmp_path, monkeypatch):
     ready = FORK.Event()
     with process(hold, tmp_path / "samples", 0, 1, ready):
         ready.wait(300)
-        with pytest.raises(UserError, match="another run is at work"):
+        with pytest.raises(UserError, match="another run uses this folder"):
             ProcessWatchdog(tmp_path / "samples", 0, 1)
     ProcessWatchdog(tmp_path / "samples", 0, 1)  # its end is the end of it
 

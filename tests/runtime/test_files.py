@@ -16,11 +16,11 @@ from ivos.runtime.lightning_loggers import CSVLogger
 def test_the_new_file_takes_the_old_ones_place(tmp_path):
     path = tmp_path / "a.json"
     write_text(path, "old")
-    with replacing(path) as aside:
-        aside.write_text("new")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
         assert path.read_text() == "old"
-        assert aside.parent == tmp_path
-        assert aside.suffix == ".json"
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".json"
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["a.json"]
 
@@ -30,8 +30,8 @@ def test_after_an_error_the_old_file_is_there(tmp_path):
     write_text(path, "old")
 
     def fail_in_the_middle():
-        with replacing(path) as aside:
-            aside.write_text("half")
+        with replacing(path) as temporary:
+            temporary.write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -80,8 +80,8 @@ def test_a_header_that_grows_costs_no_rows(tmp_path, monkeypatch):
 
 
 def _write_and_die(path):
-    with replacing(path) as aside:
-        aside.write_text("half")
+    with replacing(path) as temporary:
+        temporary.write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from ivos.runtime.errors import UserError
 from ivos.runtime.sweep_table import summarise, table
-from ivos.runtime.sweeps import _again, note_scores, one_run, read_scores
+from ivos.runtime.sweeps import _retry_interrupted_trials, note_scores, one_run, read_scores
 from tests.support.tiny import MODEL, ROOT, clips, main, stage, start, train
 
 
@@ -109,11 +109,11 @@ def test_trials_that_were_cut_off_are_tried_again_and_not_counted(tmp_path):
     for _ in range(2):
         cut_off = study.ask(space)  # and the process dies
         again = optuna.load_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
-        assert _again(again) == 2
+        assert _retry_interrupted_trials(again) == 2
         assert again.trials[cut_off.number].state == optuna.trial.TrialState.FAIL
         waiting = again.get_trials(states=[optuna.trial.TrialState.WAITING])
         assert [trial.system_attrs["fixed_params"] for trial in waiting] == [cut_off.params]
-        assert _again(again) == 2  # nothing is running any more
+        assert _retry_interrupted_trials(again) == 2  # nothing is running any more
 
 
 def test_importing_the_callbacks_imports_nothing_heavy():
@@ -135,7 +135,7 @@ def test_less_may_be_better(tmp_path):
 
 
 def test_a_table_of_nothing_is_a_clear_line(tmp_path):
-    with pytest.raises(UserError, match="no runs of a sweep in there"):
+    with pytest.raises(UserError, match="no runs of a sweep in this folder"):
         summarise(tmp_path)
     runs_of(tmp_path, [0.2])
     with pytest.raises(UserError, match="no run has 'val/K'; there are: session/J, session/J_round_1"):
@@ -233,7 +233,7 @@ def test_a_metric_that_a_run_does_not_have_is_told_with_those_that_it_has(tmp_pa
         return read_scores(tmp_path).get(cfg.optimized_metric)
 
     assert one_run(run, cfg) is None
-    told = "optimized_metric=anet/val/K: there are: anet/val/J, anet/val/J_round_1\n"
+    told = "optimized_metric=anet/val/K: no such metric; there are: anet/val/J, anet/val/J_round_1\n"
     assert (tmp_path / "error.txt").read_text() == told
     assert capsys.readouterr().err == f"error in {tmp_path}: {told}"
     cfg.optimized_metric = "anet/val/J"
