@@ -1,1 +1,1 @@
-"""The annotation app: a web page, a server that loses nothing, and a worker that owns the network."""
+"""The annotation app: a web page, a server with a journal on disk, and a worker that runs the network."""

@@ -1,4 +1,4 @@
-"""Access control: only requests that know the token, from pages of this server, are answered."""
+"""Access control: the server answers only requests that contain its token and come from its own pages."""
 
 import hmac
 import os
@@ -16,10 +16,10 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 def token_of(root: Path) -> str:
-    """Return the token of the workspaces in a folder, which stays the same after a restart.
+    """Return the access token for the workspaces in a folder, which stays the same after a restart.
 
     Raises:
-        UserError: the file that holds it can neither be read nor made.
+        UserError: The file of the token can neither be read nor created.
     """
     path = root / ".token"
     try:
@@ -30,28 +30,28 @@ def token_of(root: Path) -> str:
                 file.write(secrets.token_urlsafe(24))
         token = path.read_text().strip()
     except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; name a folder that can be written by workspace=FOLDER"
-        ) from error
+        raise UserError(f"{path}: {error.strerror}; name a writable folder with workspace=FOLDER") from error
     if len(token) < 16:
-        raise UserError(f"{path}: holds no token; delete it, a new one is made")
+        raise UserError(f"{path}: does not contain a token; delete the file, and ivos creates a new token")
     return token
 
 
 class Access:
     """ASGI middleware that checks host, origin and token, and adds the security headers to every answer.
 
-    A token in the address becomes a cookie, and the address is visited again without it. The name of the
-    cookie holds the server's port, because browsers share cookies between ports.
+    If the address of a request contains the token, the answer sets a cookie and redirects to the address
+    without the token. The name of the cookie contains the server's port, because browsers share cookies
+    between ports.
 
-    The cookie is sent with links from other sites (SameSite=Lax), so that the printed address works in a
-    notebook or a chat; whatever changes something also needs an Origin that is this server.
+    Browsers send the cookie also when the user follows a link from another site (SameSite=Lax), so that the
+    printed address works in a notebook or a chat. A request that changes something also needs an Origin
+    header that names this server.
 
     Args:
-        app: the application that is protected.
-        token: the secret that a request has to know.
-        port: the port that the server listens on; behind a tunnel the browser sees another one.
-        hosts: names that the server may be called by, besides those of this machine itself.
+        app: The application to protect.
+        token: The secret that a request has to contain.
+        port: Port on which the server listens; behind a tunnel the browser sees another one.
+        hosts: Host names under which browsers may address the server, besides the local ones.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int, hosts: Iterable[str] = ()) -> None:
@@ -79,25 +79,27 @@ class Access:
 
     def _refusal(self, scope: Scope, headers: dict[str, str], host: str) -> Response | None:
         if _without_port(host) not in self.hosts:
-            return _say(
-                f"the host {host[:80]!r} is not one of this server's; open the address that the server has "
-                "printed, or start it with allowed_hosts=[NAME]"
+            return _refuse(
+                f"the host {host[:80]!r} is not allowed; open the address that the server has printed, or "
+                "start the server with allowed_hosts=[NAME]"
             )
         origin = headers.get("origin")
         unsafe = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
         if unsafe and (origin is None or _host_of(origin) != host.lower()):
-            return _say(f"a request from another page ({(origin or 'none')[:80]}) is not answered")
+            return _refuse(
+                f"a request from the page of another site ({(origin or 'none')[:80]}) is not answered"
+            )
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         given = query.pop("token", [""])[-1]
         if given and scope["type"] == "http":
             if not self._knows(given):
-                return _say("wrong token; open the address that the server has printed")
+                return _refuse("wrong token; open the address that the server has printed")
             target = scope["path"] + (f"?{urlencode(query, doseq=True)}" if query else "")
             answer = RedirectResponse(target if not target.startswith("//") else "/", 303)
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="lax", max_age=90 * 86400)
             return answer
         if not self._knows(_cookie(headers.get("cookie", ""), self.cookie)):
-            return _say("no token; open the address that the server has printed, with ?token= in it")
+            return _refuse("no token; open the address that the server has printed, which contains ?token=")
         return None
 
     def _knows(self, token: str) -> bool:
@@ -105,7 +107,9 @@ class Access:
 
     async def _answer(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
+            await send(
+                {"type": "websocket.close", "code": 1008}
+            )  # unaccepted, so that the client gets HTTP 403
             return
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "no-referrer"
@@ -113,7 +117,10 @@ class Access:
 
 
 def _cookie(header: str, name: str) -> str:
-    """Return the value of a cookie; cookies of other programs on this host may have any form."""
+    """Return the value of a cookie, or nothing if it is missing.
+
+    Cookies that other programs on this host have set may be malformed and are skipped.
+    """
     for part in header.split(";"):
         key, _, value = part.strip().partition("=")
         if key == name:
@@ -122,14 +129,14 @@ def _cookie(header: str, name: str) -> str:
 
 
 def _host_of(origin: str) -> str:
-    """Return the host and port of an Origin header, or nothing where it is malformed."""
+    """Return the host and port of an Origin header, or nothing if it is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 
 
-def _say(text: str) -> Response:
+def _refuse(text: str) -> Response:
     return PlainTextResponse(f"error: {text}\n", 403)
 
 
@@ -139,7 +146,10 @@ def _without_port(host: str) -> str:
 
 
 def _headers(host: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of every answer: nothing is loaded from other sites, and no site embeds the page."""
+    """Return the security headers of every answer.
+
+    They forbid the page to load content from other sites, and other sites to embed the page.
+    """
     policy = (
         f"default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws://{host} wss://{host}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

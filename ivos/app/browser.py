@@ -1,6 +1,6 @@
-"""The app in a browser driven by a program: for tests, ``benchmarks/app.py`` and ``docs/make_pictures.py``.
+"""Control of the app in a browser, for tests, ``benchmarks/app.py`` and ``docs/make_pictures.py``.
 
-It needs Playwright (a development dependency) and an installed Chromium.
+The functions need Playwright (a development dependency) and an installed Chromium.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find_chromium() -> str | None:
-    """Return the path of Chromium, or None where it is not installed."""
+    """Return the path of Chromium, or None if it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
@@ -29,7 +29,7 @@ def chromium() -> Iterator["Browser"]:
     """Start a browser without a window.
 
     Raises:
-        UserError: no Chromium is installed.
+        UserError: Chromium is not installed.
     """
     from playwright.sync_api import sync_playwright
 
@@ -45,7 +45,7 @@ def chromium() -> Iterator["Browser"]:
 
 @contextlib.contextmanager
 def serving(program: Path, **options: Any) -> Iterator[str]:
-    """Run ``annotate.py`` at a free port while the context lasts, and return the address that it prints."""
+    """Run ``annotate.py`` at a free port during the ``with`` block, and yield the address that it prints."""
     settings = {"port": 0, "open_browser": "false", **options}
     command = [sys.executable, str(program), *(f"{name}={value}" for name, value in settings.items())]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -58,21 +58,21 @@ def serving(program: Path, **options: Any) -> Iterator[str]:
 
 
 def wait(page: "Page", expression: str, patience: float = 300) -> None:
-    """Wait until an expression is true in a page, which may be loading another address meanwhile.
+    """Wait until a JavaScript expression is true in a page, which may navigate in the meantime.
 
     Args:
-        page: shows the app.
-        expression: JavaScript; while its evaluation fails, it counts as false.
-        patience: how long to wait, in seconds.
+        page: Page of the app.
+        expression: JavaScript expression; it counts as false while its evaluation fails.
+        patience: Longest time to wait, in seconds.
 
     Raises:
-        TimeoutError: the expression did not become true.
+        TimeoutError: The expression did not become true.
     """
     from playwright.sync_api import Error
 
     until = time.monotonic() + patience
     while True:
-        with contextlib.suppress(Error):  # the page is being left, or its program has not begun
+        with contextlib.suppress(Error):  # evaluation fails while the page navigates or loads its scripts
             if page.evaluate(f"Boolean({expression})"):
                 return
         if time.monotonic() > until:

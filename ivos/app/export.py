@@ -1,4 +1,4 @@
-"""Exports of a session: DAVIS layout, COCO JSON, an overlay video, the strokes."""
+"""Exports of a session in DAVIS layout, as COCO JSON, as an overlay video and as strokes."""
 
 import json
 import os
@@ -28,21 +28,24 @@ from ivos.video.writer import write_video
 Labels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-YEAR, SUBSET, RESOLUTION = "2017", "val", "480p"  # where tools of DAVIS look
+YEAR, SUBSET, RESOLUTION = "2017", "val", "480p"  # names of folders and files that tools of DAVIS expect
 
 
 @dataclass(frozen=True)
 class Export:
-    """A snapshot of a session for an export; mask files never change, so that the snapshot stays valid."""
+    """A snapshot of a session for an export.
+
+    Mask files never change after they were written, so that the snapshot stays valid.
+    """
 
     workspace: Workspace
-    shown: tuple[Shown, ...]
-    edits: dict[int, list[Edit]]  # by frames, those that a frame shows
-    display: NDArray[np.uint8]  # [256], the label that counts for each label
-    objects: tuple[Object, ...]  # without those that were removed
+    shown: tuple[Shown, ...]  # the round or the latest edit that each frame shows
+    edits: dict[int, list[Edit]]  # edits that are drawn over the round of a frame, by frame
+    display: NDArray[np.uint8]  # [256], the exported label for each label on disk
+    objects: tuple[Object, ...]  # objects that were not removed
     rounds: tuple[Round, ...]
     strokes: dict[str, dict[str, Any]]
-    chosen: int = 0  # the object of exports of a single one; 0: the first
+    chosen: int = 0  # number of the object for exports of a single object; 0 for the first object
 
     @classmethod
     def of(cls, workspace: Workspace, session: Session, chosen: int = 0) -> "Export":
@@ -65,18 +68,19 @@ class Export:
 
     @property
     def names(self) -> list[str]:
-        """The names of the frames without suffixes: those of the source's files, where it has files.
+        """The names of the frames without suffixes: names of the source's files, or numbers.
 
-        Names that other tools would sort into another order are replaced by numbers.
+        Numbers are used if the source is a video file, or if alphabetical order would change the order of the
+        frames.
         """
         numbers = [f"{frame:05d}" for frame in range(len(self.shown))]
         found = self.workspace.frame_names
         return found if found == sorted(set(found)) and len(found) == len(numbers) else numbers
 
     def drawn(self, one: Round) -> list[dict[str, Any]]:
-        """Return the strokes of a round in the DAVIS format, without those of removed objects.
+        """Return the strokes of a round in the DAVIS format, without the strokes of removed objects.
 
-        A box is written as the strokes that stand for it in networks that take no boxes.
+        A box is converted to the strokes that replace it for networks that do not accept boxes.
         """
         known = {0, *(each.number for each in self.objects)}
         strokes = expanded([self.strokes[key] for key in one.strokes])
@@ -89,19 +93,19 @@ class Export:
 
 
 def davis(job: Export, progress: Progress) -> tuple[Path, str]:
-    """Write a folder in DAVIS layout, which ``evaluate.py data.root=`` reads, and a ZIP file of it.
+    """Write a folder in DAVIS layout, which ``evaluate.py data.root=`` can read, and a ZIP file of it.
 
-    Objects are numbered 1..N without gaps. The strokes are those of the first round.
+    Objects are numbered 1..N without gaps. Only the strokes of the first round are exported.
     """
     workspace, name = job.workspace, job.workspace.name
     target = workspace.folder / "exports" / "davis"
-    aside = target.with_name(f".davis-{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".davis-{secrets.token_hex(4)}.tmp")
     numbers = np.zeros(256, np.uint8)
     for index, one in enumerate(job.objects, start=1):
         numbers[one.number] = index
-    frames, masks = (aside / part / RESOLUTION / name for part in ("JPEGImages", "Annotations"))
+    frames, masks = (temporary / part / RESOLUTION / name for part in ("JPEGImages", "Annotations"))
     try:
-        for folder in (frames, masks, aside / "ImageSets" / YEAR, aside / "Scribbles" / name):
+        for folder in (frames, masks, temporary / "ImageSets" / YEAR, temporary / "Scribbles" / name):
             folder.mkdir(parents=True)
         first: set[int] = set()
         names = job.names
@@ -111,7 +115,7 @@ def davis(job: Export, progress: Progress) -> tuple[Path, str]:
             if t == 0:
                 first = set(np.unique(numbers[labels]).tolist()) - {0}
             progress(t + 1, len(job.shown))
-        (aside / "ImageSets" / YEAR / f"{SUBSET}.txt").write_text(f"{name}\n")
+        (temporary / "ImageSets" / YEAR / f"{SUBSET}.txt").write_text(f"{name}\n")
         if job.rounds:
             strokes = [
                 {**stroke, "object_id": int(numbers[stroke["object_id"]])}
@@ -120,30 +124,30 @@ def davis(job: Export, progress: Progress) -> tuple[Path, str]:
             by_frame: list[list[dict[str, Any]]] = [[] for _ in job.shown]
             by_frame[job.rounds[0].frame] = strokes
             content = {"sequence": name, "scribbles": by_frame}
-            (aside / "Scribbles" / name / "001.json").write_text(json.dumps(content))
+            (temporary / "Scribbles" / name / "001.json").write_text(json.dumps(content))
         packed = workspace.folder / "exports" / f"{name}-davis.zip"
-        with replacing(packed) as beside, zipfile.ZipFile(beside, "w") as archive:
-            for path in sorted(aside.rglob("*")):
-                archive.write(path, path.relative_to(aside))
+        with replacing(packed) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+            for path in sorted(temporary.rglob("*")):
+                archive.write(path, path.relative_to(temporary))
         old = target.with_name(f".davis-{secrets.token_hex(4)}.old")
         if target.exists():
             os.rename(target, old)
-        os.rename(aside, target)
+        os.rename(temporary, target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     missing = [one.name for index, one in enumerate(job.objects, start=1) if index not in first]
     warning = ""
     if missing:
         warning = (
             f"{', '.join(missing)}: not on the first frame, where tools of DAVIS expect every object; "
-            "evaluate.py will say so, too"
+            "evaluate.py will report this, too"
         )
     return packed, warning
 
 
 def coco(job: Export, progress: Progress) -> tuple[Path, str]:
-    """Write COCO JSON: an image for each frame, and an annotation with run lengths for each object on it."""
+    """Write COCO JSON: an image for each frame, and a run-length annotation for each object on a frame."""
     workspace = job.workspace
     width, height = workspace.size
     images: list[dict[str, Any]] = []
@@ -183,9 +187,9 @@ def coco(job: Export, progress: Progress) -> tuple[Path, str]:
 
 
 def video(job: Export, progress: Progress) -> tuple[Path, str]:
-    """Write a video of the frames with their masks in the objects' colours, at the times of the source.
+    """Write a video of the frames with their masks in the objects' colours, with the source's timestamps.
 
-    It is H.264 in MP4 where PyAV has that encoder, otherwise VP8 in WebM.
+    The video is H.264 in MP4 if PyAV has that encoder, otherwise VP8 in WebM.
     """
     workspace = job.workspace
     palette = np.zeros((256, 3), np.uint8)
@@ -208,7 +212,7 @@ def video(job: Export, progress: Progress) -> tuple[Path, str]:
 
 
 def strokes(job: Export, progress: Progress) -> tuple[Path, str]:
-    """Write all strokes in the DAVIS format, and again by rounds with the names of the objects."""
+    """Write all strokes in the DAVIS format, with additional lists of the rounds and of the objects."""
     by_frame: list[list[dict[str, Any]]] = [[] for _ in job.shown]
     rounds = []
     for one in job.rounds:
@@ -239,21 +243,26 @@ FORMATS = {
     "video": video,
     "scribbles": strokes,
 }
-"""The exports by name: each writes a file and returns its path and a warning or nothing."""
+"""Export functions by the name of the format; each returns the path of its file and a warning or ""."""
 
 
 def export(kind: str, job: Export, progress: Progress) -> tuple[Path, str]:
-    """Write an export; the file is whole or not there.
+    """Write an export of a format; its file is written atomically.
+
+    Args:
+        kind: Name of the format, a key of :data:`FORMATS`.
+        job: Snapshot of the session.
+        progress: Function that is called with the numbers of finished and of all frames.
 
     Returns:
-        The file, and a warning or an empty string.
+        The path of the file, and a warning or an empty string.
     """
     return FORMATS[kind](job, progress)
 
 
 def archive(kind: str, jobs: Sequence[Export], path: Path) -> Path:
-    """Write the exports of several videos into one ZIP file, a folder for each."""
-    with replacing(path) as aside, zipfile.ZipFile(aside, "w") as packed:
+    """Write the exports of several videos into one ZIP file, with a folder for each video."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as packed:
         for job in jobs:
             file, _ = export(kind, job, lambda done, total: None)
             packed.write(file, f"{job.workspace.name}/{file.name}")

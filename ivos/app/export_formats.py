@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Mask = NDArray[np.bool_]
-_OUTLINES = "Outlines have no holes; take COCO JSON or PNGs where holes matter"
+_OUTLINES = "Outlines cannot represent holes; if holes matter, export COCO JSON or PNGs"
 
 
 def masks(job: "Export", progress: Progress) -> tuple[Path, str]:
-    """Write palette PNGs with the names of the source's frames and the labels that were imported."""
+    """Write palette PNGs with the names of the source's frames and the labels of the imported masks."""
     table = np.zeros(256, np.uint8)
     for one in job.objects:
         table[one.number] = one.label or one.number
@@ -42,7 +42,7 @@ def masks(job: "Export", progress: Progress) -> tuple[Path, str]:
 
 
 def single(job: "Export", progress: Progress) -> tuple[Path, str]:
-    """Write black-and-white PNGs (0 and 255) of one object, with the names of the source's frames."""
+    """Write binary PNGs (0 and 255) of one object, with the names of the source's frames."""
     one = next((each for each in job.objects if each.number == job.chosen), job.objects[0])
     with _archive(job, f"object{one.number}") as (path, archive):
         for name, labels in _named(job, progress):
@@ -52,7 +52,7 @@ def single(job: "Export", progress: Progress) -> tuple[Path, str]:
 
 
 def youtube_vis(job: "Export", progress: Progress) -> tuple[Path, str]:
-    """Write YouTube-VIS JSON: one annotation for each object, with run lengths of all frames."""
+    """Write YouTube-VIS JSON: one annotation for each object, with the run lengths of all frames."""
     workspace = job.workspace
     width, height = workspace.size
     found: dict[int, dict[str, list[Any]]] = {
@@ -61,11 +61,11 @@ def youtube_vis(job: "Export", progress: Progress) -> tuple[Path, str]:
     for _, labels in _named(job, progress):
         for number, lists in found.items():
             mask = labels == number
-            there = bool(mask.any())
+            is_visible = bool(mask.any())
             runs = {"size": [height, width], "counts": encode_runs(mask)}
-            lists["segmentations"].append(runs if there else None)
-            lists["bboxes"].append(_box(mask) if there else None)
-            lists["areas"].append(int(mask.sum()) if there else None)
+            lists["segmentations"].append(runs if is_visible else None)
+            lists["bboxes"].append(_box(mask) if is_visible else None)
+            lists["areas"].append(int(mask.sum()) if is_visible else None)
     names = [f"{workspace.name}/{name}.jpg" for name in job.names]
     video = {"id": 1, "file_names": names, "width": width, "height": height, "length": len(names)}
     annotations = [
@@ -85,9 +85,9 @@ def youtube_vis(job: "Export", progress: Progress) -> tuple[Path, str]:
 
 
 def yolo(job: "Export", progress: Progress) -> tuple[Path, str]:
-    """Write YOLO segmentation labels: a text file for each frame, a line with an outline for each object.
+    """Write YOLO segmentation labels: a text file for each frame, with an outline for each object in a line.
 
-    Parts of an object are joined by lines without width, as Ultralytics' own converter joins them.
+    The parts of an object are joined into one outline by lines of zero width, as in Ultralytics' converter.
     """
     width, height = job.workspace.size
     with _archive(job, "yolo") as (path, archive):
@@ -135,7 +135,7 @@ def cvat(job: "Export", progress: Progress) -> tuple[Path, str]:
 
 
 def label_studio(job: "Export", progress: Progress) -> tuple[Path, str]:
-    """Write Label Studio JSON: a task for each frame, with the outlines of the objects in per cent."""
+    """Write Label Studio JSON: a task for each frame, with outlines in percent of the frame's size."""
     width, height = job.workspace.size
     size = {"original_width": width, "original_height": height, "image_rotation": 0}
     tasks = []
@@ -157,9 +157,9 @@ def label_studio(job: "Export", progress: Progress) -> tuple[Path, str]:
 def outlines(mask: Mask) -> list[NDArray[np.float64]]:
     """Return the outer outlines [P, 2] of a mask's parts, in pixels, along the edges of its pixels.
 
-    Drawn with pixels that count where their centres are inside, an outline gives its part without holes.
+    The pixels whose centres are inside an outline are exactly the pixels of its part, with holes filled.
     """
-    # At four times the size the outermost subpixels' centres lie an eighth of a pixel inside the true edge.
+    # In the mask enlarged four times, the centres of the outermost subpixels are 1/8 pixel inside the edge.
     scale = 4
     large = cv2.resize(mask.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     found, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -167,7 +167,7 @@ def outlines(mask: Mask) -> list[NDArray[np.float64]]:
 
 
 def _joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return one outline that goes through all parts, back and forth between the first points of each."""
+    """Return one outline that goes around the first part and from its first point around each other part."""
     points = list(parts[0])
     for part in parts[1:]:
         points += [parts[0][0], *part, part[0], parts[0][0]]
@@ -175,7 +175,7 @@ def _joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def _row_runs(mask: Mask) -> list[int]:
-    """Return alternating numbers of pixels outside and inside a mask, row by row, outside first."""
+    """Return alternating numbers of pixels outside and inside a mask, row by row, starting with outside."""
     flat = np.concatenate([[False], mask.reshape(-1), [not mask.reshape(-1)[-1]]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     return np.diff(changes, prepend=0).tolist()
@@ -189,7 +189,7 @@ def _box(mask: Mask) -> list[int]:
 
 
 def _named(job: "Export", progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield the names of the frames with their labels, and report the progress."""
+    """Yield the name and the labels of each frame, and report the progress."""
     for frame, (name, labels) in enumerate(zip(job.names, job.labels(), strict=True), start=1):
         yield name, labels
         progress(frame, len(job.shown))
@@ -197,9 +197,9 @@ def _named(job: "Export", progress: Progress) -> Iterator[tuple[str, NDArray[np.
 
 @contextmanager
 def _archive(job: "Export", kind: str) -> Iterator[tuple[Path, zipfile.ZipFile]]:
-    """Open a new ZIP file of an export, which takes its place when it is complete."""
+    """Open a temporary ZIP file, which replaces the file of the export when the ``with`` block ends."""
     path = job.workspace.folder / "exports" / f"{job.workspace.name}-{kind}.zip"
-    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         yield path, archive
 
 

@@ -1,4 +1,4 @@
-"""Import of masks that other programs have made: PNGs, folders and archives of PNGs, COCO JSON."""
+"""Import of masks from other programs: PNG files, ZIP archives of PNG files, and COCO JSON."""
 
 import io
 import json
@@ -20,18 +20,18 @@ from ivos.video.labels import VOID
 from ivos.video.run_lengths import decode_runs
 
 Labels = NDArray[np.uint8]
-MAX_BYTES = 256 << 20  # of a file that is imported
-_MAX_UNPACKED = 4 << 30
+MAX_BYTES = 256 << 20  # largest size of an imported file
+_MAX_UNPACKED = 4 << 30  # largest size in bytes of the unpacked content of a ZIP archive
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Masks that were read, by frames, with the labels of their file.
+    """Masks that were read from a file, with the labels of the file.
 
     Attributes:
-        masks: labels uint8 [h, w] by frame.
-        names: names of labels, where the file has them.
+        masks: Labels uint8 [h, w] by frame.
+        names: Names of labels, if the file has names.
     """
 
     masks: dict[int, Labels]
@@ -39,7 +39,7 @@ class Imported:
 
     @property
     def labels(self) -> list[int]:
-        """The labels of objects that occur, in order."""
+        """The sorted labels of the objects in the masks."""
         found: set[int] = set()
         for mask in self.masks.values():
             found |= set(np.unique(mask).tolist())
@@ -51,19 +51,19 @@ def read_masks(
 ) -> Imported:
     """Read the masks of a file.
 
-    PNGs belong to the frames of the same name, else to those of the same number; a single PNG that fits none
-    belongs to the frame that is shown. Label 255 (void) counts as background.
+    A PNG file belongs to the frame of the same name, or else of the same number. A single PNG file that fits
+    no frame belongs to the frame `shown`. Label 255 (void) counts as background.
 
     Args:
-        content: of a PNG, a ZIP archive of PNGs (as DAVIS and MOSE have them), or COCO JSON with run lengths
-            or polygons.
-        name: of the file.
-        frames: the names of the video's frames, without suffixes.
-        size: width and height of the frames.
-        shown: the frame that is shown.
+        content: Content of a PNG file, of a ZIP archive of PNG files (as in DAVIS and MOSE), or of COCO JSON
+            with run lengths or polygons.
+        name: Name of the file.
+        frames: Names of the video's frames, without suffixes.
+        size: Width and height of the frames.
+        shown: The frame that the page shows.
 
     Raises:
-        UserError: the file cannot be read, has another size, or has no mask for any frame.
+        UserError: The file cannot be read, has another size than the frames, or has no mask for any frame.
     """
     try:
         if content[:4] == b"PK\x03\x04":
@@ -77,10 +77,10 @@ def read_masks(
         raise
     except (*_UNREADABLE, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{name}: no masks that can be read ({_short(error)}); import a PNG, a ZIP of PNGs or COCO JSON"
+            f"{name}: the masks cannot be read ({_short(error)}); import a PNG, a ZIP of PNGs or COCO JSON"
         ) from error
     if not found.masks:
-        raise UserError(f"{name}: no mask of a frame of this video ({frames[0]} to {frames[-1]})")
+        raise UserError(f"{name}: no mask belongs to a frame of this video ({frames[0]} to {frames[-1]})")
     return found
 
 
@@ -99,7 +99,7 @@ def _from_archive(
 
 
 def _frame_of(name: str, frames: list[str]) -> int | None:
-    """Return the frame that a mask file belongs to: by its name, or by its number where no name fits."""
+    """Return the frame to which a mask file belongs by its name, or else by the number in its name."""
     stem = PurePosixPath(name).stem
     if stem in frames:
         return frames.index(stem)
@@ -114,21 +114,23 @@ def _frame_of(name: str, frames: list[str]) -> int | None:
 def _read_png(content: bytes, name: str, size: tuple[int, int]) -> Labels:
     with Image.open(io.BytesIO(content)) as image:
         if image.size != size:
-            raise UserError(f"{name}: {image.size[0]}x{image.size[1]}, the frames {size[0]}x{size[1]}")
+            raise UserError(
+                f"{name}: the mask has {image.size[0]}x{image.size[1]} pixels, the frames {size[0]}x{size[1]}"
+            )
         if image.mode not in ("P", "L", "1", "I;16", "I"):
-            raise UserError(f"{name}: a {image.mode} image; masks are PNGs with a palette or grey levels")
+            raise UserError(f"{name}: a {image.mode} image; masks must be PNGs with a palette or grey levels")
         pixels = np.asarray(image)
     if pixels.max(initial=0) > VOID:
-        raise UserError(f"{name}: the label {int(pixels.max())}; labels go up to 254")
+        raise UserError(f"{name}: label {int(pixels.max())} is too large; labels go up to 254")
     labels = pixels.astype(np.uint8)
     if set(np.unique(labels).tolist()) <= {0, VOID} and image.mode in ("L", "1"):
-        return (labels > 0).astype(np.uint8)  # white on black: one object
+        return (labels > 0).astype(np.uint8)  # a binary mask, white on black, of one object
     labels[labels == VOID] = 0
     return labels
 
 
 def _from_coco(content: Any, frames: list[str], size: tuple[int, int]) -> Imported:
-    """Read the annotations of COCO JSON; objects are its tracks, or its categories where it has none."""
+    """Read the annotations of COCO JSON; each track is an object, or each category if there are no tracks."""
     images = {one["id"]: _frame_of(str(one["file_name"]), frames) for one in content["images"]}
     categories = {one["id"]: str(one["name"]) for one in content.get("categories", [])}
     masks: dict[int, Labels] = {}
@@ -139,7 +141,9 @@ def _from_coco(content: Any, frames: list[str], size: tuple[int, int]) -> Import
         if frame is None:
             continue
         if not 1 <= label < VOID:
-            raise UserError(f"annotation {one.get('id')}: the label {label}; labels go from 1 to 254")
+            raise UserError(
+                f"annotation {one.get('id')}: label {label} is not possible; labels go from 1 to 254"
+            )
         labels = masks.setdefault(frame, np.zeros(size[::-1], np.uint8))
         labels[_coco_mask(one["segmentation"], size)] = label
         names.setdefault(label, categories.get(one["category_id"], ""))
@@ -150,7 +154,9 @@ def _coco_mask(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     if isinstance(segmentation, Mapping):
         counts = segmentation["counts"]
         if tuple(segmentation["size"]) != size[::-1]:
-            raise UserError(f"a mask of size {segmentation['size']}, the frames {list(size[::-1])}")
+            raise UserError(
+                f"a mask has the size {segmentation['size']}, but the frames have {list(size[::-1])}"
+            )
         if isinstance(counts, str):
             return decode_runs(segmentation).astype(bool)
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
@@ -163,13 +169,16 @@ def _coco_mask(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def assign_objects(session: Session, imported: Imported) -> tuple[dict[int, int], list[dict[str, Any]]]:
-    """Find an object for each label: one that was imported with it, an unused one, or a new one.
+    """Assign an object to each imported label.
+
+    The object is the one that was imported with the same label before, or an object without any annotation,
+    or a new object.
 
     Returns:
-        The object of each label, and the events that add and name objects.
+        The number of the object of each label, and the events that add and name objects.
 
     Raises:
-        UserError: there would be more objects than there can be.
+        UserError: There would be more than 254 objects.
     """
     used = {one.label for one in session.objects.values() if one.label}
     drawn = {int(one["object_id"]) for one in session.strokes.values()}
@@ -200,7 +209,7 @@ def assign_objects(session: Session, imported: Imported) -> tuple[dict[int, int]
         events.append(event)
         table[label] = number
     if added > 254:
-        raise UserError(f"{len(imported.labels)} labels: there can be 254 objects at most")
+        raise UserError(f"{len(imported.labels)} labels: a video can have at most 254 objects")
     return table, events
 
 

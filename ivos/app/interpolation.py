@@ -1,4 +1,4 @@
-"""Masks between two masks of a video, from the shapes and the places of their objects."""
+"""Interpolation of masks between two frames, by the shapes and positions of the objects."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Shape:
-    """An object's shape, cut out around its centre.
+    """The shape of an object as a signed distance map around the object's centre.
 
     Attributes:
-        depth: float32 [h, w], the distance to the outline in pixels, negative outside.
-        centre: x and y of the object's centre in the frame.
+        depth: Distance to the outline in pixels, float32 [h, w], negative outside.
+        centre: Coordinates x and y of the object's centre in the frame.
     """
 
     depth: NDArray[np.float32]
@@ -24,12 +24,12 @@ class _Shape:
 
 
 class Interpolation:
-    """The masks between two masks [h, w].
+    """Interpolation between two masks [h, w].
 
-    An object that both masks show moves straight from the centre of the one to that of the other, while its
-    outline goes over from one to the other: inside, the mean distance to both outlines is positive.
-    An object that only one of them shows shrinks to nothing towards the other. Where two objects would
-    overlap, a pixel belongs to the one whose outline is farther away.
+    The centre of an object that is in both masks moves on a straight line between its two positions, while
+    the signed distance maps of its two shapes are interpolated linearly. An object that is in only one of the
+    masks shrinks to nothing towards the other mask. Where objects overlap, a pixel belongs to the object
+    whose outline is farther away.
     """
 
     def __init__(self, first: Labels, last: Labels) -> None:
@@ -41,7 +41,7 @@ class Interpolation:
             self._pairs[number] = (_shape(masks[0], radius), _shape(masks[1], radius))
 
     def at(self, share: float) -> Labels:
-        """Return the labels uint8 [h, w] at a share in [0, 1] of the way from the first to the last mask."""
+        """Return the interpolated labels uint8 [h, w]; `share` is 0 at the first and 1 at the last mask."""
         labels = np.zeros(self._size, np.uint8)
         deepest = np.zeros(self._size, np.float32)
         for number, (first, last) in self._pairs.items():
@@ -54,7 +54,7 @@ class Interpolation:
 
 
 def _radius(mask: Mask) -> int:
-    """Return how far a mask reaches from its centre, in pixels, with a margin."""
+    """Return the largest possible distance of a mask's pixels from its centre, with a margin."""
     if not mask.any():
         return 0
     rows, columns = np.nonzero(mask)
@@ -62,7 +62,7 @@ def _radius(mask: Mask) -> int:
 
 
 def _shape(mask: Mask, radius: int) -> _Shape | None:
-    """Return a mask's shape in a square of 2 x radius + 1 pixels around its centre; None for no shape."""
+    """Return a mask's shape in a square of 2 x radius + 1 pixels around its centre; None if it is empty."""
     if not mask.any():
         return None
     rows, columns = np.nonzero(mask)
@@ -71,7 +71,9 @@ def _shape(mask: Mask, radius: int) -> _Shape | None:
     inside, outside = (
         cv2.distanceTransform(each, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for each in (solid, 1 - solid)
     )
-    depth = inside - outside + (0.5 - solid.astype(np.float32))  # the outline is between two pixels
+    depth = (
+        inside - outside + (0.5 - solid.astype(np.float32))
+    )  # distance 0 lies on the edge between two pixels
     side = 2 * radius + 1
     moved = np.asarray([[1, 0, -x - radius - 1], [0, 1, -y - radius - 1]], np.float32)
     cut = cv2.warpAffine(depth, moved, (side, side), flags=cv2.INTER_LINEAR)
@@ -79,7 +81,7 @@ def _shape(mask: Mask, radius: int) -> _Shape | None:
 
 
 def _between(first: _Shape | None, last: _Shape | None, share: float) -> _Shape:
-    """Return the shape at a share of the way between two shapes of one size."""
+    """Interpolate two shapes of the same size; `share` is 0 at the first and 1 at the last shape."""
     if first is not None and last is not None:
         depth = (1 - share) * first.depth + share * last.depth
         centre = [(1 - share) * a + share * b for a, b in zip(first.centre, last.centre, strict=True)]
@@ -90,7 +92,7 @@ def _between(first: _Shape | None, last: _Shape | None, share: float) -> _Shape:
 
 
 def _placed(shape: _Shape, size: tuple[int, ...]) -> tuple[slice, slice, NDArray[np.float32]]:
-    """Return the rows and columns of a frame that a shape may cover, and its depths there."""
+    """Return the rows and columns of a frame that a shape may cover, and its signed distances there."""
     side = shape.depth.shape[0]
     left, top = (round(value) - side // 2 for value in shape.centre)
     shift = [value - round(value) for value in shape.centre]

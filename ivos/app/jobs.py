@@ -1,4 +1,4 @@
-"""The jobs that a session gives the worker (restoring, previews, rounds), and what the worker reports."""
+"""Submission of a session's jobs (restoring, previews, rounds) to the worker, and handling of its reports."""
 
 import asyncio
 import logging
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class SessionJobs:
-    """The work of the network for one session.
+    """The jobs of one session and their results.
 
     Args:
-        recorder: the session and its journal.
-        worker: runs the jobs.
-        pages: hear of their results.
-        broadcast_state: sends all pages a new snapshot of the session.
-        study: whether a user study is going on, which records the seconds of previews.
+        recorder: Session and its journal.
+        worker: Worker that runs the jobs.
+        pages: Pages that receive the results.
+        broadcast_state: Function that sends the changes of the session's state to all pages.
+        study: Whether the session is part of a user study, in which the seconds of previews are recorded.
     """
 
     def __init__(
@@ -42,31 +42,31 @@ class SessionJobs:
         self.recorder, self.worker, self.pages = recorder, worker, pages
         self.workspace = recorder.workspace
         self.can_preview = True
-        self.prompts = ["strokes"]  # the kinds that the segmenter takes, once it is there
-        self.preview: tuple[int, bytes] | None = None  # frame and packed labels
-        self.notice = ""  # what the last restoring has found
+        self.prompts = ["strokes"]  # kinds of prompts that the segmenter accepts, known after a restore
+        self.preview: tuple[int, bytes] | None = None  # frame and packed labels of the current preview
+        self.notice = ""  # message about differences that the last restore has found
         self.masks = SessionMasks(recorder.workspace, lambda: recorder.session)
         self.packed = MaskCache()
         self._broadcast_state, self._study = broadcast_state, study
-        self._total = self._done = 0  # frames of the open round
+        self._total = self._done = 0  # numbers of planned and of finished frames of the open round
         self._began = 0.0
-        self._latest_preview = 0  # number of the preview asked for last
+        self._latest_preview = 0  # number of the preview that was requested last
 
-    # Asking
+    # Submission of jobs
 
     def restore(self) -> None:
-        """Have the rounds run again in the network, as far as it does not have them."""
+        """Submit a job that runs those rounds again which the segmenter has not run."""
         session = self.recorder.session
         session.apply({"type": "restore", "busy": True})
         job = self._job("restore")
-        if session.pending:  # of a very long video, the part that is worked on
+        if session.pending:  # of a very long video, restore the part that the user annotates
             job.frame = session.strokes[session.pending[-1]]["frame"]
         elif job.history:
             job.frame = job.history[-1].frame
         self.worker.submit(job)
 
     def ask_preview(self, frame: int) -> None:
-        """Ask what the strokes that wait on a frame make of it; an earlier preview no longer counts."""
+        """Submit a preview of a frame with its pending strokes, which replaces earlier previews."""
         session = self.recorder.session
         keys = session.new_strokes(frame)
         if not keys or not self.can_preview:
@@ -81,18 +81,18 @@ class SessionJobs:
         self._latest_preview += 1
         job.number = self._latest_preview
         session.apply({"type": "preview", "busy": True})
-        # Messages that are queued now are sent first, because the network takes all processors.
+        # Let the event loop send the queued messages first, because the network uses all CPU cores.
         asyncio.get_running_loop().call_soon(self.worker.submit, job)
 
     def drop_preview(self) -> None:
-        """Forget the preview, and one that is being computed."""
+        """Drop the current preview, and ignore the result of one that is being computed."""
         self._latest_preview += 1
         self.worker.cancel_preview(self.workspace.name)
         self.recorder.session.apply({"type": "preview", "busy": False})
         self.preview = None
 
     def refresh_preview(self) -> None:
-        """Compute the preview anew, because it rests on rounds that have changed."""
+        """Compute the preview again after a change of the rounds on which it depends."""
         session = self.recorder.session
         if session.pending:
             self.ask_preview(session.strokes[session.pending[-1]]["frame"])
@@ -120,7 +120,10 @@ class SessionJobs:
         self.pages.broadcast(self.begin_message(number))
 
     def _annotation(self, job: Job, one: Round) -> None:
-        """Give a job what its round starts from; a round that is continued has its mask on disk."""
+        """Set the strokes or the mask from which a job starts its round.
+
+        For a round that is continued and started from a mask, this mask is read from disk.
+        """
         session = self.recorder.session
         keys = one.used_strokes
         if one.reach is not None and one.adopted:
@@ -161,7 +164,7 @@ class SessionJobs:
         return {"type": "begin", "round": number, "frame": self.recorder.session.rounds[number - 1].frame}
 
     def preview_message(self) -> bytes:
-        """Return the binary message of the preview, which has to be there."""
+        """Return the binary message of the current preview, which must exist."""
         assert self.preview is not None
         frame, data = self.preview
         return pack_mask(PREVIEW, self._latest_preview, frame, self.workspace.size, data)
@@ -173,11 +176,15 @@ class SessionJobs:
         return unpack_labels(self.preview[1], self.workspace.size).copy()
 
     def mask(self, shown: Shown, frame: int) -> bytes:
-        """Return the packed labels of a frame in a round, or up to an edit.
+        """Return the packed labels of a frame in a round, or after an edit and the edits before it.
+
+        Args:
+            shown: Number of the round, or id of the edit.
+            frame: Frame of the mask.
 
         Raises:
-            DataError: the round has no mask of the frame.
-            KeyError: there is no such edit.
+            DataError: The round has no mask of the frame.
+            KeyError: The edit does not exist.
         """
         return self.packed.get((shown, frame), lambda: pack_labels(self.masks.read(shown, frame)))
 
@@ -188,7 +195,7 @@ class SessionJobs:
     # Reports
 
     def report(self, report: dict[str, Any]) -> None:
-        """Handle a report of the worker; its `type` says what has been done."""
+        """Handle a report of the worker by the method for its `type`."""
         getattr(self, f"_report_{report['type']}")(report)
 
     def _report_restoring(self, report: dict[str, Any]) -> None:
@@ -200,8 +207,7 @@ class SessionJobs:
         self.can_preview, self.prompts = report["can_preview"], report["prompts"]
         if report["differing"]:
             self.notice = (
-                f"{report['differing']} pixels of masks that were made again differ from the saved ones, "
-                "which stay"
+                f"{report['differing']} pixels of recomputed masks differ from the saved ones, which are kept"
             )
             log.warning("%s: %s", self.workspace.name, self.notice)
         self._broadcast_state()
@@ -289,7 +295,7 @@ class SessionJobs:
         self._broadcast_state()
 
     def set_failure(self, message: str) -> None:
-        """Let the session be at a stop for want of a network or a video; empty where that is over."""
+        """Set the message that the network or the video is not available; an empty message clears it."""
         self.recorder.session.apply({"type": "failure", "message": message})
         if message:
             log.error("%s: %s", self.workspace.name, message)
@@ -300,7 +306,7 @@ class SessionJobs:
         self.pages.broadcast({"type": "error", "seq": -1, "message": message})
 
     def welcome(self, page: Page) -> None:
-        """Send a page that has just connected the preview and the round that is being propagated."""
+        """Send the current preview and the beginning of the open round to a page that has just connected."""
         if self.preview:
             page.send(self.preview_message(), "preview")
         one = self.recorder.session.open_round

@@ -1,4 +1,4 @@
-"""The journal: one line of JSON for each event, on disk before the event is acknowledged."""
+"""The journal: one line of JSON for each event, which is flushed to disk before the event is acknowledged."""
 
 import json
 import os
@@ -13,24 +13,24 @@ Line = dict[str, Any]
 
 
 class JournalError(UserError):
-    """The journal cannot be read or written; the message names the file and the remedy."""
+    """The error for a journal that cannot be read or written; the message names the file and the remedy."""
 
 
 class Journal:
-    """A journal that is read and then continued.
+    """A journal file, which is read and then extended.
 
-    A last line that was not complete when the server was killed is dropped, because it was never
-    acknowledged. Any other line that cannot be read is an error, because the lines after it depend on it.
+    An incomplete last line, left by a server that was killed, is removed, because its event was never
+    acknowledged. Any other unreadable line is an error, because the lines after it depend on it.
 
     Args:
-        path: the file; it is created where it does not exist.
+        path: Path of the file, which is created if it does not exist.
 
     Attributes:
-        lines: the events that the file held, in order.
-        dropped: the number of bytes of the incomplete last line.
+        lines: The events in the file when it was opened, in order.
+        dropped: Number of bytes of the incomplete last line.
 
     Raises:
-        JournalError: a line in the middle cannot be read, or the file cannot be opened.
+        JournalError: A line other than the last is unreadable, or the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,10 +46,10 @@ class Journal:
             raise JournalError(f"{path}: {error.strerror}; the journal has to be writable") from error
 
     def append(self, *events: Line) -> None:
-        """Write events, all of them or none; they are on disk when this returns.
+        """Write all given events, or none of them, and flush the file to disk.
 
         Raises:
-            JournalError: the disk is full or the file cannot be written; none of them is in the file.
+            JournalError: The disk is full or the file cannot be written; none of the events is in the file.
         """
         stamped = ({"time": round(time.time(), 3), **event} for event in events)
         data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in stamped)
@@ -61,7 +61,7 @@ class Journal:
         except OSError as error:
             os.ftruncate(self._handle, self._size)
             raise JournalError(
-                f"{self.path}: {error.strerror}; nothing was lost, make room and try again"
+                f"{self.path}: {error.strerror}; nothing was lost, free disk space and try again"
             ) from error
         self._size += len(data)
 
@@ -74,7 +74,7 @@ def read_lines(path: Path) -> list[Line]:
     """Return the events of a journal that another process may be writing.
 
     Raises:
-        JournalError: a line cannot be read, or the file does not exist.
+        JournalError: A line cannot be read, or the file does not exist.
     """
     try:
         return _parse(path, path.read_bytes())[0]
@@ -83,7 +83,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def _parse(path: Path, content: bytes) -> tuple[list[Line], int]:
-    """Return the events, and the number of bytes of the content that they take."""
+    """Return the events in the content of a journal, and the number of bytes up to the last valid event."""
     lines: list[Line] = []
     good, end = 0, 0
     for number, raw in enumerate(content.split(b"\n")[:-1], start=1):
@@ -91,9 +91,9 @@ def _parse(path: Path, content: bytes) -> tuple[list[Line], int]:
         try:
             line = json.loads(raw)
             if not isinstance(line, dict) or not isinstance(line.get("type"), str):
-                raise ValueError("no event")
+                raise ValueError("not an event")
         except (ValueError, RecursionError) as error:
-            if end == len(content):  # the last line: of an interrupted write only the end may be on disk
+            if end == len(content):  # the last line may be damaged after an interrupted write
                 break
             raise JournalError(
                 f"{path}: line {number} cannot be read ({error}); restore it or move the folder away"

@@ -1,4 +1,4 @@
-"""Locks: frames, and objects on frames, whose masks no round and no edit may change."""
+"""Locks: frames, and objects on frames, whose masks may not be changed by rounds and edits."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Locks:
-    """The locked frames of every object; object 0 stands for the whole frame ("reviewed")."""
+    """The locked frames by object number; number 0 stands for the whole frame ("reviewed")."""
 
     locked: dict[int, set[int]] = field(default_factory=dict)
 
@@ -14,7 +14,7 @@ class Locks:
         """Lock or unlock an object on the frames from `low` to `high`.
 
         Returns:
-            The frames on which it was locked before, for :meth:`restore`.
+            The frames on which the object was locked before, for :meth:`restore`.
         """
         frames = self.locked.setdefault(number, set())
         before = frozenset(frames)
@@ -27,14 +27,14 @@ class Locks:
         return before
 
     def restore(self, number: int, frames: Collection[int]) -> None:
-        """Lock an object on these frames and no others."""
+        """Lock an object on the given frames, and unlock it on all others."""
         if frames:
             self.locked[number] = set(frames)
         else:
             self.locked.pop(number, None)
 
     def frames(self, number: int) -> frozenset[int]:
-        """Return the frames on which an object (0: the whole frame) is locked."""
+        """Return the frames on which an object is locked; number 0 stands for the whole frame."""
         return frozenset(self.locked.get(number, ()))
 
     def is_locked(self, frame: int, number: int) -> bool:
@@ -42,11 +42,11 @@ class Locks:
         return frame in self.locked.get(0, ()) or frame in self.locked.get(number, ())
 
     def objects_on(self, frame: int) -> list[int]:
-        """Return the objects that are locked on a frame by themselves."""
+        """Return the objects that are locked individually on a frame."""
         return sorted(number for number, frames in self.locked.items() if number and frame in frames)
 
     def frames_with_objects(self) -> list[int]:
-        """Return the frames on which objects are locked by themselves."""
+        """Return the frames on which objects are locked individually."""
         found: set[int] = set()
         for number, frames in self.locked.items():
             found |= frames if number else set()
@@ -58,7 +58,7 @@ class Locks:
 
 
 def ranges(frames: Iterable[int]) -> list[list[int]]:
-    """Return frames as ranges [[first, last], ...] in order.
+    """Return the sorted ranges [[first, last], ...] of consecutive frames.
 
     >>> ranges({5, 1, 2, 3, 7})
     [[1, 3], [5, 5], [7, 7]]

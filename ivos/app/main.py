@@ -1,4 +1,4 @@
-"""The program ``annotate.py`` (``ivos-annotate``), which imports PyTorch after the page has been served."""
+"""The program ``annotate.py`` (``ivos-annotate``), which imports PyTorch after it has served the page."""
 
 import logging
 import os
@@ -97,7 +97,7 @@ class AnnotationOptions(Options):
 
 
 def main() -> None:
-    """Run the program with the command line's options; study=FOLDER is short for study.folder=FOLDER."""
+    """Run the program with the options of the command line; study=FOLDER stands for study.folder=FOLDER."""
     sys.argv[1:] = [re.sub(r"^study=", "study.folder=", argument) for argument in sys.argv[1:]]
     with composing("video", open_groups=["segmenter"]):
         run()
@@ -105,7 +105,7 @@ def main() -> None:
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="annotate")
 def run(cfg: DictConfig) -> None:
-    """Open the videos, serve the page."""
+    """Open the videos and serve the page until the program is interrupted."""
     with reported():
         rename_options(cfg)
         check(cfg)
@@ -133,9 +133,12 @@ def run(cfg: DictConfig) -> None:
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Refuse options that are none or cannot have their value, and those without effect.
+    """Check that all options exist, have possible values, and have an effect with the other options.
 
-    The options of the segmenter are left out where none is given, since to look at them imports PyTorch.
+    The options of the segmenter are checked only if one was given, because their check imports PyTorch.
+
+    Raises:
+        UserError: An option does not exist, has a value that is not possible, or has no effect.
     """
     given = given_options(HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
     options = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
@@ -143,10 +146,10 @@ def check_values(cfg: DictConfig) -> None:
         del options["segmenter"]
     check_options(options, AnnotationOptions)
     in_study = cfg.study.folder is not None
-    beside = "a study shows the videos of study.folder; leave it out"
-    alone = (in_study, "it is for a study; name one by study=FOLDER, or leave it out")
-    effects = {f"study.{name}": alone for name in map(str, cfg.study) if name != "folder"}
-    effects |= dict.fromkeys(("video", "data", "uploads"), (not in_study, beside))
+    unused = "a study shows the videos of study.folder; leave it out"
+    study_only = (in_study, "it is for a study; name one by study=FOLDER, or leave it out")
+    effects = {f"study.{name}": study_only for name in map(str, cfg.study) if name != "folder"}
+    effects |= dict.fromkeys(("video", "data", "uploads"), (not in_study, unused))
     seeded = str(cfg.checkpoint) == "untrained"
     effects["seed"] = (seeded, "only the weights of checkpoint=untrained depend on it; leave it out")
     if faults := unused_faults(cfg, given, effects):
@@ -154,14 +157,19 @@ def check_values(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse options that cannot work, before any work begins."""
+    """Check all options before the videos are opened.
+
+    Raises:
+        UserError: An option cannot be used; the message names it.
+    """
     check_values(cfg)
     if cfg.video is None and cfg.study.folder is None:
         raise UserError("video=FILE: name a video file, a folder of pictures or a folder in DAVIS layout")
     if "checkpoint" in cfg.segmenter and cfg.segmenter.checkpoint is None:
         raise UserError("segmenter.checkpoint: name a folder or a model of the hub, for this segmenter")
     checkpoint = str(cfg.checkpoint)
-    if {"/", "."} & set(checkpoint) and not Path(checkpoint).is_file():  # else a name
+    is_path = bool({"/", "."} & set(checkpoint))  # other values are names of shipped weights
+    if is_path and not Path(checkpoint).is_file():
         raise UserError(f"checkpoint={checkpoint}: no such file")
     if cfg.device not in (None, "cpu"):
         from ivos.engine.devices import choose_device
@@ -170,7 +178,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
-    """Return the videos that the configuration names."""
+    """Open the videos that the configuration names."""
     paths = list(cfg.video) if isinstance(cfg.video, ListConfig) else [cfg.video]
     wanted = cfg.data.sequences
     sequences = [wanted] if isinstance(wanted, str) else list(wanted or [])
@@ -189,22 +197,26 @@ def find_videos(cfg: DictConfig, limits: Limits) -> list[Source]:
 
 
 class Project:
-    """Folders of videos that are looked through again while the server runs, and uploads into them.
+    """Folders of videos, to which videos can be added while the server runs, and the folder of uploads.
 
     Args:
-        cfg: the program's configuration.
-        root: the folder of the workspaces.
-        limits: the largest video that is accepted.
+        cfg: Configuration of the program.
+        root: Folder of the workspaces.
+        limits: Largest video that is accepted.
     """
 
     def __init__(self, cfg: DictConfig, root: Path, limits: Limits) -> None:
         paths = list(cfg.video) if isinstance(cfg.video, ListConfig) else [cfg.video]
         self.folders = [Path(str(path)) for path in paths if is_project(Path(str(path)))]
         self.root, self.limits, self.fps = root, limits, float(cfg.fps)
-        self._refused: set[Path] = set()  # videos that cannot be read; each is reported once
+        self._refused: set[Path] = set()  # unreadable videos, each of which is reported only once
 
     def find_new(self, known: set[str]) -> list[Workspace]:
-        """Return workspaces of the videos that have been added to the folders."""
+        """Open workspaces for the videos that have been added to the folders.
+
+        Args:
+            known: Names of the workspaces that are open already.
+        """
         found = []
         for path in [one for folder in self.folders for one in videos_in(folder)]:
             name = workspace_name(path.stem if path.is_file() else path.name)
@@ -220,18 +232,18 @@ class Project:
         return found
 
     def upload(self, name: str, content: bytes, known: set[str]) -> Workspace:
-        """Keep an uploaded video file beside the workspaces, and return its workspace.
+        """Save an uploaded video file in the folder ``uploads``, and open its workspace.
 
         Raises:
-            UserError: the name is taken, or the file is no video.
+            UserError: The name is in use, or the file is not a video.
         """
         folder = self.root / "uploads"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
         if workspace_name(path.stem) in known or path.exists():
-            raise UserError(f"{name}: there is a video of that name; rename the file")
-        with replacing(path) as aside:
-            aside.write_bytes(content)
+            raise UserError(f"{name}: a video of this name exists already; rename the file")
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
         try:
             source = open_source(path, None, self.limits, self.fps)
             return Workspace(self.root / workspace_name(path.stem), source)
@@ -241,12 +253,16 @@ class Project:
 
 
 def workspace_name(name: str) -> str:
-    """Return a video's name as the name of a folder."""
+    """Return the name of a video with all characters replaced that the name of a workspace cannot have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "video"
 
 
 def named(sources: list[Source]) -> dict[str, Source]:
-    """Return the videos by the names of their workspaces."""
+    """Return the videos by the names of their workspaces.
+
+    Raises:
+        UserError: Two videos would have the same workspace.
+    """
     names: dict[str, Source] = {}
     for one in sources:
         name = workspace_name(one.name)
@@ -257,7 +273,7 @@ def named(sources: list[Source]) -> dict[str, Source]:
 
 
 def count_objects(source: Source) -> int:
-    """Return the number of objects in the first mask, or 1 where there is no mask that can be read."""
+    """Return the number of objects in the first mask, or 1 if there is no readable mask."""
     try:
         return source.count_objects()
     except DataError as error:
@@ -266,7 +282,7 @@ def count_objects(source: Source) -> int:
 
 
 def has_screen() -> bool:
-    """Whether a browser can be opened here."""
+    """Return whether a browser can be opened on this machine."""
     return sys.platform in ("darwin", "win32") or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
@@ -286,7 +302,10 @@ def open_study(cfg: DictConfig, root: Path, limits: Limits, settings: Settings) 
 
 
 def segmenter_maker(cfg: DictConfig, workspaces: list[Workspace]) -> "Callable[[], Segmenter]":
-    """Return a function that makes a segmenter in the worker's thread; the network is loaded once."""
+    """Return a function that creates segmenters, which all share one network.
+
+    The worker calls the function in its own thread. The network is loaded at the first call.
+    """
     kept: list[Any] = []
 
     def make() -> "Segmenter":
@@ -316,7 +335,7 @@ def _load(cfg: DictConfig) -> Any:
     from ivos.engine.devices import choose_device
     from ivos.networks import load
 
-    torch.set_num_threads(max(1, cores() - 1))  # strokes do not wait for the network
+    torch.set_num_threads(max(1, cores() - 1))  # leave one core to the server, which handles strokes
     return load(cfg.checkpoint, cfg.seed).to(choose_device(cfg.device))
 
 

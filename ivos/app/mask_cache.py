@@ -1,4 +1,4 @@
-"""Masks in the packed form in which they are sent, as many as a number of bytes allows."""
+"""A cache of packed masks, limited by the number of bytes."""
 
 import threading
 from collections import OrderedDict
@@ -8,19 +8,19 @@ _BYTES = 64 << 20
 
 
 class MaskCache:
-    """The packed masks that were used last.
+    """A cache of the most recently used packed masks.
 
     Args:
-        max_bytes: how much is kept at most; the last mask is kept whatever its size.
+        max_bytes: Largest size of all masks together; the last mask is kept even if it is larger.
     """
 
     def __init__(self, max_bytes: int = _BYTES) -> None:
         self._masks: OrderedDict[Hashable, bytes] = OrderedDict()
         self._max_bytes, self._bytes = max_bytes, 0
-        self._lock = threading.RLock()  # masks are decoded in threads
+        self._lock = threading.RLock()  # needed because several threads use the cache
 
     def put(self, key: Hashable, data: bytes) -> None:
-        """Keep a mask, in place of an older one of the same key."""
+        """Add a mask; it replaces a mask of the same key."""
         with self._lock:
             self.forget(key)
             self._masks[key] = data
@@ -29,7 +29,7 @@ class MaskCache:
                 self._bytes -= len(self._masks.popitem(last=False)[1])
 
     def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
-        """Return a mask, which `make` is called for where it is not kept."""
+        """Return a mask from the cache; if it is missing, call `make` and add the result."""
         data = self.find(key)
         if data is None:
             data = make()
@@ -37,7 +37,7 @@ class MaskCache:
         return data
 
     def find(self, key: Hashable) -> bytes | None:
-        """Return a mask if it is kept."""
+        """Return a mask if it is in the cache, else None."""
         with self._lock:
             data = self._masks.get(key)
             if data is not None:
@@ -45,6 +45,6 @@ class MaskCache:
             return data
 
     def forget(self, key: Hashable) -> None:
-        """Drop a mask if it is kept."""
+        """Remove a mask if it is in the cache."""
         with self._lock:
             self._bytes -= len(self._masks.pop(key, b""))

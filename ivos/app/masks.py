@@ -12,37 +12,43 @@ from ivos.app.session import Edit, Session, Shown
 from ivos.app.workspace import Workspace
 
 Labels = NDArray[np.uint8]
-_KEPT = 24  # edited masks that are kept in memory, by their latest edits
+_KEPT = 24  # most edited masks that are kept in memory
 
 
 class SessionMasks:
-    """The masks of a session, whatever they are made of.
+    """The masks of a session, read from rounds and edits.
 
     Args:
-        workspace: has the masks of rounds.
-        session: returns the present state.
+        workspace: Workspace with the masks of the rounds.
+        session: Function that returns the present state of the session.
     """
 
     def __init__(self, workspace: Workspace, session: Callable[[], Session]) -> None:
         self.workspace, self._session = workspace, session
-        self._edited: OrderedDict[str, Labels] = OrderedDict()
-        self._lock = threading.Lock()  # masks are read in threads, too
+        self._edited: OrderedDict[str, Labels] = (
+            OrderedDict()
+        )  # masks after edits, by the id of the latest edit
+        self._lock = threading.Lock()  # needed because several threads read masks
 
     def current(self, frame: int) -> Labels:
-        """Return the labels uint8 [h, w] that a frame shows, with removed and merged objects as they were."""
+        """Return the labels uint8 [h, w] of a frame before objects are removed or merged."""
         return self.read(self._session().shown_on(frame), frame)
 
     def displayed(self, frame: int) -> Labels:
-        """Return the labels uint8 [h, w] that a frame shows, without removed objects and with merged ones."""
+        """Return the labels uint8 [h, w] of a frame after objects are removed and merged."""
         session = self._session()
         return display(self.current(frame), session)
 
     def read(self, shown: Shown, frame: int) -> Labels:
-        """Return the labels uint8 [h, w] of a round (0: none) on a frame, or up to an edit.
+        """Return the labels uint8 [h, w] of a frame in a round, or after an edit and the edits before it.
+
+        Args:
+            shown: Number of the round, 0 for no round, or id of the edit.
+            frame: Frame of the mask.
 
         Raises:
-            DataError: the round has no mask of the frame.
-            KeyError: there is no such edit on the frame.
+            DataError: The round has no mask of the frame.
+            KeyError: The edit does not exist, or belongs to another frame.
         """
         if isinstance(shown, int):
             return self.workspace.read_mask(shown, frame)
@@ -59,7 +65,7 @@ class SessionMasks:
         return labels.copy()
 
     def drawn(self, edit: Edit, base: Labels) -> None:
-        """Keep the mask after a new edit, which was drawn over `base`."""
+        """Compute the mask after a new edit over the labels `base`, and keep it in memory."""
         labels = base.copy()
         draw_runs(labels, edit.runs, edit.label)
         self._keep(edit.id, labels)
@@ -72,14 +78,20 @@ class SessionMasks:
                 self._edited.popitem(last=False)
 
     def _chain_to(self, session: Session, edit: Edit) -> list[Edit]:
-        """Return the edits that a mask consists of; undone ones that led to it are part of it."""
+        """Return an edit and the earlier edits that are part of its mask.
+
+        These are the edits over the same round that are not undone; `edit` itself may be undone.
+        """
         drawn = session.drawn_on(edit.frame)
         active = [one for one in drawn if one.over == edit.over and one.order <= edit.order]
         return [one for one in active if one.id == edit.id or one.id not in session.undone_edits]
 
 
 def draw_chain(workspace: Workspace, chain: list[Edit]) -> Labels:
-    """Return the labels uint8 [h, w] of a frame after edits over a round or over a saved preview."""
+    """Return the labels uint8 [h, w] of a frame after a list of edits.
+
+    The edits are drawn over the mask of their round, or over a preview if it was saved with one of them.
+    """
     start = max((index for index, one in enumerate(chain) if one.preview), default=0)
     first = chain[start]
     if first.preview:
@@ -92,7 +104,7 @@ def draw_chain(workspace: Workspace, chain: list[Edit]) -> Labels:
 
 
 def display(labels: Labels, session: Session) -> Labels:
-    """Return labels with removed objects as background, and merged ones as those they were merged into."""
+    """Return labels in which removed objects are background and merged objects have their target's label."""
     table = np.arange(256, dtype=np.uint8)
     for number in session.objects:
         table[number] = session.display_label(number)

@@ -1,4 +1,4 @@
-"""The messages between page and server: typed and checked ones of the page, and the binary form of masks."""
+"""The messages between page and server: checked messages of the page, and the binary encoding of masks."""
 
 import json
 import math
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ivos.runtime.errors import UserError
 
-MAX_MESSAGE = 1 << 20  # bytes
-MAX_POINTS = 20_000  # of a stroke
-MAX_RUNS = 120_000  # numbers of an edit
-MAX_NAME = 80  # letters of an object's name
+MAX_MESSAGE = 1 << 20  # most bytes of a message
+MAX_POINTS = 20_000  # most points of a stroke
+MAX_RUNS = 120_000  # most numbers in the run lengths of an edit
+MAX_NAME = 80  # most letters of an object's name
 
 MASK, PREVIEW = 0, 1  # kinds of binary messages
 _HEADER = struct.Struct("<BBHIIIIHH")
@@ -32,7 +32,7 @@ Checks = Mapping[str, Callable[[Any], Any]]
 
 
 class MessageError(UserError):
-    """An invalid message; the text says what is wrong with it."""
+    """The error for an invalid message; its text describes what is wrong."""
 
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
@@ -40,7 +40,7 @@ def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
             raise MessageError(f"a number is needed, got {_short(value)}")
         if not low <= value <= high:
-            raise MessageError(f"from {low:g} to {high:g} is possible, got {value:g}")
+            raise MessageError(f"a number from {low:g} to {high:g} is needed, got {value:g}")
         return float(value)
 
     return check
@@ -49,7 +49,7 @@ def _number(low: float, high: float = math.inf) -> Callable[[Any], float]:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -58,7 +58,7 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise MessageError(f"a whole number is needed, got {_short(value)}")
         if not low <= value <= high:
-            raise MessageError(f"from {low} to {high} is possible, got {_short(value)}")
+            raise MessageError(f"a whole number from {low} to {high} is needed, got {_short(value)}")
         return value
 
     return check
@@ -78,7 +78,7 @@ def _text(pattern: re.Pattern[str] | None = None) -> Callable[[Any], str]:
 def _name(value: Any) -> str:
     name = " ".join(_text()(value).split())
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise MessageError(f"a name has 1 to {MAX_NAME} printable letters")
+        raise MessageError(f"a name must have 1 to {MAX_NAME} printable letters")
     return name
 
 
@@ -92,7 +92,7 @@ def _path(value: Any) -> list[list[float]]:
     if not isinstance(value, list) or not value:
         raise MessageError("a list of points is needed")
     if len(value) > MAX_POINTS:
-        raise MessageError(f"{len(value)} points are more than the {MAX_POINTS} a stroke can have")
+        raise MessageError(f"{len(value)} points are too many; a stroke can have at most {MAX_POINTS}")
     share = _number(0, 1)
     points = []
     for index, point in enumerate(value):
@@ -107,9 +107,9 @@ def _path(value: Any) -> list[list[float]]:
 
 def _runs(value: Any) -> list[int]:
     if not isinstance(value, list) or not value or len(value) % 2:
-        raise MessageError("a list of skipped and drawn pixels is needed")
+        raise MessageError("a list with alternating numbers of skipped and drawn pixels is needed")
     if len(value) > MAX_RUNS:
-        raise MessageError(f"{len(value)} numbers are more than the {MAX_RUNS} an edit can have")
+        raise MessageError(f"{len(value)} numbers are too many; an edit can have at most {MAX_RUNS}")
     check = _whole(0, 2**31)
     return [check(each) for each in value]
 
@@ -121,7 +121,7 @@ def _base(value: Any) -> int | str:
 def _one_of(*names: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in names:
-            raise MessageError(f"{_short(value)} is none of {', '.join(names)}")
+            raise MessageError(f"{_short(value)} is not one of {', '.join(names)}")
         return str(value)
 
     return check
@@ -142,7 +142,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """The first message of a connection; `page` is the name that the server gave this page before, if any."""
+    """The first message of a connection.
+
+    Attributes:
+        page: Name that the server gave to this page at an earlier connection, or an empty string.
+    """
 
     page: str = ""
     CHECKS: ClassVar[Checks] = {"page": _text(re.compile(r"[A-Za-z0-9_-]{0,64}"))}
@@ -153,14 +157,14 @@ class DrawStroke(Message):
     """A stroke in the DAVIS format, or a box around an object.
 
     Attributes:
-        id: chosen by the page.
-        frame: where it was drawn.
-        path: points as shares of the frame; of a box, two opposite corners.
-        object_id: 1..N, or 0 for the background.
-        start_time: when it was begun, in milliseconds.
-        end_time: when it was ended.
-        box: whether it is a box.
-        of: the object that was chosen while the background was drawn.
+        id: Identifier, chosen by the page.
+        frame: Frame on which the stroke was drawn.
+        path: Points [x, y] in relative coordinates from 0 to 1; two opposite corners if it is a box.
+        object_id: Number of the object, 1..N, or 0 for the background.
+        start_time: Time of the first point in milliseconds.
+        end_time: Time of the last point in milliseconds.
+        box: Whether `path` is a box.
+        of: Number of the object that was selected while a stroke of the background was drawn.
     """
 
     id: str
@@ -200,7 +204,13 @@ class UndoRound(Message):
 
 @dataclass(frozen=True)
 class Propagate(Message):
-    """A request to begin a round with the annotations that wait on a frame."""
+    """A request to begin a round with the pending annotations of a frame.
+
+    Attributes:
+        frame: The annotated frame.
+        lo: First frame to which to propagate; None for no limit.
+        hi: Last frame to which to propagate; None for no limit.
+    """
 
     frame: int
     lo: int | None = None
@@ -210,14 +220,14 @@ class Propagate(Message):
 
 @dataclass(frozen=True)
 class DrawEdit(Message):
-    """Pixels of a frame that get a label.
+    """An edit: pixels of a frame that get a label.
 
     Attributes:
-        id: chosen by the page.
-        frame: where they are.
-        label: an object, or 0 for the background.
-        runs: alternating numbers of skipped and of drawn pixels, row by row.
-        base: what the page showed before: a round, an edit, or ``preview:NUMBER``.
+        id: Identifier, chosen by the page.
+        frame: Frame of the edit.
+        label: Number of an object, or 0 for the background.
+        runs: Alternating numbers of skipped and drawn pixels, row by row.
+        base: The mask over which the user has drawn: a round, an edit, or ``preview:NUMBER``.
     """
 
     id: str
@@ -247,16 +257,17 @@ class Lock(Message):
 
 @dataclass(frozen=True)
 class Operation(Message):
-    """A change of the masks of a range of frames.
+    """An operation that changes the masks of a range of frames.
 
     Attributes:
-        kind: ``copy`` the mask of `frame` to the frames `lo` to `hi`, ``delete`` an object or ``swap`` two
-            objects there, or ``fill`` the frames between `lo` and `hi` with masks between theirs.
-        frame: the frame that is shown.
-        lo: the first frame that changes.
-        hi: the last frame that changes.
-        object: the object that is deleted or swapped; of ``copy`` the only one that is copied, 0 for all.
-        other: the object that it is swapped with.
+        kind: Kind of the operation. ``copy`` copies the mask of `frame` to the frames `lo` to `hi`;
+            ``delete`` deletes an object on these frames; ``swap`` swaps two objects on these frames; ``fill``
+            interpolates the masks between the frames `lo` and `hi`.
+        frame: The frame that the page shows.
+        lo: First frame of the range.
+        hi: Last frame of the range.
+        object: The object to delete or swap, or the only object to copy; ``copy`` with 0 copies all objects.
+        other: The object with which `object` is swapped.
     """
 
     kind: str
@@ -277,7 +288,7 @@ class Operation(Message):
 
 @dataclass(frozen=True)
 class Done(Message):
-    """The user's statement that a video is done, or not."""
+    """The user's statement that a video is done or not done."""
 
     done: bool
     CHECKS: ClassVar[Checks] = {"done": _flag}
@@ -290,7 +301,7 @@ class Continue(Message):
 
 @dataclass(frozen=True)
 class Stop(Message):
-    """A request to stop the round; its masks so far are kept."""
+    """A request to stop the open round; the masks computed so far are kept."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +334,7 @@ class RemoveObject(Message):
 
 @dataclass(frozen=True)
 class Study(Message):
-    """A moment of a user study, in milliseconds of the participant's clock."""
+    """An event of a user study, with its time `at` in milliseconds of the participant's clock."""
 
     event: str
     at: float
@@ -332,12 +343,12 @@ class Study(Message):
 
 @dataclass(frozen=True)
 class TakeOver(Message):
-    """A request of a page to become the one that writes."""
+    """A request of a page to become the writer."""
 
 
 @dataclass(frozen=True)
 class Retry(Message):
-    """A request to try again after a failure, if wanted without the pictures that cannot be read."""
+    """A request to try again after a failure; `leave_out` requests to leave out unreadable pictures."""
 
     leave_out: bool = False
     CHECKS: ClassVar[Checks] = {"leave_out": _flag}
@@ -366,29 +377,29 @@ TYPES: dict[str, type[Message]] = {
 
 
 def parse(text: str | bytes) -> Message:
-    """Parse a message of a page.
+    """Parse and check a message of a page.
 
     Raises:
-        MessageError: the message is invalid; one line says why.
+        MessageError: The message is invalid; the text of the error gives the reason.
     """
     if isinstance(text, bytes):
-        raise MessageError("a message of the client is text, not bytes")
+        raise MessageError("a message must be text, not bytes")
     if len(text) > MAX_MESSAGE:
-        raise MessageError(f"a message has {MAX_MESSAGE} bytes at most")
+        raise MessageError(f"a message can have at most {MAX_MESSAGE} bytes")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MessageError("not JSON") from error
+        raise MessageError("a message must be JSON") from error
     if not isinstance(content, dict):
-        raise MessageError("a message is an object")
+        raise MessageError("a message must be a JSON object")
     kind = content.pop("type", None)
     if not isinstance(kind, str) or kind not in TYPES:
-        raise MessageError(f"type {_short(kind)} is none of {', '.join(TYPES)}")
+        raise MessageError(f"type {_short(kind)} is not one of {', '.join(TYPES)}")
     return _build(kind, TYPES[kind], content)
 
 
 def sequence_number(text: str | bytes) -> int:
-    """Return the `seq` of a message that may be invalid otherwise; -1 where it has none."""
+    """Return the `seq` of a message that may be invalid; -1 if it has none."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -401,7 +412,7 @@ def _build(kind: str, form: type[Message], content: dict[str, Any]) -> Message:
     checks: Checks = {"seq": _whole(0, 2**53), **form.CHECKS}
     unknown = sorted(set(content) - set(checks))
     if unknown:
-        raise MessageError(f"{kind}: {_short(unknown[0])} is not known")
+        raise MessageError(f"{kind}: the field {_short(unknown[0])} is unknown")
     values: dict[str, Any] = {}
     for one in fields(form):
         value = content.get(one.name)
@@ -417,20 +428,32 @@ def _build(kind: str, form: type[Message], content: dict[str, Any]) -> Message:
 
 
 def pack_labels(labels: NDArray[np.uint8]) -> bytes:
-    """Return labels uint8 [h, w] as raw-deflated bytes."""
+    """Compress labels uint8 [h, w] with raw deflate."""
     deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
     return deflate.compress(np.ascontiguousarray(labels).tobytes()) + deflate.flush()
 
 
 def unpack_labels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the labels uint8 [h, w] of :func:`pack_labels`; size is (width, height)."""
+    """Decompress labels uint8 [h, w] from :func:`pack_labels`; size is (width, height)."""
     return np.frombuffer(zlib.decompress(data, -15), np.uint8).reshape(size[::-1])
 
 
 def pack_mask(
     kind: int, round: int, frame: int, size: tuple[int, int], data: bytes, done: int = 0, total: int = 0
 ) -> bytes:
-    """Return a binary message: version, kind, 0, round, frame, done, total, width, height, labels."""
+    """Return the binary message of a mask.
+
+    Its fields are version, kind, 0, round, frame, done, total, width, height and the packed labels.
+
+    Args:
+        kind: ``MASK`` or ``PREVIEW``.
+        round: Number of the round, or of the preview.
+        frame: Frame of the mask.
+        size: Width and height of the mask.
+        data: Labels packed by :func:`pack_labels`.
+        done: Number of frames of the round that are finished.
+        total: Number of frames to which the round will be propagated.
+    """
     return _HEADER.pack(_VERSION, kind, 0, round, frame, done, total, *size) + data
 
 

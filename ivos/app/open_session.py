@@ -1,6 +1,7 @@
-"""A session while it is open: its state, the pages that are connected to it, and the messages they send.
+"""An open annotation session: its state, the pages connected to it, and the handling of their messages.
 
-All of it runs on the event loop's thread. An event is on disk before it counts and before it is acknowledged.
+All code of this module runs in the thread of the event loop. An event is written to disk before it is applied
+to the session and acknowledged to the page.
 """
 
 import asyncio
@@ -33,18 +34,18 @@ _EARLY = (
     messages.ChangeObject,
     messages.RemoveObject,
 )
-"""What can be done while the rest of the video is being decoded."""
+"""The messages that are accepted while the rest of the video is being decoded."""
 
 
 class OpenSession:
     """A session that pages can connect to.
 
     Args:
-        workspace: its folder.
-        worker: runs its jobs.
-        num_objects: objects that a new session begins with.
-        study: options of a user study that concern the page; None where there is none.
-        classes: names that the page offers for objects.
+        workspace: Folder of the session.
+        worker: Worker that runs the jobs of the session.
+        num_objects: Initial number of objects of a new session.
+        study: Options of a user study that the page needs; None outside a study.
+        classes: Names that the page offers for objects.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class OpenSession:
         self.exporting = ""
         self._opening: asyncio.Future[None] | None = None
         self.writing = ""  # the operation whose masks are being written
-        self.can_go_on = False  # whether the user can go on without the pictures that cannot be read
+        self.can_go_on = False  # whether the user can continue without the unreadable pictures
         self._leave_out = self._resumed = False
 
     @property
@@ -79,12 +80,15 @@ class OpenSession:
     # Opening
 
     def start_opening(self) -> None:
-        """Open the session when its first page comes; fifty videos take as long to start as one."""
+        """Start opening the session, unless that was done before.
+
+        A session is opened when its first page connects, so that a server with many videos starts fast.
+        """
         if self._opening is None:
             self._opening = asyncio.ensure_future(self.open())
 
     async def open(self) -> None:
-        """Decode the video where that was not done before, and restore the session from its journal."""
+        """Decode the video, unless that was done before, and restore the session from its journal."""
         loop = asyncio.get_running_loop()
 
         def count(done: int) -> None:
@@ -112,9 +116,9 @@ class OpenSession:
             self._welcome(page)
 
     async def _begin_early(self) -> None:
-        """Let the first frames be drawn on while the others are being decoded.
+        """Let the user annotate the first frames while the others are being decoded.
 
-        Pictures that are used in place are shown at once and only have to be checked.
+        Nothing has to be done for pictures that are used in place: they are shown at once.
         """
         workspace = self.workspace
         if workspace.metadata.num_frames or workspace.source.in_place:
@@ -128,7 +132,10 @@ class OpenSession:
                 self._welcome(page)
 
     async def _recover(self, num_frames: int) -> None:
-        """Read the journal, unless that was done before; the number of frames may have been wrong then."""
+        """Read the journal, or correct the number of frames if the journal was read before.
+
+        Before a video is decoded, its number of frames is only an estimate.
+        """
         if not self.session.num_frames:
             self.recorder.session = await asyncio.to_thread(self.workspace.recover, num_frames)
         elif self.session.num_frames != num_frames:
@@ -143,7 +150,7 @@ class OpenSession:
                 self.jobs.set_failure(one_line(error))
 
     def _begin(self) -> None:
-        """Record the first events of a new session, and that a study goes on after a restart."""
+        """Record the first events of a new session, or the continuation of a user study after a restart."""
         if not self.session.objects:
             for number in range(1, self.num_objects + 1):
                 self.recorder.record({"type": "add_object", "number": number})
@@ -153,7 +160,7 @@ class OpenSession:
         self._resumed = True
 
     def summary(self) -> dict[str, Any]:
-        """Return what the page of all videos shows of this one."""
+        """Return the summary of this video for the page that lists all videos."""
         session = self.session
         frames = session.num_frames
         reviewed = len(session.locks.frames(0))
@@ -189,13 +196,16 @@ class OpenSession:
     # Pages
 
     def join(self, page: Page, hello: messages.Hello) -> None:
-        """Add a page that has connected, or connected again."""
+        """Add a page that has connected or reconnected."""
         self.pages.add(page, hello.page)
         self._welcome(page)
         self.start_opening()
 
     def leave(self, page: Page) -> None:
-        """Remove a page whose connection has ended; if it wrote and stays away, another page writes."""
+        """Remove a page whose connection has ended.
+
+        If it was the writer and does not reconnect, another page becomes the writer.
+        """
         if page in self.pages:
             self.pages.remove(page)
             if page.role == "writer":
@@ -235,7 +245,7 @@ class OpenSession:
         self.jobs.welcome(page)
 
     def _state(self, page: Page) -> dict[str, Any]:
-        """Return the state, with only those rounds, frames and objects that the page does not know yet."""
+        """Return the state for a page, with only the rounds, frames and objects that have changed for it."""
         session, jobs = self.session, self.jobs
         state: dict[str, Any] = {
             "type": "state",
@@ -275,7 +285,7 @@ class OpenSession:
         return state
 
     def broadcast_state(self) -> None:
-        """Send all pages the changes of the state."""
+        """Send the changes of the state to all pages."""
         session = self.session
         for page in self.pages:
             page.note_changes(session.changed_rounds, session.changed_frames)
@@ -289,20 +299,20 @@ class OpenSession:
     # Messages
 
     def handle(self, page: Page, message: Message) -> Awaitable[None] | None:
-        """Do what a page asks for.
+        """Handle a message of a page.
 
         Returns:
-            What has to be awaited before the message counts as handled, or None.
+            An awaitable that has to finish before the message is acknowledged, or None.
 
         Raises:
-            UserError: it cannot be done, and why; nothing has changed.
+            UserError: The request is not possible; the session is not changed.
         """
         if isinstance(message, messages.TakeOver):
             self.pages.make_writer(page)
             self.broadcast_state()
             return None
         if page.role != "writer":
-            raise Refused("another page writes; take over first")
+            raise Refused("another page is the writer; take over first")
         if not self.session.loaded:
             self._check_early(message)
         if self.writing and not isinstance(message, messages.Study | messages.ChangeObject):
@@ -312,7 +322,7 @@ class OpenSession:
         return work
 
     def _check_early(self, message: Message) -> None:
-        """Refuse what needs all frames, while the video is being decoded."""
+        """Refuse a message that needs all frames while the video is being decoded."""
         if isinstance(message, messages.Retry) and self.session.failure:
             return
         if not self.session.decoding or self.session.failure or not isinstance(message, _EARLY):
@@ -322,7 +332,9 @@ class OpenSession:
             raise Refused(f"frame {frame} is still being read")
 
     def _handle_drawstroke(self, message: messages.DrawStroke) -> None:
-        if message.id in self.session.strokes:  # sent again, because its acknowledgement was lost
+        if (
+            message.id in self.session.strokes
+        ):  # the page sends a message again if its acknowledgement was lost
             return
         stroke = {name: value for name, value in vars(message).items() if name not in ("seq", "box", "of")}
         stroke |= {name: value for name in ("box", "of") if (value := getattr(message, name))}
@@ -332,7 +344,7 @@ class OpenSession:
 
     def _handle_drawedit(self, message: messages.DrawEdit) -> None:
         session, frame = self.session, message.frame
-        if message.id in session.edits:  # sent again, because its acknowledgement was lost
+        if message.id in session.edits:  # the page sends a message again if its acknowledgement was lost
             return
         event: Event = {
             "type": "edit",
@@ -360,7 +372,11 @@ class OpenSession:
             self.jobs.drop_preview()
 
     def _edited_base(self, message: messages.DrawEdit) -> NDArray[np.uint8]:
-        """Return the labels that an edit is drawn over, which have to be those that the page showed."""
+        """Return the labels over which an edit is drawn.
+
+        Raises:
+            Refused: The page showed other labels when the edit was drawn.
+        """
         if isinstance(message.base, str) and message.base.startswith("preview:"):
             labels = self.jobs.preview_labels(message.frame, message.base)
         elif message.base == self.session.shown_on(message.frame):
@@ -368,13 +384,13 @@ class OpenSession:
         else:
             labels = None
         if labels is None:
-            raise Refused("the mask has changed meanwhile; draw again")
+            raise Refused("the mask has changed in the meantime; draw again")
         return labels
 
     def _unlocked_runs(
         self, base: NDArray[np.uint8], message: messages.DrawEdit, locked: list[int]
     ) -> list[int]:
-        """Return the pixels of an edit without those of locked objects."""
+        """Return the run lengths of an edit without the pixels of locked objects."""
         drawn = base.copy()
         draw_runs(drawn, message.runs, message.label, locked)
         runs = find_runs(drawn != base)
@@ -393,7 +409,7 @@ class OpenSession:
         return self._write_operation(message, frames, event)
 
     async def _write_operation(self, message: messages.Operation, frames: list[int], event: Event) -> None:
-        """Write the masks of an operation in a thread, then let it count."""
+        """Write the masks of an operation in a thread, then record its event."""
         self.writing = message.kind
         self.broadcast_state()
         try:
@@ -407,10 +423,13 @@ class OpenSession:
             self.broadcast_state()
 
     async def import_masks(self, content: bytes, name: str, shown: int, annotated: bool) -> int:
-        """Import the masks of a file, as annotations of the user or as proposals; return their number.
+        """Import the masks of a file, as annotations of the user or as proposals.
+
+        Returns:
+            The number of frames whose masks were imported.
 
         Raises:
-            UserError: they cannot be read, or the session is busy.
+            UserError: The masks cannot be read, or the session is busy.
         """
         session = self.session
         if not session.loaded or self.writing or session.open_round:
@@ -463,7 +482,7 @@ class OpenSession:
         self._after_undo({"what": what, "key": key, "id": key})
 
     def _after_undo(self, event: Event) -> None:
-        """Show the preview of the frame that an undone or repeated action belongs to."""
+        """Request the preview of the frame of an action that was undone or redone."""
         session = self.session
         if event.get("type") == "undo_stroke" or event.get("what") == "stroke":
             self.jobs.ask_preview(session.strokes[event["id"]]["frame"])
@@ -475,9 +494,9 @@ class OpenSession:
     def _handle_propagate(self, message: messages.Propagate) -> None:
         session, frame = self.session, message.frame
         if session.failure:
-            raise Refused(f"the network is not at work: {session.failure}")
+            raise Refused(f"the network is not available: {session.failure}")
         if frame >= session.num_frames:
-            raise Refused(f"frame {frame}: the video has 0 to {session.num_frames - 1}")
+            raise Refused(f"frame {frame}: the video has frames 0 to {session.num_frames - 1}")
         number = len(session.rounds) + 1
         event: Event = {
             "type": "round_begin",
@@ -494,7 +513,7 @@ class OpenSession:
                 raise Refused(f"frames {low} to {high} do not contain frame {frame}")
             event["limits"] = [low, high]
         part = self.workspace.part(frame)
-        if part != (0, session.num_frames - 1):  # the network has no other frames
+        if part != (0, session.num_frames - 1):  # the network works only on this part of a very long video
             low, high = event.get("limits", part)
             event["limits"] = [max(low, part[0]), min(high, part[1])]
         if kept := session.kept_frames(frame):
@@ -509,7 +528,7 @@ class OpenSession:
         self.jobs.run_round(number)
 
     def _guarded(self) -> Event:
-        """Return the frames with locked objects as a part of an event; empty where there are none."""
+        """Return the entry of an event that lists the frames with locked objects; empty if there are none."""
         guarded = self.session.locks.frames_with_objects()
         return {"guarded": ranges(guarded)} if guarded else {}
 
@@ -540,7 +559,7 @@ class OpenSession:
 
     def _handle_study(self, message: messages.Study) -> None:
         if self.study is None:
-            raise Refused("this is no user study")
+            raise Refused("this session is not part of a user study")
         event = {"type": "study", "event": message.event, "at": message.at}
         self.recorder.record({**event, "round": len(self.session.active)})
         if message.event == "satisfied":
@@ -560,11 +579,11 @@ class OpenSession:
             self.start_opening()
 
     def _handle_hello(self, message: messages.Hello) -> None:
-        raise Refused("hello comes once, first of a connection")
+        raise Refused("'hello' must be the first message of a connection, and only once")
 
 
 def _describe(action: tuple[str, Any] | None, session: Session) -> dict[str, Any] | None:
-    """Return what an action to undo or redo is, and its frame, for the page."""
+    """Return the kind of an action that can be undone or redone, and its frame, for the page."""
     if action is None:
         return None
     what, key = action
@@ -593,7 +612,7 @@ def _describe_round(one: Round) -> dict[str, Any]:
 
 
 def _run_lengths(values: list[Shown]) -> list[list[Shown]]:
-    """Return values as run lengths [[value, count], ...]."""
+    """Return the run-length encoding [[value, count], ...] of a list."""
     runs: list[list[Any]] = []
     for value in values:
         if runs and runs[-1][0] == value:

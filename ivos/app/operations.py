@@ -1,4 +1,4 @@
-"""Operations on masks that are there: copying, filling between frames, deleting and swapping objects."""
+"""Operations on existing masks: copying, filling between frames, deleting and swapping objects."""
 
 import itertools
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ def plan(session: Session, message: Operation) -> tuple[list[int], Event]:
     """Return the frames that an operation changes, and its event.
 
     Raises:
-        Refused: it names frames or objects that do not exist, or all its frames are locked.
+        Refused: The operation names frames or objects that do not exist, or there is no frame to change.
     """
     last = session.num_frames - 1
     if not 0 <= message.lo <= message.hi <= last or message.frame > last:
-        raise Refused(f"frames {message.lo} to {message.hi}: the video has 0 to {last}")
+        raise Refused(f"frames {message.lo} to {message.hi}: the video has frames 0 to {last}")
     for number in (message.object, message.other):
         if number and (number not in session.objects or session.objects[number].removed):
             raise Refused(f"there is no object {number}")
@@ -50,14 +50,14 @@ def plan(session: Session, message: Operation) -> tuple[list[int], Event]:
         "frames": ranges(frames),
         "object": message.object,
         "other": message.other,
-        "annotated": message.kind != "fill",  # what was filled in may be changed by later rounds
+        "annotated": message.kind != "fill",  # later rounds may change interpolated masks
     }
     session.check(event)
     return frames, event
 
 
 def _keys(session: Session, message: Operation) -> list[int]:
-    """Return the frames that a filling goes between: the ends, and frames between that the user has made."""
+    """Return the key frames of a ``fill``: the ends of the range and the annotated frames in it."""
     if message.kind != "fill":
         return []
     between = range(message.lo + 1, message.hi)
@@ -100,7 +100,7 @@ def _fill(
 
 
 def _replace(current: Labels, source: Labels, number: int) -> Labels:
-    """Return labels in which one object has its pixels of another mask."""
+    """Return the labels `current` in which the pixels of one object are those of the labels `source`."""
     changed = current.copy()
     changed[current == number] = 0
     changed[source == number] = number

@@ -1,4 +1,4 @@
-"""The browser pages that are connected to a session, and what waits to be sent to each of them."""
+"""The browser pages that are connected to a session, each with a queue of messages to be sent."""
 
 import asyncio
 import secrets
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SUCCESSION_SECONDS = 3.0
-"""How long the page that writes may be disconnected before another page writes."""
+"""Seconds for which the writer may be disconnected before another page becomes the writer."""
 
-_MAX_WAITING = 20_000  # messages a page may be behind before it is disconnected; a frame's masks count once
+# Most queued messages before a page is disconnected; all masks of the same frame count as one message.
+_MAX_WAITING = 20_000
 Payload = str | bytes | dict[str, Any]
 Content = Callable[[], Payload] | Payload
 
@@ -20,14 +21,14 @@ class Page:
     """A connected browser page with its queue of messages, so that a slow page does not delay others.
 
     Attributes:
-        id: the name that the server gave the page; it survives a lost connection.
-        role: one page writes, all others only read.
-        waiting: messages that have not been sent, by their keys.
-        wake: set when there is something to send.
-        changed_rounds: numbers of the rounds whose present description the page does not have.
-        changed_frames: the first and the last frame of which the page may not know what they show.
-        sent: the parts of the state that were sent last and are only sent again when they have changed.
-        lost: whether the page is too far behind or was replaced, and has to be disconnected.
+        id: Name that the server gave to the page; a page keeps it when it reconnects.
+        role: "writer" for the one page that may change the session, "reader" for all others.
+        waiting: Messages that have not been sent yet, by their keys.
+        wake: Event that is set when there is something to send.
+        changed_rounds: Numbers of the rounds that have changed since the page was sent their descriptions.
+        changed_frames: First and last frame for which the page may not know which round or edit they show.
+        sent: Parts of the state that were sent last; a part is sent again only when it has changed.
+        lost: Whether the page has to be disconnected, because its queue is too long or it was replaced.
     """
 
     id: str = field(default_factory=lambda: secrets.token_urlsafe(8))
@@ -41,7 +42,7 @@ class Page:
     _number: int = 0
 
     def note_changes(self, rounds: Iterable[int], frames: tuple[int, int] | None) -> None:
-        """Note rounds and frames that the next state has to describe."""
+        """Record rounds and frames that the next message of the state has to describe."""
         self.changed_rounds.update(rounds)
         if frames and self.changed_frames:
             frames = min(frames[0], self.changed_frames[0]), max(frames[1], self.changed_frames[1])
@@ -51,8 +52,8 @@ class Page:
         """Queue a message.
 
         Args:
-            content: the message, or a function that is called for it when it is sent.
-            key: a newer message of the same key replaces an older one that is still waiting.
+            content: The message, or a function that returns the message when it is sent.
+            key: Key of the message; it replaces a message of the same key that is still queued.
         """
         if key is None:
             self._number += 1
@@ -68,7 +69,7 @@ class Page:
         self.wake.set()
 
     async def send_waiting(self, send: Callable[[Payload], Awaitable[None]]) -> None:
-        """Send what waits, in order, until the page is lost."""
+        """Send the queued messages in order until the page has to be disconnected."""
         while True:
             await self.wake.wait()
             self.wake.clear()
@@ -80,7 +81,7 @@ class Page:
 
 
 class Pages(list[Page]):
-    """The pages of a session, at most one of which writes."""
+    """The pages of a session, at most one of which is the writer."""
 
     def broadcast(self, content: dict[str, Any], key: Any = None) -> None:
         """Queue a message for all pages."""
@@ -88,12 +89,12 @@ class Pages(list[Page]):
             page.send(content, key)
 
     def add(self, page: Page, former_id: str = "") -> None:
-        """Add a page that has connected, or connected again.
+        """Add a page that has connected or reconnected.
 
         Args:
-            page: the new connection.
-            former_id: the name of the page if it was connected before; its former connection is dead, even
-                where the server has not noticed that yet.
+            page: The page of the new connection.
+            former_id: Name of the page if it was connected before. Its former connection is closed, in case
+                the server has not noticed its end yet.
         """
         for other in list(self):
             if former_id and other.id == former_id:
@@ -107,11 +108,11 @@ class Pages(list[Page]):
 
     @property
     def has_writer(self) -> bool:
-        """Whether a page writes."""
+        """Whether one of the pages is the writer."""
         return any(page.role == "writer" for page in self)
 
     def make_writer(self, page: Page) -> None:
-        """Let a page write, and all others read."""
+        """Make a page the writer, and all others readers."""
         for other in self:
             other.role = "reader"
         page.role = "writer"

@@ -1,4 +1,4 @@
-"""Changes of labels by hand: runs of pixels, protected objects, and what strokes cover."""
+"""Pixel operations on labels: drawing of runs, protection of locked objects, and merging of annotations."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,20 +10,20 @@ from ivos.app.prompts import is_drawn_box
 from ivos.interaction import Stroke
 
 Labels = NDArray[np.uint8]
-STROKE_WIDTH = 5  # pixels of the frame, as the page draws strokes and as the network sees them
+STROKE_WIDTH = 5  # width of strokes in pixels of the frame, both on the page and in the network's input
 
 
 def draw_runs(labels: Labels, runs: Sequence[int], label: int, locked: Collection[int] = ()) -> None:
-    """Give the pixels of runs a label, in place.
+    """Set the pixels of runs to a label, in place.
 
     Args:
-        labels: uint8 [h, w].
-        runs: alternating numbers of skipped and of drawn pixels, row by row from the first pixel on.
-        label: the new label.
-        locked: labels that are neither given nor taken away.
+        labels: Labels uint8 [h, w], which are changed.
+        runs: Alternating numbers of skipped and drawn pixels, row by row from the first pixel on.
+        label: The new label.
+        locked: Labels of locked objects, which neither lose nor gain pixels.
 
     Raises:
-        ValueError: the runs go beyond the last pixel.
+        ValueError: The runs are longer than the frame, or malformed.
     """
     flat = labels.reshape(-1)
     counts = np.asarray(runs, np.int64)
@@ -42,7 +42,7 @@ def draw_runs(labels: Labels, runs: Sequence[int], label: int, locked: Collectio
 
 
 def find_runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Return a mask [h, w] as the runs that :func:`draw_runs` reads.
+    """Encode a mask [h, w] as the runs that :func:`draw_runs` draws.
 
     >>> find_runs(np.array([[0, 1, 1], [0, 1, 0]], bool))
     [1, 2, 1, 1]
@@ -53,7 +53,7 @@ def find_runs(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def protect(current: Labels, new: Labels, locked: Collection[int]) -> Labels:
-    """Return new labels in which locked objects have the pixels that they have in the current ones."""
+    """Return the labels `new` in which locked objects keep exactly the pixels that they have in `current`."""
     if not locked:
         return new
     names = list(locked)
@@ -63,7 +63,7 @@ def protect(current: Labels, new: Labels, locked: Collection[int]) -> Labels:
 
 
 def covered(strokes: Sequence[Stroke], size: tuple[int, int]) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Return each stroke's label and the pixels [h, w] that it covers; size is (width, height)."""
+    """Return the label of each stroke and the pixels [h, w] that it covers; size is (width, height)."""
     width, height = size
     found = []
     for stroke in strokes:
@@ -81,17 +81,17 @@ def merge_annotation(
     locked: Collection[int] = (),
     cover: bool = True,
 ) -> Labels:
-    """Return the mask of an annotated frame from its former mask and from what the network makes of strokes.
+    """Merge the former mask of an annotated frame with the mask that the network computes from new strokes.
 
-    Objects without strokes keep their pixels, except that an object that strokes of other labels cross can
-    lose pixels to these labels. Pixels that a stroke covers have its label. Locked objects do not change.
+    Objects without strokes keep their pixels; only an object that is crossed by a stroke of another label can
+    lose pixels to this label. Pixels under a stroke get its label. Locked objects do not change.
 
     Args:
-        current: the labels [h, w] that the frame shows.
-        network: the labels [h, w] that the network finds for the strokes.
-        strokes: the new strokes and boxes on the frame; boxes cover nothing.
-        locked: objects that are locked on the frame.
-        cover: whether the pixels under strokes get the strokes' labels.
+        current: Labels [h, w] that the frame shows.
+        network: Labels [h, w] that the network computes from the strokes.
+        strokes: New strokes and boxes on the frame; a box does not cover any pixels.
+        locked: Objects that are locked on the frame.
+        cover: Whether the pixels under strokes get the labels of the strokes.
     """
     areas = covered([one for one in strokes if not is_drawn_box(one)], current.shape[1::-1])
     drawn = {label for label, _ in areas} | {one["object_id"] for one in strokes if is_drawn_box(one)}

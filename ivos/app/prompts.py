@@ -1,4 +1,4 @@
-"""What a user has drawn on a frame, as prompts that a segmenter takes."""
+"""Conversion of a user's drawings on a frame into the prompts that a segmenter accepts."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -13,31 +13,33 @@ from ivos.interaction.clicks import translate
 Labels = NDArray[np.uint8]
 Kinds = Collection[PromptKind]
 
-# What is drawn is a stroke in the journal: {"path": ..., "object_id": ...}. A box has "box": true and a path
-# of two opposite corners. A stroke of the background may name the object that is meant: {"of": 2}.
+# In the journal every drawing is a stroke: {"path": ..., "object_id": ...}. A box has "box": true, and its
+# path consists of two opposite corners. A stroke of the background may name the object that was selected:
+# {"of": 2}.
 
 
 def is_drawn_box(stroke: Any) -> bool:
-    """Return whether what was drawn is a box around an object."""
+    """Return whether a stroke of the journal is a box."""
     return bool(stroke.get("box"))
 
 
 def corners(stroke: Any) -> list[float]:
-    """Return a drawn box as [left, top, right, bottom], in shares of the frame."""
+    """Return a box as [left, top, right, bottom], in relative coordinates from 0 to 1."""
     (x0, y0), (x1, y1) = stroke["path"]
     return [min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]
 
 
 def prompts_of(strokes: Sequence[Any], kinds: Kinds) -> list[Any]:
-    """Return what was drawn as prompts of the kinds that a segmenter takes.
+    """Convert strokes and boxes into prompts of the kinds that a segmenter accepts.
 
-    For a segmenter of clicks, a stroke becomes a click at the point of its path that is nearest to the mean
-    of the path. One of the background is a negative click of the object that the user had chosen; where that
-    is not known, of all objects that something is drawn for.
+    For a segmenter that accepts clicks but no strokes, a stroke becomes a click at the point of its path that
+    is nearest to the mean of the path. A stroke of the background becomes a negative click for the object
+    that the user had selected. If this object is not known, it becomes a negative click for each object in
+    `strokes`.
 
     Args:
-        strokes: drawn on one frame in one round.
-        kinds: the kinds of prompts that the segmenter takes.
+        strokes: Strokes and boxes on one frame in one round.
+        kinds: Kinds of prompts that the segmenter accepts.
     """
     boxes: list[Any] = [_box(one) for one in strokes if is_drawn_box(one)]
     lines: list[Any] = [one for one in strokes if not is_drawn_box(one)]
@@ -47,13 +49,13 @@ def prompts_of(strokes: Sequence[Any], kinds: Kinds) -> list[Any]:
     clicks: list[Any] = []
     for one in lines:
         number = one["object_id"]
-        meant = [number] if number else [one["of"]] if one.get("of") else drawn
-        clicks += [_click(one, each, positive=number > 0) for each in meant]
+        targets = [number] if number else [one["of"]] if one.get("of") else drawn
+        clicks += [_click(one, each, positive=number > 0) for each in targets]
     return translate([*boxes, *clicks], kinds)
 
 
 def expanded(strokes: Sequence[Any]) -> list[Any]:
-    """Return strokes with the strokes that stand for boxes in their place, for files that have no boxes."""
+    """Replace boxes by equivalent strokes, for file formats without boxes."""
     found: list[Any] = []
     for one in strokes:
         if is_drawn_box(one):
@@ -64,14 +66,17 @@ def expanded(strokes: Sequence[Any]) -> list[Any]:
 
 
 def within_boxes(labels: Labels, current: Labels, strokes: Sequence[Any]) -> Labels:
-    """Return labels [h, w] in which an object that was given a box gains no pixel outside of it.
+    """Limit the pixels that objects with boxes gain to the insides of their boxes.
 
-    An object for which something is drawn outside its boxes as well is left as it is.
+    The labels of an object that also has a stroke outside its boxes are not changed.
 
     Args:
-        labels: what a segmenter that knows no boxes finds.
-        current: the labels [h, w] that the frame shows.
-        strokes: drawn on the frame in this round.
+        labels: Labels [h, w] computed by a segmenter that does not accept boxes.
+        current: Labels [h, w] that the frame shows.
+        strokes: Strokes and boxes on the frame in this round.
+
+    Returns:
+        The limited labels uint8 [h, w].
     """
     height, width = labels.shape
     result = labels

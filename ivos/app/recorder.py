@@ -1,4 +1,4 @@
-"""Events of a session, which are in the journal on disk before they count."""
+"""Recording of a session's events: each is written to the journal before it is applied to the session."""
 
 import itertools
 import time
@@ -8,19 +8,20 @@ from ivos.app.journal import JournalError
 from ivos.app.session import Event, Session
 from ivos.app.workspace import Workspace
 
-LONGEST_PAUSE = 60.0  # seconds between two events that count as work
+LONGEST_PAUSE = 60.0  # most seconds between two events that count as working time
 
 
 class Recorder:
-    """A session together with the journal that it is kept in.
+    """A session together with its journal.
 
     Attributes:
-        seconds: spent on the session so far; longer pauses between events count as a minute each.
+        seconds: Working time in seconds so far; a pause of more than a minute between events counts as a
+            minute.
 
     Args:
-        workspace: has the journal.
-        session: the state that the journal's events lead to.
-        complain: is called with one line where an event that cannot be refused could not be saved yet.
+        workspace: Workspace with the journal.
+        session: State of the session after the events of the journal.
+        complain: Function that is called with an error message if :meth:`record_fact` cannot write its event.
     """
 
     def __init__(self, workspace: Workspace, session: Session, complain: Callable[[str], None]) -> None:
@@ -40,8 +41,8 @@ class Recorder:
         """Write events to the journal, then apply them to the session.
 
         Raises:
-            Refused: one does not fit the session; nothing was written.
-            JournalError: they cannot be written; nothing has changed.
+            Refused: An event is not possible in the present state; no event was written or applied.
+            JournalError: The events cannot be written; no event was applied.
         """
         for event in events:
             self.session.check(event)
@@ -54,9 +55,10 @@ class Recorder:
             self.session.apply(event)
 
     def record_fact(self, event: Event) -> None:
-        """Record what has happened already, such as the end of a round.
+        """Record an event that has already happened, such as the end of a round.
 
-        It counts even where it cannot be written; then it is written before the next event.
+        If the event cannot be written to the journal, it is applied to the session nevertheless, and written
+        before the next event.
         """
         try:
             self.record(event)

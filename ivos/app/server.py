@@ -1,4 +1,4 @@
-"""The server: its routes and connections, and the order in which its parts start."""
+"""The HTTP and WebSocket server of the annotation app, and the start-up of its parts."""
 
 import asyncio
 import contextlib
@@ -40,28 +40,29 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_IMPORT_DELAY = 3.0  # seconds after which PyTorch is imported even where no page has come
+_IMPORT_DELAY = 3.0  # seconds after which PyTorch is imported even if no page has connected
 
 
 @dataclass
 class Settings:
-    """How the server is reached, and what its sessions begin with.
+    """Address and access control of the server, and initial settings of its sessions.
 
     Attributes:
-        host: the address that is listened on.
-        port: 0 for any free one.
-        token: see :mod:`ivos.app.access`.
-        allowed_hosts: names that the server may be called by.
-        open_browser: whether to open the page here.
-        num_objects: that a new session begins with, by the workspace's name; 1 where it is not named.
-        study: what a page has to know of a user study, by the workspace's name.
-        after_study: called when a participant is satisfied with a video, in a thread.
-        classes: names that the page offers for objects.
-        find_new: returns workspaces of videos that have been added since; it is given the names of the
-            others.
-        upload: makes a workspace of an uploaded file, given its name, its content and the names of the
-            others; None where nothing can be uploaded.
-        max_upload: the largest upload in bytes.
+        host: Address on which the server listens.
+        port: Port on which the server listens; 0 for any free port.
+        token: Access token; see :mod:`ivos.app.access`.
+        allowed_hosts: Host names under which browsers may address the server.
+        open_browser: Whether to open the page in a browser on this machine.
+        num_objects: Initial number of objects of a new session, by the name of the workspace; the default is
+            1.
+        study: Options of a user study that the page needs, by the name of the workspace.
+        after_study: Function that is called in a thread when a participant is satisfied with a video.
+        classes: Names that the page offers for objects.
+        find_new: Function that returns the workspaces of videos added since the last call. Its argument is
+            the set of the names of the known workspaces.
+        upload: Function that creates a workspace from an uploaded file. Its arguments are the file's name,
+            its content and the names of the known workspaces. None if uploads are not allowed.
+        max_upload: Largest size of an upload in bytes.
     """
 
     token: str
@@ -82,10 +83,10 @@ class Server:
     """A server of annotation sessions.
 
     Args:
-        workspaces: opened already.
-        make_segmenter: see :class:`ivos.app.worker.Worker`.
-        settings: see there.
-        live: segmenters alive at once.
+        workspaces: Workspaces to serve.
+        make_segmenter: Function that creates a segmenter; see :class:`ivos.app.worker.Worker`.
+        settings: Settings of the server.
+        live: Largest number of segmenters that are kept in memory at the same time.
     """
 
     def __init__(
@@ -118,10 +119,10 @@ class Server:
     # Running
 
     def run(self) -> None:
-        """Serve until interrupted.
+        """Serve until the process is interrupted.
 
         Raises:
-            UserError: the port is taken, or the address is not this machine's.
+            UserError: The port is in use, or the address does not belong to this machine.
         """
         settings = self.settings
         sock = listen(settings.host, settings.port)
@@ -132,7 +133,7 @@ class Server:
             access_log=False,
             ws="websockets-sansio",
             ws_max_size=messages.MAX_MESSAGE,
-            ws_ping_timeout=120.0,  # a slow connection is busy with masks for a while
+            ws_ping_timeout=120.0,  # on a slow connection, masks can delay the answer to a ping
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=2,
             lifespan="on",
@@ -195,12 +196,12 @@ class Server:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     def _open_sessions(self) -> None:
-        """Open a single video at once; of several, each when its first page comes."""
+        """Open a single video at once; several videos are opened when their first pages connect."""
         if len(self.sessions) == 1:
             next(iter(self.sessions.values())).start_opening()
 
     async def _begin_work(self) -> None:
-        """Start the worker after the first page was served: importing PyTorch takes seconds."""
+        """Start the worker after the first page was served, because importing PyTorch takes seconds."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._first_page.wait(), _IMPORT_DELAY)
             await asyncio.sleep(0.5)
@@ -215,7 +216,7 @@ class Server:
     def _post(self, name: str, report: dict[str, Any]) -> None:
         """Hand a report from one of the worker's threads over to the event loop."""
         if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # the loop ends
+            with contextlib.suppress(RuntimeError):  # the event loop is being closed
                 self._loop.call_soon_threadsafe(self._report, name, report)
 
     def _report(self, name: str, report: dict[str, Any]) -> None:
@@ -244,7 +245,7 @@ class Server:
         return JSONResponse(listed, headers=headers)
 
     async def _thumbnail(self, request: Request) -> Response:
-        """Send a small picture of the first frame, also of a video that was not decoded yet."""
+        """Send a small picture of the first frame; the video need not be decoded yet."""
         opened = self._session(request)
         try:
             path = await asyncio.to_thread(opened.workspace.thumbnail)
@@ -253,13 +254,13 @@ class Server:
         return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     async def _upload(self, request: Request) -> Response:
-        """Add a video that the browser sends, where uploads are allowed."""
+        """Add a video that the browser uploads, if uploads are allowed."""
         upload = self.settings.upload
         if upload is None:
             raise HTTPException(403, "uploads are off; start the server with uploads=true")
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", request.query_params.get("name", "")).strip(".-")
         if not name:
-            raise HTTPException(400, "name: the file's name is needed")
+            raise HTTPException(400, "name: the name of the file is missing")
         content = await _read_body(request, self.settings.max_upload)
         try:
             workspace = await asyncio.to_thread(upload, name, content, set(self.sessions))
@@ -288,7 +289,7 @@ class Server:
             raise HTTPException(404, "there is no such frame")
         path = opened.workspace.frame_file(frame)
         if not path.exists():
-            raise HTTPException(404, "this frame is not there yet")
+            raise HTTPException(404, "this frame has not been decoded yet")
         forever = {"Cache-Control": "private, max-age=31536000, immutable"}
         return FileResponse(path, media_type="image/jpeg", headers=forever)
 
@@ -305,7 +306,7 @@ class Server:
         try:
             key = shown if is_edit else int(shown)
             data = opened.jobs.packed.find((key, params["frame"]))
-            if data is None:  # decoding takes milliseconds, which the connections would wait for
+            if data is None:  # decode in a thread, because all connections would wait for it
                 data = await asyncio.to_thread(opened.jobs.mask, key, params["frame"])
         except (DataError, KeyError) as error:
             raise HTTPException(404, "there is no such mask") from error
@@ -313,12 +314,12 @@ class Server:
         return Response(data, media_type="application/octet-stream", headers=headers)
 
     async def _truth(self, request: Request) -> Response:
-        """Send the true mask of the first frame, where a study shows it."""
+        """Send the ground-truth mask of the first frame, if the user study shows it."""
         opened = self._session(request)
         shown = opened.study and opened.study["show_truth"]
         mask = await asyncio.to_thread(opened.workspace.source.read_mask, 0) if shown else None
         if mask is None:
-            raise HTTPException(404, "the true masks are not shown")
+            raise HTTPException(404, "ground-truth masks are not shown")
         data = messages.pack_labels(mask)
         return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
@@ -331,9 +332,9 @@ class Server:
             content = json.loads(body)
             kind, chosen = content["format"], content.get("object", 0)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise HTTPException(400, 'a request is {"format": NAME}') from error
+            raise HTTPException(400, 'the request must be {"format": NAME}') from error
         if not isinstance(kind, str) or kind not in FORMATS:
-            raise HTTPException(400, f"format: none of {', '.join(FORMATS)}")
+            raise HTTPException(400, f"format: not one of {', '.join(FORMATS)}")
         if opened.exporting:
             raise HTTPException(409, "an export is being written already")
         if not opened.session.loaded:
@@ -344,7 +345,7 @@ class Server:
         return JSONResponse({"format": kind}, 202)
 
     async def _import(self, request: Request) -> Response:
-        """Import the masks of a file that the page sends."""
+        """Import the masks of a file that the page uploads."""
         opened, query = self._session(request), request.query_params
         content = await _read_body(request, MAX_BYTES)
         shown = query.get("frame", "0")
@@ -370,7 +371,7 @@ class Server:
             path, warning = await asyncio.to_thread(export, kind, job, progress)
             where = {"file": path.name, "folder": str(path.parent), "warning": warning}
             opened.pages.broadcast({"type": "exported", "format": kind, **where})
-        except Exception as error:  # the page says it; the server lives on
+        except Exception as error:  # the page shows the error, and the server continues
             if not isinstance(error, (UserError, OSError)):
                 log.exception("export of %s failed", opened.name)
             message = f"export: {one_line(error)}"
@@ -387,7 +388,7 @@ class Server:
         return FileResponse(there[name], filename=name, headers={"Cache-Control": "no-store"})
 
     async def _archive(self, request: Request) -> Response:
-        """Write the exports of all videos that were worked on into one ZIP file, and send it."""
+        """Write the exports of all videos with masks into one ZIP file, and send it."""
         kind = request.path_params["kind"]
         if kind not in FORMATS:
             raise HTTPException(404, "there is no such format")
@@ -423,7 +424,7 @@ class Server:
                     break
                 text = received.get("text")
                 self._handle_text(opened, page, text if text is not None else received.get("bytes") or b"")
-        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by the pump
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: _send_waiting closed the socket
             pass
         finally:
             opened.leave(page)
@@ -436,7 +437,7 @@ class Server:
                 opened.join(page, message)
                 self._first_page.set()
             elif page not in opened.pages:
-                raise messages.MessageError("hello comes first")
+                raise messages.MessageError("the first message of a connection must be 'hello'")
             else:
                 work = opened.handle(page, message)
                 if isinstance(message, messages.Study) and message.event == "satisfied":
@@ -450,7 +451,7 @@ class Server:
             _send_error(page, seq, error)
 
     async def _acknowledge(self, page: Page, seq: int, work: Awaitable[None]) -> None:
-        """Acknowledge a message once its work is done."""
+        """Acknowledge a message after the work that it started is done."""
         try:
             await work
             page.send({"type": "ack", "seq": seq})
@@ -475,7 +476,11 @@ class Server:
 
 
 async def _read_body(request: Request, most: int) -> bytes:
-    """Return the body of a request, or answer with status 413 where it is too long."""
+    """Return the body of a request.
+
+    Raises:
+        HTTPException: The body has more than `most` bytes; the status is 413.
+    """
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -491,10 +496,10 @@ def _send_error(page: Page, seq: int, error: Exception) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a socket that listens on an address and port.
 
     Raises:
-        UserError: the port is taken, or the address is not this machine's.
+        UserError: The port is in use, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -506,7 +511,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"port={port}: {host} cannot be listened on there ({reason}); port=0 takes any free port"
+            f"port={port}: cannot listen on {host} at this port ({reason}); port=0 takes any free port"
         ) from error
     return sock
 

@@ -3,10 +3,11 @@
 Every change is an event, a dictionary with a ``type``. :meth:`Session.apply` handles events both when they
 happen and when they are read from the journal, so that a restarted session equals the one that was killed.
 
-Masks come from two sources. A **round** is a numbered layer of masks on disk: what the network made of the
-annotations of a frame, or what an operation (copy, swap, deletion, import) made of masks that were there. An
-**edit** is a set of pixels that the user has drawn with a label on a frame; edits rest on the round that the
-frame showed. A frame shows the edits that rest on its newest round, else that round.
+Masks come from two sources. A **round** is a numbered layer of masks on disk. The masks of a round are either
+the network's result for the annotations of a frame, or the result of an operation on existing masks (copy,
+swap, deletion, import). An **edit** is a set of pixels on a frame to which the user gives a label. An edit
+belongs to the round that the frame showed when the edit was drawn. A frame shows its newest round, with the
+edits that belong to this round drawn over it.
 """
 
 from collections.abc import Callable, Collection
@@ -20,18 +21,18 @@ Event = dict[str, Any]
 Phase = Literal[
     "loading", "decoding", "restoring", "failed", "propagating", "previewing", "drawing", "stopped", "idle"
 ]
-Shown = int | str  # the number of a round, 0 for none, or the id of an edit
+Shown = int | str  # what a frame shows: the number of a round, 0 for no round, or the id of the latest edit
 
 MAX_OBJECTS = 254
 COLOURS = (
     *("#e6483d", "#2f9e44", "#f2b705", "#2f6fed", "#c2409a"),
     *("#12a5b0", "#f2801d", "#8257e6", "#8aa51a", "#a4694b"),
 )
-"""The colours of new objects, one after the other; distinct on most pictures and for most users."""
+"""The colours of new objects in order, chosen to be distinguishable on most pictures and by most users."""
 
 
 class Refused(UserError):
-    """An event that does not fit the present state; it changes nothing."""
+    """The error for an event that is not possible in the present state; the state is not changed."""
 
 
 @dataclass
@@ -43,45 +44,50 @@ class Object:
     colour: str
     hidden: bool = False
     removed: bool = False
-    label: int = 0  # in the masks that were imported; 0: its number
-    merged_into: int = 0  # the object that its pixels count for; 0: for the background where it is removed
+    label: int = 0  # label of the object in the imported masks; 0 if it equals its number
+    # The object that the pixels of this removed object count for; 0 if they count as background.
+    merged_into: int = 0
 
 
 @dataclass
 class Round:
-    """A layer of masks: of a propagation from one frame, or of an operation on a range of frames."""
+    """A layer of masks: the result of a propagation from one frame, or of an operation on several frames."""
 
     number: int
-    frame: int
+    frame: int  # the annotated frame, from which the masks are propagated
     strokes: list[str]
-    num_objects: int  # N at its beginning
-    replaced: frozenset[str] = frozenset()  # strokes that an edit replaced and the network does not get
+    num_objects: int  # number of objects at the beginning of the round
+    replaced: frozenset[str] = (
+        frozenset()
+    )  # strokes that the network does not get, because an edit replaced them
     reach: tuple[int, int] | None = None  # first and last frame with a mask of this round
-    planned: tuple[int, int] | None = None  # how far it is to go; None: not known yet
+    planned: tuple[int, int] | None = None  # first and last frame to propagate to; None if not known yet
     status: Literal["open", "stopped", "complete"] = "open"
     undone: bool = False
-    confidence: dict[int, float] = field(default_factory=dict)  # the network's own, by frame
-    kind: str = "propagation"  # or the name of an operation
-    adopted: bool = False  # the mask of its frame was given to the network as it was
-    merged: bool = False  # that mask is not the network's own, though the network was not given it
-    limits: tuple[int, int] | None = None  # frames that the user has limited the propagation to
-    kept: set[int] = field(default_factory=set)  # frames within its reach that do not show it
-    guarded: set[int] = field(default_factory=set)  # frames with locked objects, which kept their pixels
-    annotated: bool = False  # whether all its frames count as annotated by the user
-    frames: frozenset[int] | None = None  # of an operation on separate frames
+    confidence: dict[int, float] = field(default_factory=dict)  # confidence of the network by frame
+    kind: str = "propagation"  # "propagation" or the name of an operation
+    adopted: bool = False  # whether the network started from the given mask of the annotated frame
+    # Whether the mask of the annotated frame differs from the network's own result, although the network was
+    # not given this mask.
+    merged: bool = False
+    limits: tuple[int, int] | None = None  # first and last frame to which the propagation is limited
+    kept: set[int] = field(default_factory=set)  # frames within `reach` that keep showing their former masks
+    guarded: set[int] = field(default_factory=set)  # frames with locked objects, whose pixels were kept
+    annotated: bool = False  # whether all masks of this round count as annotated by the user
+    frames: frozenset[int] | None = None  # all frames of an operation; None for a propagation
 
     def extend(self, frame: int) -> None:
-        """Add a frame that has its mask now."""
+        """Extend the reach to a frame whose mask has been computed."""
         low, high = self.reach or (frame, frame)
         self.reach = min(low, frame), max(high, frame)
 
     @property
     def used_strokes(self) -> list[str]:
-        """The strokes that the network gets."""
+        """The strokes that are passed to the network."""
         return [key for key in self.strokes if key not in self.replaced]
 
     def covers(self, frame: int) -> bool:
-        """Return whether the round has a mask for a frame, and the frame is to show it."""
+        """Return whether the round has a mask for a frame, and the frame is allowed to show it."""
         if self.reach is None or not self.reach[0] <= frame <= self.reach[1]:
             return False
         return frame not in self.kept and (self.frames is None or frame in self.frames)
@@ -89,16 +95,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Edit:
-    """Pixels of a frame that the user has given a label.
+    """Pixels of a frame to which the user has given a label.
 
     Attributes:
-        id: chosen by the page.
-        frame: where it was drawn.
-        label: what the pixels are from then on, 0 for the background.
-        runs: pixels as alternating numbers of skipped and of drawn ones, row by row.
-        over: the round that the frame showed.
-        preview: whether it was drawn over a preview, which was saved with it.
-        order: position among all strokes and edits.
+        id: Identifier, chosen by the page.
+        frame: Frame on which the edit was drawn.
+        label: New label of the pixels, 0 for the background.
+        runs: Alternating numbers of skipped and drawn pixels, row by row.
+        over: Number of the round that the frame showed when the edit was drawn.
+        preview: Whether the edit was drawn over a preview, which was saved with it.
+        order: Position in the common order of all strokes and edits.
     """
 
     id: str
@@ -116,19 +122,21 @@ class Session:
 
     num_frames: int
     objects: dict[int, Object] = field(default_factory=dict)
-    strokes: dict[str, Event] = field(default_factory=dict)  # all ever drawn, by their ids
-    pending: list[str] = field(default_factory=list)  # drawn and in no round yet
+    strokes: dict[str, Event] = field(default_factory=dict)  # all strokes by id, including undone ones
+    pending: list[str] = field(default_factory=list)  # ids of the strokes that belong to no round yet
     rounds: list[Round] = field(default_factory=list)
-    edits: dict[str, Edit] = field(default_factory=dict)  # all ever drawn, by their ids
+    edits: dict[str, Edit] = field(default_factory=dict)  # all edits by id, including undone ones
     undone_edits: set[str] = field(default_factory=set)
     locks: Locks = field(default_factory=Locks)
-    history: list[tuple[str, Any]] = field(default_factory=list)  # what can be undone, the latest last
+    history: list[tuple[str, Any]] = field(
+        default_factory=list
+    )  # actions that can be undone, the latest last
     redoable: list[tuple[str, Any]] = field(default_factory=list)
     study: list[Event] = field(default_factory=list)
-    done: bool = False  # the user has said so
-    # What a restart forgets:
+    done: bool = False  # whether the user has marked the video as done
+    # The following attributes are not in the journal, so that a restart resets them.
     loaded: bool = False
-    decoding: bool = False  # the first frames are there and can be drawn on
+    decoding: bool = False  # whether the first frames can be annotated while the others are being decoded
     previewing: bool = False
     restoring: bool = False
     failure: str = ""
@@ -171,16 +179,16 @@ class Session:
 
     @property
     def num_objects(self) -> int:
-        """N, which includes removed objects."""
+        """The number of objects, including removed objects."""
         return max(self.objects, default=0)
 
     @property
     def removed(self) -> list[int]:
-        """Objects whose labels count as background."""
+        """The numbers of the removed objects whose labels count as background."""
         return [one.number for one in self.objects.values() if one.removed and not one.merged_into]
 
     def display_label(self, number: int) -> int:
-        """Return the label that an object's pixels count for, also where it was merged or removed."""
+        """Return the label that an object's pixels count for, even if the object was merged or removed."""
         seen: set[int] = set()
         while number and number not in seen:
             seen.add(number)
@@ -191,7 +199,7 @@ class Session:
         return 0
 
     def resize(self, num_frames: int) -> None:
-        """Take the number of frames that a video turned out to have, before there is any round."""
+        """Set the actual number of frames of the video, before the first round."""
         self.num_frames = num_frames
         self._layers = [0] * num_frames
         self._touch(0, num_frames - 1)
@@ -208,7 +216,7 @@ class Session:
         return [one for key in self._chains.get(frame, ()) if (one := self.edits[key]).over == layer]
 
     def drawn_on(self, frame: int) -> list[Edit]:
-        """Return all edits of a frame, undone ones too, in the order in which they were drawn."""
+        """Return all edits of a frame, including undone ones, in the order in which they were drawn."""
         return list(self._drawn.get(frame, ()))
 
     def shown_on(self, frame: int) -> Shown:
@@ -223,7 +231,7 @@ class Session:
         return self.shown_between(0, self.num_frames - 1)
 
     def shown_between(self, low: int, high: int) -> list[Shown]:
-        """Return what the frames from `low` to `high` show."""
+        """Return for each frame from `low` to `high` the round or the latest edit that it shows."""
         found: list[Shown] = list(self._layers[low : high + 1])
         for frame in self._chains:
             if low <= frame <= high:
@@ -236,7 +244,7 @@ class Session:
         return sorted(frame for frame in self._chains if isinstance(self.shown_on(frame), str))
 
     def is_annotated(self, frame: int) -> bool:
-        """Return whether the mask of a frame is the user's own: edited, copied, swapped or imported."""
+        """Return whether the user has set the mask of a frame: edited, copied, swapped or imported it."""
         layer = self._layers[frame]
         if isinstance(self.shown_on(frame), str):
             return True
@@ -246,7 +254,10 @@ class Session:
         return one.annotated or (one.adopted and one.frame == frame)
 
     def kept_frames(self, source: int) -> list[int]:
-        """Return the frames that a round from `source` does not change: locked ones and the user's own."""
+        """Return the frames that a round from `source` does not change.
+
+        These are the locked frames and the frames whose masks the user has set.
+        """
         kept = set(self.locks.frames(0))
         kept |= {frame for frame in self._chains if self.is_annotated(frame)}
         for one in self.active:
@@ -259,21 +270,21 @@ class Session:
         return sorted(kept)
 
     def pending_on(self, frame: int) -> list[str]:
-        """Return the ids of the strokes on a frame that are in no round yet."""
+        """Return the ids of the strokes on a frame that belong to no round yet."""
         return [key for key in self.pending if self.strokes[key]["frame"] == frame]
 
     def order(self, key: str) -> int:
-        """Return the position of a stroke or an edit among all of them."""
+        """Return the position of a stroke or an edit in the common order of all strokes and edits."""
         return self._orders.get(key, 0)
 
     def new_strokes(self, frame: int) -> list[str]:
-        """Return the strokes that wait on a frame and were drawn after its latest edit."""
+        """Return the pending strokes on a frame that were drawn after its latest edit."""
         chain = self.chain(frame)
         last = chain[-1].order if chain else -1
         return [key for key in self.pending_on(frame) if self._orders.get(key, 0) > last]
 
     def _relayer(self, low: int, high: int) -> None:
-        """Find the newest rounds of frames again, after one was undone or has come back."""
+        """Determine again which round each frame shows, after a round was undone or redone."""
         active = [one for one in reversed(self.rounds) if not one.undone]
         for frame in range(low, high + 1):
             self._layers[frame] = next((one.number for one in active if one.covers(frame)), 0)
@@ -285,7 +296,7 @@ class Session:
         self.changed_frames = low, high
 
     def _cover(self, one: Round, low: int, high: int) -> None:
-        """Let frames show a round where it covers them and no newer one does."""
+        """Let those frames show a round that it covers and that show no newer round."""
         for frame in range(low, high + 1):
             if one.covers(frame) and self._layers[frame] < one.number:
                 self._layers[frame] = one.number
@@ -311,19 +322,21 @@ class Session:
 
     def _check_stroke(self, event: Event) -> None:
         if event["id"] in self.strokes:
-            raise Refused(f"stroke {event['id']} is known already")
+            raise Refused(f"a stroke with the id {event['id']} exists already")
         self._check_frame(event["frame"], "stroke")
         if event["object_id"]:
             self._known(event["object_id"])
         if event.get("box"):
             (x0, y0), (x1, y1) = event["path"] if len(event["path"]) == 2 else ([0, 0], [0, 0])
             if not event["object_id"] or x0 == x1 or y0 == y1:
-                raise Refused("a box has two opposite corners and is drawn around an object")
+                raise Refused("a box needs two opposite corners and an object")
 
     def _check_frame(self, frame: int, what: str) -> None:
         if not 0 <= frame < self.num_frames:
             article = "an" if what[0] in "aeiou" else "a"
-            raise Refused(f"{article} {what} on frame {frame}: the video has 0 to {self.num_frames - 1}")
+            raise Refused(
+                f"{article} {what} on frame {frame}: the video has frames 0 to {self.num_frames - 1}"
+            )
 
     def _on_stroke(self, event: Event) -> None:
         self.strokes[event["id"]] = event
@@ -332,7 +345,7 @@ class Session:
 
     def _check_undo_stroke(self, event: Event) -> None:
         if not self.pending or event.get("id", self.pending[-1]) not in self.pending:
-            raise Refused("there is no stroke to take back")
+            raise Refused("there is no stroke to undo")
 
     def _on_undo_stroke(self, event: Event) -> None:
         key = event.get("id", self.pending[-1])
@@ -341,7 +354,10 @@ class Session:
         self.redoable.append(("stroke", key))
 
     def _forget(self, what: str, key: Any) -> None:
-        """Take an action out of what can be undone; journals of version 0.1 undo in another order."""
+        """Remove an action from the history, where it need not be the latest.
+
+        Journals of version 0.1 undo actions in another order.
+        """
         if (what, key) in self.history:
             index = len(self.history) - 1 - self.history[::-1].index((what, key))
             del self.history[index]
@@ -350,14 +366,14 @@ class Session:
 
     def _check_edit(self, event: Event) -> None:
         if event["id"] in self.edits:
-            raise Refused(f"edit {event['id']} is known already")
+            raise Refused(f"an edit with the id {event['id']} exists already")
         self._check_frame(event["frame"], "edit")
         if event["label"]:
             self._known(event["label"])
         if self.locks.is_locked(event["frame"], 0):
             raise Refused(f"frame {event['frame']} is locked; unlock it first")
         if event["over"] != self._layers[event["frame"]]:
-            raise Refused("the mask has changed meanwhile; draw again")
+            raise Refused("the mask has changed in the meantime; draw again")
 
     def _on_edit(self, event: Event) -> None:
         frame, key = event["frame"], event["id"]
@@ -396,7 +412,7 @@ class Session:
         """Return the event that undoes the latest action.
 
         Raises:
-            Refused: there is nothing to undo, or a round is being propagated.
+            Refused: There is nothing to undo.
         """
         latest = self.undoable()
         if latest is None:
@@ -422,7 +438,7 @@ class Session:
 
     def _check_redo(self, event: Event) -> None:
         if not self.redoable:
-            raise Refused("there is nothing to bring back")
+            raise Refused("there is nothing to redo")
         if self.redoable[-1][0] in ("round", "operation") and self.open_round:
             raise Refused("a round is being propagated; stop it first")
 
@@ -444,7 +460,7 @@ class Session:
         if not event["strokes"] and not event.get("adopted"):
             raise Refused(f"no new strokes on frame {event['frame']}")
         if any(key not in self.pending for key in event["strokes"]):
-            raise Refused(f"round {event['round']} names strokes that are not waiting")
+            raise Refused(f"round {event['round']} contains strokes that are not pending")
 
     def _on_round_begin(self, event: Event) -> None:
         chosen = list(event["strokes"])
@@ -465,7 +481,7 @@ class Session:
 
     @staticmethod
     def _guard(one: Round, event: Event) -> None:
-        """Add the frames with locked objects that an event names to those that a round guards."""
+        """Add the frames with locked objects that an event lists to the guarded frames of a round."""
         for low, high in event.get("guarded", ()):
             one.guarded.update(range(low, high + 1))
 
@@ -478,7 +494,7 @@ class Session:
         self._cover(one, event["frame"], event["frame"])
 
     def _on_annotated(self, event: Event) -> None:
-        """Note how a round began: whether the network was given its frame's mask, or has made it alone."""
+        """Record whether the network was given the mask of the annotated frame, and whether it was merged."""
         one = self.rounds[event["round"] - 1]
         one.adopted, one.merged = event["adopted"], event["merged"]
 
@@ -506,7 +522,7 @@ class Session:
         self._open(event["round"])
 
     def _on_round_abort(self, event: Event) -> None:
-        """Return the strokes of a round without any mask to the waiting ones."""
+        """Make the strokes of a round without any mask pending again."""
         one = self._open(event["round"])
         self.pending = one.strokes + self.pending
         self._forget("round", one.number)
@@ -516,7 +532,7 @@ class Session:
 
     def _check_continue(self, event: Event) -> None:
         if self.open_round or not self.active or self.active[-1].status != "stopped":
-            raise Refused("there is no stopped round to go on with")
+            raise Refused("there is no stopped round to continue")
 
     def _on_continue(self, event: Event) -> None:
         self.active[-1].status = "open"
@@ -531,7 +547,10 @@ class Session:
             raise Refused("there is no round to undo")
 
     def _undoable_round(self, event: Event) -> Round | None:
-        """Return the round that an event undoes: the latest, as long as it is a propagation."""
+        """Return the round that an event undoes, or None; only the latest round can be undone.
+
+        A round that is the result of an operation is undone by another event.
+        """
         last = self.active[-1] if self.active else None
         if last is None or event.get("round", last.number) != last.number or last.kind != "propagation":
             return None
@@ -553,7 +572,7 @@ class Session:
             self._relayer(*one.reach)
         self.changed_rounds.add(one.number)
 
-    # Operations on masks that are there
+    # Operations on existing masks
 
     def _check_operation(self, event: Event) -> None:
         if self.open_round:
@@ -609,7 +628,7 @@ class Session:
         if event["number"] != self.num_objects + 1:
             raise Refused(f"object {event['number']} does not follow object {self.num_objects}")
         if event["number"] > MAX_OBJECTS:
-            raise Refused(f"there can be {MAX_OBJECTS} objects at most")
+            raise Refused(f"a video can have at most {MAX_OBJECTS} objects")
 
     def _on_add_object(self, event: Event) -> None:
         number = event["number"]
@@ -632,7 +651,7 @@ class Session:
             if event["into"] == event["number"]:
                 raise Refused("an object cannot be merged into itself")
         if sum(not one.removed for one in self.objects.values()) < 2:
-            raise Refused("the last object stays; rename it instead")
+            raise Refused("the last object cannot be removed; rename it instead")
 
     def _on_remove_object(self, event: Event) -> None:
         number = event["number"]
@@ -696,8 +715,8 @@ def interrupted(session: Session, on_disk: Callable[[int], Collection[int]]) -> 
     """Return the events that close a round left open by a killed server.
 
     Args:
-        session: as the journal has it.
-        on_disk: from a round's number to the frames whose masks are there.
+        session: Session as restored from the journal.
+        on_disk: Function from the number of a round to the frames whose masks are on disk.
     """
     one = session.open_round
     if one is None:

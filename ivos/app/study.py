@@ -1,11 +1,12 @@
-"""User studies: the clock and the files of GUI-IVOS, with a row for each round and object.
+"""User studies: measured times and result files in the format of GUI-IVOS, by round and object.
 
 ``python -m ivos.app.study FOLDER`` prints the table of a study, and plots J&F against seconds.
 
-The clock stands still until the first press. From then on it runs in three states: **drawing** from a press
-or Space to Propagate, **computing** from there until the masks are on the page, **searching** from there to
-the next press or Space, or to Satisfied. All moments are of the participant's clock, so that the network's
-delay is no part of drawing; a separate column has the delay that is part of computing.
+The clock starts at the first press of the pointer. From then on it is in one of three states: **drawing**
+from a press or Space to Propagate, **computing** from Propagate until the page shows the masks, and
+**searching** from then to the next press or Space, or to Satisfied. All times are measured by the
+participant's browser, so that the delay of the network connection is not part of drawing. The delay is part
+of computing, and also has a column of its own.
 """
 
 import argparse
@@ -42,7 +43,7 @@ ROUNDS = (
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a round by states, and of its previews and the connection's delay (`network`)."""
+    """Seconds of a round in each state, of its previews, and of the connection's delay (`network`)."""
 
     drawing: float = 0.0
     computing: float = 0.0
@@ -59,8 +60,8 @@ class Times:
 def clock(events: Iterable[Event]) -> list[Times]:
     """Return the times of each round from the events of a journal.
 
-    A round that was drawn for but never run counts its drawing to the round before, as its user did.
-    A server that was started again (``resume``) stops the clock until the next moment.
+    Drawing that was not followed by Propagate counts to the round before. After a restart of the server
+    (``resume``) the clock stands still until the next event of the study.
 
     >>> moments = {"press": 0, "run": 3000, "masks": 5000, "space": 9000}
     >>> later = {"run": 10000, "masks": 11000}
@@ -70,7 +71,7 @@ def clock(events: Iterable[Event]) -> list[Times]:
     [(3.0, 2.0, 4.0), (1.0, 1.0, 0.0)]
     """
     rounds: list[Times] = []
-    served: dict[int, float] = {}  # seconds that the server took for a round
+    served: dict[int, float] = {}  # seconds that the server needed for a round
     open_times = Times()
     state, since = "", None
     for event in events:
@@ -111,10 +112,10 @@ def clock(events: Iterable[Event]) -> list[Times]:
 def prepare(
     root: Path, sources: Sequence[Source], options: dict[str, Any], settings: "Settings"
 ) -> list[Workspace]:
-    """Open a workspace for each participant and sequence, and tell the server how they follow one another.
+    """Open a workspace for each participant and sequence, and add their order to the server's settings.
 
     Raises:
-        UserError: a sequence has no masks to be measured by, or a participant's name cannot be a folder's.
+        UserError: A sequence has no ground-truth mask, or a participant's name is not possible for a folder.
     """
     for one in sources:
         if not one.masks or one.masks[0] is None:
@@ -150,7 +151,7 @@ def prepare(
 
 
 def score(workspace: Workspace) -> None:
-    """Measure the masks of every round of a workspace, and write ``rounds.csv`` and ``study.csv`` into it."""
+    """Compute J and F after every round of a workspace, and write its ``rounds.csv`` and ``study.csv``."""
     lines = read_lines(workspace.folder / "journal.jsonl")
     participant, _, sequence = workspace.name.partition(".")
     session = Session(workspace.metadata.num_frames)
@@ -179,7 +180,7 @@ def score(workspace: Workspace) -> None:
 
 
 def _measure(workspace: Workspace, session: Session) -> list[tuple[Any, Any]]:
-    """Return J and F of every object after each round, averaged over the frames that have a true mask."""
+    """Return J and F of every object after each round, averaged over the frames with a ground-truth mask."""
     from ivos.metrics.arrays import GroundTruth
 
     frames = [t for t, path in enumerate(workspace.source.masks) if path is not None]
@@ -219,11 +220,13 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     """Collect the rows of all videos of a study, and write them to its ``rounds.csv`` and ``study.csv``.
 
     Raises:
-        UserError: no video of it was finished.
+        UserError: No video of the study was finished.
     """
     found = sorted(folder.glob("*/rounds.csv"))
     if not found:
-        raise UserError(f"{folder}: no finished video (NAME/rounds.csv); a video is finished by Satisfied")
+        raise UserError(
+            f"{folder}: no finished video (NAME/rounds.csv); a participant finishes a video with Satisfied"
+        )
     rows: list[dict[str, Any]] = []
     for path in found:
         with open(path, newline="") as file:
@@ -232,7 +235,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
                     texts = ("participant", "sequence")
                     rows.append({k: v if k in texts else float(v) for k, v in row.items()})
                 except (TypeError, ValueError) as error:
-                    raise UserError(f"{path}: not a study's rows ({error}); delete it") from error
+                    raise UserError(f"{path}: not the rows of a study ({error}); delete it") from error
     _write(folder / "rounds.csv", ROUNDS, ([row[name] for name in ROUNDS] for row in rows))
     official: list[list[str]] = []
     for path in sorted(folder.glob("*/study.csv")):
@@ -243,7 +246,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each participant and video: rounds, seconds by state, J and F after the last round."""
+    """Return a row for each participant and video, with rounds, seconds by state, and final J and F."""
     videos: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         videos.setdefault((row["participant"], row["sequence"]), []).append(row)
@@ -287,15 +290,17 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of a study."""
+    """Print the table of a study, and write its rows and its plot."""
     from rich.console import Console
     from rich.table import Table
 
     from ivos.runtime.command_line import reported
 
-    parser = argparse.ArgumentParser("python -m ivos.app.study", description="the table of a user study")
-    parser.add_argument("folder", type=Path, help="of the study: outputs/annotate/NAME")
-    parser.add_argument("--wandb", metavar="PROJECT", help="log table and plot to Weights & Biases")
+    parser = argparse.ArgumentParser(
+        "python -m ivos.app.study", description="Print the table and plot the curves of a user study."
+    )
+    parser.add_argument("folder", type=Path, help="folder of the study: outputs/annotate/NAME")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log the table and the plot to Weights & Biases")
     options = parser.parse_args(arguments)
     with reported():
         for package in ("matplotlib", "wandb") if options.wandb else ("matplotlib",):

@@ -1,4 +1,4 @@
-"""The thread that owns PyTorch and runs the jobs of all sessions in the order in which they come."""
+"""The worker: a thread that runs the network's jobs of all sessions in the order of submission."""
 
 import logging
 import threading
@@ -29,31 +29,35 @@ Labels = NDArray[np.uint8]
 Post = Callable[[str, dict[str, Any]], None]
 _NO_MORE: tuple[int, Labels | None] = (-1, None)
 _OPTIONAL = ("propagate", "planned", "preview", "adopt", "undo", "add_object", "confidence")
-"""Methods of a live segmenter that others may lack; start and interact are what every segmenter has."""
-_UNWRITTEN = 16  # masks that may wait for the disk before the network does
+"""Optional methods of a segmenter; only ``start`` and ``interact`` are required."""
+_UNWRITTEN = 16  # most masks that may wait to be written before the network has to wait
 
 
 @dataclass(frozen=True)
 class CompletedRound:
-    """A round that the segmenter has to have run before a job."""
+    """A round that the segmenter must have run before a job."""
 
     number: int
     frame: int
     strokes: tuple[Stroke, ...]
     num_objects: int
     reach: tuple[int, int] | None = None
-    adopted: bool = False  # the network was given the mask of its frame, which is on disk
-    guarded: frozenset[int] = frozenset()  # frames whose masks on disk are not only the network's
-    merged: bool = False  # nor is that of its own frame, though the network has not been given it
+    adopted: bool = (
+        False  # whether the network started from the mask of the annotated frame, which is on disk
+    )
+    guarded: frozenset[int] = frozenset()  # frames with locked objects, whose masks on disk differ for them
+    # Whether the mask of the annotated frame on disk differs from the network's own result, although the
+    # network was not given this mask.
+    merged: bool = False
 
 
 @dataclass(eq=False)
 class Job:
-    """A task for a workspace, on the part of the video that has `frame`.
+    """A task for a workspace, on the part of the video that contains `frame`.
 
-    ``restore`` runs the rounds of `history` in the segmenter. ``preview`` does so and then computes the mask
-    of the strokes' frame. ``propagate`` does so and then runs the strokes as the round `number`.
-    `guards` has, by frames, the round that a frame shows and the objects that are locked on it.
+    A job of any kind first runs those rounds of `history` in the segmenter that it has not run yet. A job of
+    kind ``restore`` does nothing else. A job of kind ``preview`` then computes the mask of `frame` for the
+    strokes. A job of kind ``propagate`` then runs the strokes as the round `number`.
     """
 
     kind: Literal["restore", "preview", "propagate"]
@@ -63,23 +67,24 @@ class Job:
     frame: int = 0
     strokes: tuple[Stroke, ...] = ()
     number: int = 0
-    current: Labels | None = None  # the labels that the strokes' frame shows
-    locked: tuple[int, ...] = ()  # objects that are locked on it
-    adopt: bool = False  # start from `current`, which the user has drawn or imported
-    limits: tuple[int, int] | None = None  # propagate no further
-    differing: int = 0  # pixels that a restore has found to differ so far
-    alone: bool = False  # the other frames are not there yet
-    adopted: bool = False  # whether the network was given the mask of the frame
-    merged: bool = False  # whether the frame's mask on disk is not the network's own
+    current: Labels | None = None  # the labels that `frame` shows
+    locked: tuple[int, ...] = ()  # objects that are locked on `frame`
+    adopt: bool = False  # whether to start from `current`, which the user has drawn or imported
+    limits: tuple[int, int] | None = None  # first and last frame to which to propagate
+    differing: int = 0  # number of pixels in which recomputed masks differ from those on disk so far
+    alone: bool = False  # whether `frame` is processed as a video of one frame, while the others are decoded
+    adopted: bool = False  # whether the network was given the mask of `frame`
+    merged: bool = False  # whether the mask of `frame` on disk differs from the network's own result
+    # For each frame with locked objects, the round that it shows and the numbers of these objects.
     guards: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
-    guarded: frozenset[int] = frozenset()  # all frames with locked objects, as the round's event has them
-    written: tuple[int, int] | None = None  # first and last frame that a continued round has masks of
+    guarded: frozenset[int] = frozenset()  # all frames with locked objects, as recorded for the round
+    written: tuple[int, int] | None = None  # first and last frame with a mask of the continued round
     stop: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
 class _Live:
-    """A segmenter with the video that it works on and the rounds that it has run."""
+    """A segmenter in memory, with the part of the video and the rounds that it has processed."""
 
     segmenter: Any
     num_objects: int
@@ -91,14 +96,17 @@ class _Live:
         self.verbs = frozenset(name for name in _OPTIONAL if hasattr(self.segmenter, name))
 
     def preview(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
-        """Return the labels that the segmenter alone gives to a frame with these strokes."""
+        """Return the labels that the segmenter computes for a frame from strokes."""
         prompts = prompts_of(strokes, self.kinds)
         return np.asarray(self.segmenter.preview(frame - self.low, prompts), np.uint8)
 
     def steps(
         self, frame: int, strokes: Sequence[Stroke], reach: tuple[int, int] | None = None
     ) -> Iterator[tuple[int, Labels]]:
-        """Run a round frame by frame, or all frames at once where the segmenter cannot do that."""
+        """Run a round and yield the labels of each frame.
+
+        The segmenter computes frame by frame if it has the method ``propagate``, else all frames at once.
+        """
         low, prompts = self.low, prompts_of(strokes, self.kinds)
         within = None if reach is None else (reach[0] - low, reach[1] - low)
         if "propagate" in self.verbs:
@@ -118,7 +126,7 @@ class _Live:
                 close()
 
     def planned(self, job: Job) -> tuple[int, int]:
-        """Return the first and the last frame that a job's round goes to."""
+        """Return the first and the last frame to which the round of a job will be propagated."""
         low, high = job.workspace.part(job.frame)
         if "planned" in self.verbs:
             first, last = self.segmenter.planned(job.frame - self.low)
@@ -126,7 +134,10 @@ class _Live:
         return (low, high) if job.limits is None else (max(low, job.limits[0]), min(high, job.limits[1]))
 
     def confidence(self, reach: tuple[int, int]) -> list[float] | None:
-        """Return the confidence in [0, 1] of the frames of a reach; None where the segmenter has none."""
+        """Return the confidence in [0, 1] of each frame of a reach.
+
+        The function returns None if the segmenter does not estimate confidences.
+        """
         if "confidence" not in self.verbs:
             return None
         found = self.segmenter.confidence()[reach[0] - self.low : reach[1] + 1 - self.low]
@@ -134,21 +145,21 @@ class _Live:
 
     @property
     def kinds(self) -> Kinds:
-        """The kinds of prompts that the segmenter takes."""
+        """The kinds of prompts that the segmenter accepts."""
         return understood_prompts(self.segmenter)
 
 
 class Worker:
-    """A thread that runs jobs on a few segmenters.
-
-    It calls `post(name of the workspace, report)` from its own threads; a report is a dictionary with a
-    `type`: ``restored``, ``preview``, ``planned``, ``mask``, ``end``, ``failed``.
+    """A thread that runs jobs on a small number of segmenters.
 
     Args:
-        make: makes a segmenter; it is called in the worker's thread, so that it may import PyTorch.
-        post: receives the reports.
-        live: the number of segmenters kept at once. Each keeps the features of its video; a segmenter that
-            was dropped is made again by running its rounds again.
+        make: Function that creates a segmenter. It is called in the worker's thread, so that it may import
+            PyTorch.
+        post: Function that receives the name of a workspace and a report about its job. A report is a
+            dictionary whose `type` is ``restoring``, ``restored``, ``preview``, ``planned``, ``mask``,
+            ``end`` or ``failed``. The function is called from the worker's own threads.
+        live: Largest number of segmenters that are kept at the same time. Each keeps the features of its
+            video. A segmenter that was dropped is created again when needed, and runs its rounds again.
     """
 
     def __init__(self, make: "Callable[[], Segmenter]", post: Post, live: int = 2) -> None:
@@ -156,15 +167,17 @@ class Worker:
         self._jobs: deque[Job] = deque()
         self._wake = threading.Condition()
         self._ending = False
-        self._live: OrderedDict[tuple[str, int], _Live] = OrderedDict()  # by name and first frame
-        self._early: tuple[str, int, _Live] | None = None  # a frame of a video that is being decoded
+        # Segmenters by the name of the workspace and the first frame of their part of the video.
+        self._live: OrderedDict[tuple[str, int], _Live] = OrderedDict()
+        # Workspace, frame and segmenter of the preview of a video that is still being decoded.
+        self._early: tuple[str, int, _Live] | None = None
         self._running: Job | None = None
-        self._writers = ThreadPoolExecutor(4, "masks")  # they wait for the disk, all at once
+        self._writers = ThreadPoolExecutor(4, "masks")  # several threads, because each waits for the disk
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._started = False
 
     def start(self) -> None:
-        """Start the thread; jobs that were submitted before wait for it."""
+        """Start the thread, which then runs the jobs that were submitted before."""
         if not self._started:
             self._started = True
             self._thread.start()
@@ -176,12 +189,12 @@ class Worker:
                 self._drop(job.workspace.name, "preview")
             running = self._running
             if running is not None and running.kind == "restore" and running.workspace is not job.workspace:
-                running.stop.set()  # it goes on when the others are done
+                running.stop.set()  # interrupt the restore; it is submitted again after the waiting jobs
             self._jobs.append(job)
             self._wake.notify()
 
     def cancel_preview(self, name: str) -> None:
-        """Drop a preview that is still waiting."""
+        """Remove the preview of a workspace from the queue."""
         with self._wake:
             self._drop(name, "preview")
 
@@ -217,7 +230,7 @@ class Worker:
             try:
                 getattr(self, f"_{job.kind}")(job)
             except Exception as error:  # the page shows any error, and the thread continues
-                self._drop_live(job.workspace.name)  # its state is unknown; its rounds are run again
+                self._drop_live(job.workspace.name)  # drop the segmenter, whose state is unknown
                 if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
                     log.exception("%s of %s failed", job.kind, job.workspace.name)
                 self._report(job, "failed", failed=job.kind, message=one_line(error))
@@ -311,12 +324,13 @@ class Worker:
         self._report(job, "end", **report, seconds=seconds, network_seconds=network)
 
     def _announce(self, job: Job, planned: tuple[int, int]) -> bool:
-        """Report how a round begins, and wait until that is recorded, before its first mask is on disk.
+        """Report how a round begins, and wait until this is recorded in the journal.
 
-        A server that is killed later knows then which masks the network did not make alone.
+        This happens before the first mask of the round is written, so that a server that restarts after a
+        kill knows which masks are not the network's own results.
 
         Returns:
-            Whether the mask of the annotated frame was said not to be the network's own.
+            The reported value of ``merged``.
         """
         recorded = threading.Event()
         content = {"planned": planned, "adopted": job.adopted, "merged": job.merged, "recorded": recorded}
@@ -331,11 +345,11 @@ class Worker:
         """Begin a round from its strokes, from the mask that the user has drawn, or from both.
 
         Returns:
-            The frames with their labels as they are made, and the mask of the annotated frame if it is not
-            the network's own.
+            An iterator over the frames and their labels as the network computes them, and the mask of the
+            annotated frame if it is known already and differs from the network's own result.
 
         Raises:
-            UserError: there are no strokes, and the segmenter cannot continue from a mask.
+            UserError: There are no strokes, and the segmenter cannot start from a mask.
         """
         wanted = job.current if job.adopt and not job.strokes else None
         if job.strokes and job.current is not None and "preview" in live.verbs:
@@ -343,7 +357,8 @@ class Worker:
             merged = _merge(job, live.kinds, network)
             job.merged = bool((merged != network).any())
             if (_merge(job, live.kinds, network, cover=False) == network).all():
-                # Only pixels under strokes differ.
+                # The merged mask differs from the network's result only under strokes, so that the network
+                # can propagate its own result.
                 return live.steps(job.frame, job.strokes, reach), merged if job.merged else None
             wanted = merged
         if wanted is None:
@@ -359,18 +374,18 @@ class Worker:
         labels: Labels,
         reach: tuple[int, int] | None,
     ) -> Iterator[tuple[int, Labels]]:
-        """Propagate a frame's labels; without ``adopt`` the strokes are propagated in their place."""
+        """Propagate a frame's labels; a segmenter without ``adopt`` propagates the strokes instead."""
         if "adopt" in live.verbs:
             live.segmenter.adopt(frame - live.low, labels)
             return live.steps(frame, (), reach)
         if not strokes:
-            raise UserError("this segmenter cannot continue from a mask; draw a stroke on the frame, too")
+            raise UserError("this segmenter cannot start from a mask; draw a stroke on the frame, too")
         return live.steps(frame, strokes, reach)
 
     def _guarded(
         self, job: Job, kinds: Kinds, frame: int, labels: Labels, annotation: Labels | None
     ) -> Labels:
-        """Return the labels of a frame with locked objects and with the user's own mask."""
+        """Return the labels of a frame with locked objects and the user's annotation protected."""
         if frame == job.frame:
             if annotation is not None:
                 return annotation
@@ -383,9 +398,9 @@ class Worker:
         return labels
 
     def _keep(self, job: Job, frame: int, labels: Labels, before: "Future[None] | None") -> None:
-        """Write a mask to disk, then report it, in the order in which the network made the masks."""
+        """Write a mask to disk, then report it; masks are reported in the order of their computation."""
         if job.written is not None and job.written[0] <= frame <= job.written[1]:
-            labels = job.workspace.read_mask(job.number, frame)  # the round is continued
+            labels = job.workspace.read_mask(job.number, frame)  # written before the round was stopped
         else:
             job.workspace.write_mask(job.number, frame, labels)
         data = pack_labels(labels)
@@ -393,14 +408,13 @@ class Worker:
             before.result()
         self._report(job, "mask", frame=frame, data=data)
 
-    # Engines
+    # Segmenters
 
     def _bring_up(self, job: Job) -> tuple[_Live, int]:
         """Bring the workspace's segmenter to the state after the job's history.
 
         Returns:
-            The segmenter, and the number of pixels in which masks that were made again differ from those on
-            disk.
+            The segmenter, and the number of pixels in which recomputed masks differ from those on disk.
         """
         first, last = job.workspace.part(job.frame)
         history = [past for past in job.history if first <= past.frame <= last]
@@ -413,7 +427,7 @@ class Worker:
             for _ in range(extra):
                 undone = live.applied.pop()
                 for _ in range(2 if undone.adopted and "adopt" in live.verbs else 1):
-                    live.segmenter.undo()  # adopting a mask counts as a round of its own
+                    live.segmenter.undo()  # for the segmenter, adopting a mask is a round of its own
         elif extra:
             live = self._begin(job, live.segmenter, history)
             common = 0
@@ -439,7 +453,10 @@ class Worker:
         return self._begin(job, self._make(), history)
 
     def _begin(self, job: Job, segmenter: "Segmenter", history: Sequence[CompletedRound]) -> _Live:
-        """Start a video; a segmenter that can add objects later begins with those of the first round."""
+        """Start the segmenter on the part of the video that contains the job's frame.
+
+        A segmenter that can add objects later starts with the objects of the first round of the history.
+        """
         part = job.workspace.part(job.frame)
         live = _Live(segmenter, job.num_objects, part[0])
         if history and "add_object" in live.verbs:
@@ -450,7 +467,7 @@ class Worker:
         return live
 
     def _alone(self, job: Job) -> _Live:
-        """Return a segmenter of a video of one frame, for previews while the others are being decoded."""
+        """Return a segmenter that processes one frame as a video, for previews during decoding."""
         name, frame = job.workspace.name, job.frame
         if self._early is None or self._early[:2] != (name, frame):
             segmenter = self._make() if self._early is None else self._early[2].segmenter
@@ -462,7 +479,7 @@ class Worker:
         return self._early[2]
 
     def _grow(self, job: Job, live: _Live, num_objects: int) -> None:
-        """Add objects until the segmenter has as many as given."""
+        """Add objects until the segmenter has `num_objects` objects."""
         if num_objects <= live.num_objects:
             return
         if "add_object" not in live.verbs:
@@ -477,7 +494,7 @@ class Worker:
             live.num_objects += 1
 
     def _replay(self, job: Job, live: _Live, past: CompletedRound) -> int:
-        """Run a round again as far as it went, and count the pixels that differ from its masks on disk."""
+        """Run a completed round again, and count the pixels that differ from its masks on disk."""
         self._grow(job, live, past.num_objects)
         differing = 0
         if past.adopted:
@@ -494,7 +511,7 @@ class Worker:
 
 
 def _merge(job: Job, kinds: Kinds, network: Labels, cover: bool = True) -> Labels:
-    """Return what a frame's mask becomes by new strokes; see :func:`ivos.app.pixels.merge_annotation`."""
+    """Return the mask of the job's frame after its strokes; see :func:`ivos.app.pixels.merge_annotation`."""
     if job.current is None:
         return network
     if "boxes" not in kinds:
@@ -503,18 +520,18 @@ def _merge(job: Job, kinds: Kinds, network: Labels, cover: bool = True) -> Label
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error as one line that names the remedy."""
+    """Return the message of an error in one line, with a remedy."""
     if is_out_of_memory(error):
         return (
-            "out of memory; the round stands where it was. Close other programs, or use "
+            "out of memory; the masks computed so far are kept. Close other programs, or use "
             "segmenter.device_cache_gib=1 or smaller frames"
         )
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'disk'}: {error.strerror}; nothing is lost, mend it and try again"
+        return f"{error.filename or 'disk'}: {error.strerror}; nothing is lost, correct this and try again"
     text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}; the server's log has the rest"
+    return f"{type(error).__name__}: {text}; the server's log has the details"
 
 
 def _free() -> None:

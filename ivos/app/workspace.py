@@ -27,22 +27,22 @@ from ivos.video.palette import write_labels
 from ivos.video.reader import Source, extract, faulty_pictures
 
 VERSION = 1
-IN_MEMORY = 512 << 20  # bytes of frames; more of them are kept in a file that is mapped
-WHOLE = 5000 * 854 * 480 * 3  # bytes of frames; of a longer video, the network has a part at a time
-PART = 256 << 20  # bytes of the frames of such a part, at most
+IN_MEMORY = 512 << 20  # most bytes of frames that are kept in memory; more are kept in a memory-mapped file
+WHOLE = 5000 * 854 * 480 * 3  # most bytes of frames of a video that the network processes as a whole
+PART = 256 << 20  # most bytes of frames of a part; a longer video is processed in such parts
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class WorkspaceError(UserError):
-    """A workspace that cannot be used; the message names it and the remedy."""
+    """The error for a workspace that cannot be used; the message names the folder and the remedy."""
 
 
 class UnreadablePictures(DataError):
-    """Pictures of a video that cannot be read; the message names them.
+    """The error for pictures of a video that cannot be read.
 
     Args:
-        message: says how many there are.
-        can_go_on: whether there are others, so that the user can go on without these.
+        message: Message with the names of the pictures.
+        can_go_on: Whether other pictures are readable, so that the user can continue without these.
     """
 
     def __init__(self, message: str, can_go_on: bool) -> None:
@@ -58,30 +58,33 @@ class WorkspaceMetadata:
     source: dict[str, Any]  # path, kind, fingerprint
     size: tuple[int, int]
     rate: float
-    num_frames: int = 0  # 0 until all frames are there
-    times: tuple[float, ...] = ()  # of the frames in seconds; empty where they are evenly spaced
-    files: tuple[str, ...] = ()  # of frames used in place; empty: frames/00000.jpg, ...
-    notice: str = ""  # what the user has to know about the video
-    left_out: tuple[str, ...] = ()  # names of pictures that could not be read
+    num_frames: int = 0  # 0 until all frames are decoded
+    times: tuple[float, ...] = ()  # times of the frames in seconds; empty if they are evenly spaced
+    files: tuple[str, ...] = ()  # paths of frames that are used in place; empty for frames/00000.jpg, ...
+    notice: str = ""  # a message about the video that the page shows
+    left_out: tuple[str, ...] = ()  # names of pictures that are left out because they could not be read
     network: dict[str, Any] | None = None  # the checkpoint's sha256 and the segmenter's options
 
 
 class Workspace:
-    """The folder of one session, held by one server at a time.
+    """The folder of one session, which one server at a time can use.
 
     Args:
-        folder: it is created where it does not exist; its name has letters, digits, dots, dashes and
-            underscores.
-        source: the video.
+        folder: Path of the folder, which is created if it does not exist. Its name consists of letters,
+            digits, dots, dashes and underscores.
+        source: The video of the session.
 
     Raises:
-        WorkspaceError: it is of another version or video, in use by another server, or cannot be written.
+        WorkspaceError: The folder belongs to another version of ivos or to another video, is in use by
+            another server, or cannot be written.
     """
 
     def __init__(self, folder: Path, source: Source) -> None:
         self.folder, self.source, self.name = folder, source, folder.name
         if not NAME.fullmatch(self.name) or set(self.name) == {"."}:
-            raise WorkspaceError(f"{folder}: a workspace's name has letters, digits and ._- only")
+            raise WorkspaceError(
+                f"{folder}: the name of a workspace can have only letters, digits and the characters ._-"
+            )
         try:
             for name in ("frames", "rounds", "exports", "bases"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,7 @@ class Workspace:
             self.journal = Journal(folder / "journal.jsonl")
         except OSError as error:
             raise WorkspaceError(
-                f"{folder}: {error.strerror}; name a folder that can be written by workspace=FOLDER"
+                f"{folder}: {error.strerror}; name a writable folder with workspace=FOLDER"
             ) from error
 
     # Opening
@@ -107,7 +110,7 @@ class Workspace:
             os.close(handle)
             raise WorkspaceError(
                 f"{self.folder}: in use by another server (process {holder}); end it, or name another "
-                "folder by workspace=FOLDER"
+                "folder with workspace=FOLDER"
             ) from error
         os.truncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
@@ -135,8 +138,8 @@ class Workspace:
         metadata = _read_metadata(path)
         if metadata.source.get("fingerprint") != print_of_source:
             raise WorkspaceError(
-                f"{self.folder}: belongs to another video ({metadata.source.get('path')}, as it was then); "
-                "name another folder by workspace=FOLDER"
+                f"{self.folder}: belongs to another video, or to an earlier version of "
+                f"{metadata.source.get('path')}; name another folder with workspace=FOLDER"
             )
         return metadata
 
@@ -148,13 +151,13 @@ class Workspace:
         """Decode the video if needed.
 
         Args:
-            done: called with the number of frames that are ready.
-            leave_out: whether to go on without pictures that cannot be read.
+            done: Function that is called with the number of frames that are ready.
+            leave_out: Whether to continue without pictures that cannot be read.
 
         Raises:
-            UnreadablePictures: some pictures of a folder cannot be read.
-            DataError: the video cannot be decoded.
-            OSError: the frames cannot be written.
+            UnreadablePictures: Some pictures of a folder cannot be read.
+            DataError: The video cannot be decoded.
+            OSError: The frames cannot be written.
         """
         if self.metadata.num_frames:
             return
@@ -169,9 +172,9 @@ class Workspace:
             sync_all()
             if len(written) < source.num_frames:
                 metadata.notice = (
-                    f"{source.path.name}: its header says {source.num_frames} frames, and {len(written)} "
-                    "could be read. You can annotate these; if the others matter, re-encode the file "
-                    "(ffmpeg -i IN OUT) and open the result"
+                    f"{source.path.name}: the header gives {source.num_frames} frames, but only "
+                    f"{len(written)} could be read. You can annotate these; if you need the others, "
+                    "re-encode the file (ffmpeg -i IN OUT) and open the result"
                 )
             gaps = np.diff(times)
             even = not len(gaps) or float(np.ptp(gaps)) < 0.002
@@ -181,7 +184,7 @@ class Workspace:
         self._write(metadata)
 
     def _extract(self, done: Callable[[int], None] | None) -> tuple[list[Path], list[float]]:
-        """Write the frames as JPEGs; where a picture cannot be read, look for all such pictures."""
+        """Write the frames as JPEG files; if a picture cannot be read, report all unreadable pictures."""
         try:
             return extract(self.source, self.folder / "frames", done)
         except DataError:
@@ -190,7 +193,14 @@ class Workspace:
             raise
 
     def _check_pictures(self, leave_out: bool) -> None:
-        """Look for pictures that cannot be read, and leave them out where that is wanted."""
+        """Find the pictures that cannot be read.
+
+        Args:
+            leave_out: Whether to leave the unreadable pictures out instead of raising an error.
+
+        Raises:
+            UnreadablePictures: Some pictures cannot be read, and `leave_out` is false or all are unreadable.
+        """
         faulty = {path.name: problem for path, problem in faulty_pictures(self.source.files)}
         if not faulty:
             return
@@ -199,7 +209,7 @@ class Workspace:
         if not leave_out or len(faulty) == total:
             raise UnreadablePictures(
                 f"{self.source.path}: {total - len(faulty)} of {total} pictures can be read; these cannot: "
-                f"{names}. Replace them and try again, or go on without them",
+                f"{names}. Replace them and try again, or continue without them",
                 can_go_on=len(faulty) < total,
             )
         self.metadata.left_out = tuple(faulty)
@@ -210,20 +220,20 @@ class Workspace:
         self.source = self.source.without(self.metadata.left_out)
 
     def count_frames(self) -> int:
-        """Return how many frames the video will have, as far as that can be said before it is decoded."""
+        """Return the number of frames of the video, which is an estimate until the video is decoded."""
         return self.metadata.num_frames or self.source.count_frames()
 
     def remember_network(self, network: dict[str, Any]) -> None:
-        """Write down the network that the masks were made with."""
+        """Save the checkpoint and the segmenter's options with which the masks are computed."""
         if self.metadata.network != network:
             self.metadata.network = network
             self._write(self.metadata)
 
     def recover(self, num_frames: int = 0) -> Session:
-        """Return the session of the journal; a round that was left open is closed there.
+        """Restore the session from the journal, and record the end of a round that was left open.
 
         Args:
-            num_frames: of a video that is still being decoded, as many as it will have.
+            num_frames: Expected number of frames of a video that is still being decoded.
         """
         session = Session(num_frames or self.metadata.num_frames)
         for number, line in enumerate(self.journal.lines, start=1):
@@ -265,10 +275,10 @@ class Workspace:
         return self.folder / "frames" / f"{frame:05d}.jpg"
 
     def thumbnail(self) -> Path:
-        """Return a small picture of the first frame that can be read, which is made where it does not exist.
+        """Return the path of a small picture of the first readable frame, which is created if needed.
 
         Raises:
-            DataError: the video cannot be decoded.
+            DataError: The video cannot be decoded.
         """
         path = self.folder / "thumbnail.jpg"
         if not path.exists():
@@ -280,15 +290,19 @@ class Workspace:
 
     @property
     def frame_names(self) -> list[str]:
-        """The names of the frames without suffixes: those of the source's files, or numbers."""
+        """The names of the frames without suffixes: names of the source's files, or numbers."""
         numbers = [f"{frame:05d}" for frame in range(self.metadata.num_frames)]
         found = [path.stem for path in self.source.files]
         return found if len(found) == len(numbers) else numbers
 
     def part(self, frame: int) -> tuple[int, int]:
-        """Return the first and the last frame of the part of the video that the network works on at once.
+        """Return the first and the last frame of the part of the video that the network processes at once.
 
-        It is the whole video, except for a very long one, which is cut into parts of about equal length.
+        The part is the whole video unless the video is very long; a very long video is divided into parts of
+        about equal length.
+
+        Args:
+            frame: A frame in the part.
         """
         count, (width, height) = self.metadata.num_frames, self.size
         each = width * height * 3
@@ -301,10 +315,12 @@ class Workspace:
         return math.ceil(number * count / parts), math.ceil((number + 1) * count / parts) - 1
 
     def read_frames(self, part: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Return the frames of a part, or all frames, uint8 RGB [T, h, w, 3]; many frames stay on disk.
+        """Return the frames of a part, or all frames, uint8 RGB [T, h, w, 3].
+
+        An array above ``IN_MEMORY`` bytes is mapped from a temporary file.
 
         Raises:
-            WorkspaceError: a frame has changed its size, or the disk has no room for the frames.
+            WorkspaceError: The size of a frame has changed, or the disk has too little space for the frames.
         """
         width, height = self.size
         low, high = part or (0, self.metadata.num_frames - 1)
@@ -319,23 +335,24 @@ class Workspace:
         return stack
 
     def read_frame(self, frame: int) -> NDArray[np.uint8]:
-        """Return a frame, uint8 RGB [h, w, 3], which has to be there.
+        """Return a decoded frame, uint8 RGB [h, w, 3].
 
         Raises:
-            WorkspaceError: it has changed its size.
+            WorkspaceError: The size of the frame has changed.
         """
         picture = read_frame(self.frame_file(frame))
         if picture.shape[1::-1] != self.size:
-            raise WorkspaceError(f"{self.frame_file(frame)}: has changed its size")
+            raise WorkspaceError(f"{self.frame_file(frame)}: the size of this frame has changed")
         return picture
 
     def _frames_on_disk(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return an array in a file without a name, which the system frees with the array."""
+        """Return an array that is mapped from an unnamed temporary file, which is deleted with the array."""
         needed, free = math.prod(shape), shutil.disk_usage(self.folder).free
         if needed > free:
             raise WorkspaceError(
                 f"{self.folder}: {shape[0]} frames of {shape[2]}x{shape[1]} need {needed / 1e9:.1f} GB while "
-                f"the network works on them, and {free / 1e9:.1f} GB are free; make room, or cut the video"
+                f"the network works on them, and {free / 1e9:.1f} GB are free; free disk space, or cut the "
+                "video"
             )
         with tempfile.TemporaryFile(dir=self.folder) as file:
             file.truncate(needed)
@@ -346,20 +363,20 @@ class Workspace:
         return self.folder / "rounds" / f"{round:04d}" / f"{frame:05d}.png"
 
     def write_mask(self, round: int, frame: int, labels: NDArray[np.uint8]) -> None:
-        """Write a frame's labels [h, w]; the file is complete or absent."""
+        """Write a frame's labels [h, w]; the file is replaced atomically."""
         path = self.mask_file(round, frame)
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as aside:
             write_labels(aside, labels)
 
     def read_mask(self, round: int, frame: int) -> NDArray[np.uint8]:
-        """Return the labels [h, w] of a frame in a round; they are 0 in round 0, before any round."""
+        """Return the labels [h, w] of a frame in a round; round 0 stands for no round, with labels 0."""
         if not round:
             return np.zeros(self.size[::-1], np.uint8)
         return read_mask(self.mask_file(round, frame))
 
     def write_masks(self, round: int, masks: Iterable[tuple[int, NDArray[np.uint8]]]) -> None:
-        """Write the masks of many frames as a new round, on disk together when this returns."""
+        """Write the masks of many frames as a new round, and flush them to disk together."""
         self.remove_masks(round)
         for frame, labels in masks:
             path = self.mask_file(round, frame)
@@ -368,27 +385,27 @@ class Workspace:
         sync_all()
 
     def remove_masks(self, round: int) -> None:
-        """Remove what is left under the number of a new round, of one that failed before it was recorded."""
+        """Remove the masks that a failed, unrecorded round may have left under the number of a new round."""
         shutil.rmtree(self.folder / "rounds" / f"{round:04d}", ignore_errors=True)
 
     def write_base(self, edit: str, labels: NDArray[np.uint8]) -> None:
-        """Write the labels [h, w] of a preview that an edit was drawn over."""
+        """Write the labels [h, w] of the preview over which an edit was drawn."""
         with replacing(self.folder / "bases" / f"{edit}.png") as aside:
             write_labels(aside, labels)
 
     def read_base(self, edit: str) -> NDArray[np.uint8]:
-        """Return the labels [h, w] of :meth:`write_base`."""
+        """Return the labels [h, w] that :meth:`write_base` saved for an edit."""
         return read_mask(self.folder / "bases" / f"{edit}.png")
 
     def masks_of(self, round: int) -> set[int]:
-        """Return the frames whose masks of a round are on disk."""
+        """Return the frames that have a mask of a round on disk."""
         folder = self.folder / "rounds" / f"{round:04d}"
         if not folder.is_dir():
             return set()
         return {int(path.stem) for path in folder.glob("[0-9]*.png")}
 
     def differing(self, labels: NDArray[np.uint8], round: int, frame: int) -> int:
-        """Count the pixels in which a mask differs from the file; a missing file is written."""
+        """Count the pixels in which labels differ from the mask on disk; if there is none, write it."""
         try:
             return int(np.count_nonzero(self.read_mask(round, frame) != labels))
         except DataError:
@@ -397,7 +414,7 @@ class Workspace:
 
 
 def sync_all() -> None:
-    """Have everything that was written on disk, where the system can do that."""
+    """Flush all files to disk, if the operating system supports it."""
     if hasattr(os, "sync"):
         os.sync()
 
@@ -423,8 +440,8 @@ def _read_metadata(path: Path) -> WorkspaceMetadata:
         version = content.pop("version")
         if version != VERSION:
             raise WorkspaceError(
-                f"{path.parent}: a workspace of version {version}; this ivos reads version {VERSION}: use "
-                "the one that made it, or another folder by workspace=FOLDER"
+                f"{path.parent}: a workspace of version {version}, but this ivos reads version {VERSION}; "
+                "use the version of ivos that created it, or another folder with workspace=FOLDER"
             )
         content.pop("name")
         metadata = WorkspaceMetadata(**content)
@@ -436,5 +453,5 @@ def _read_metadata(path: Path) -> WorkspaceMetadata:
         if isinstance(error, WorkspaceError):
             raise
         raise WorkspaceError(
-            f"{path}: not a workspace's description ({error}); name another folder by workspace=FOLDER"
+            f"{path}: not the metadata of a workspace ({error}); name another folder with workspace=FOLDER"
         ) from error

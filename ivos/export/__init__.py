@@ -1,1 +1,1 @@
-"""The networks outside ivos: their parts as ONNX graphs or as programs of torch.export."""
+"""Export of the networks' parts as ONNX graphs or torch.export programs, for use without ivos."""

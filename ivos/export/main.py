@@ -1,4 +1,4 @@
-"""The program ``ivos-export``: the networks of a checkpoint for programs without ivos."""
+"""The program ``ivos-export``, which exports the networks of a checkpoint for programs without ivos."""
 
 import argparse
 import contextlib
@@ -15,27 +15,29 @@ import numpy as np
 
 from ivos.runtime.errors import UserError
 
-FORMAT = 1  # of network.json
+FORMAT = 1  # version of the format of network.json
 TOLERANCE = 1e-4
-"""By how much an exported part may differ from PyTorch, as a share of its output's largest magnitude."""
+"""Largest difference between an exported part and PyTorch, relative to the output's largest magnitude."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser("ivos-export", description=__doc__)
-    made.add_argument("checkpoint", metavar="CHECKPOINT", help="weights by name, or a file")
+    made.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="name of shipped weights, or a checkpoint file"
+    )
     made.add_argument(
         "--format", choices=("onnx", "torch"), default="onnx",
-        help="ONNX graphs, PART.onnx, or programs of torch.export, PART.pt2",
+        help="ONNX graphs (PART.onnx) or torch.export programs (PART.pt2)",
     )  # fmt: skip
     made.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where they are written; by default NAME-FORMAT"
+        "--output", type=Path, metavar="FOLDER", help="folder of the exported files; by default NAME-FORMAT"
     )
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program; an error that the user can fix ends in one line and exit status 2."""
+    """Run the program; an error that the user can correct is printed in one line, with exit status 2."""
     options = parser().parse_args(arguments)
     try:
         folder = options.output or Path(f"{Path(options.checkpoint).stem}-{options.format}")
@@ -47,27 +49,28 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def export(checkpoint: str | Path, folder: Path, format: str = "onnx") -> Iterator[str]:
-    """Write the parts of a checkpoint's network to a folder, which is there whole or not at all.
+    """Write the parts of a checkpoint's network to a folder.
 
-    Each part is run once more with inputs of another size, and compared with PyTorch.
+    The folder gets its final name only when it is complete. Each exported part is run with inputs of another
+    size, and its outputs are compared with those of PyTorch.
 
     Args:
-        checkpoint: see :func:`ivos.networks.load`.
-        folder: where PART.onnx or PART.pt2 and network.json are written.
+        checkpoint: Name of shipped weights or a checkpoint file; see :func:`ivos.networks.load`.
+        folder: Folder for PART.onnx or PART.pt2, and network.json.
         format: ``onnx`` or ``torch``.
 
     Yields:
-        a line for each part.
+        A line of text about each part.
 
     Raises:
-        UserError: The checkpoint cannot be read, the folder exists, a package is missing, or a part computes
-            something else than PyTorch.
+        UserError: The checkpoint cannot be read, the folder exists, a package is missing, or the outputs of a
+            part differ from those of PyTorch.
     """
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if not importlib.util.find_spec(name)]
     if format == "onnx" and missing:
         raise UserError(f'--format onnx needs {", ".join(missing)}: pip install "ivos[export]"')
     if folder.exists():
-        raise UserError(f"{folder}: is there already; name another folder with --output")
+        raise UserError(f"{folder}: exists already; name another folder with --output")
     from ivos.export.parts import description, parts_of
     from ivos.networks import load
 
@@ -130,7 +133,7 @@ def _write_onnx(part: Any, file: Path) -> Run:
 
 
 def _difference(part: Any, run: Run) -> float:
-    """Return by how much a part differs from PyTorch on inputs of other sizes than it was exported with."""
+    """Return the relative difference between a part and PyTorch for inputs of another size."""
     import torch
 
     inputs = part.other_example()

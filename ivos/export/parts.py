@@ -1,4 +1,4 @@
-"""The parts of the networks that a session calls, each with named inputs and outputs of dynamic sizes."""
+"""The parts of the networks that a session runs, each with named inputs and outputs of dynamic sizes."""
 
 import copy
 from collections.abc import Mapping
@@ -25,7 +25,10 @@ from ivos.networks.memory import (
     twice_as_large,
 )
 
-_H, _W = Dim("height", min=1, max=512), Dim("width", min=1, max=512)  # of the frame, in 32 pixels
+_H, _W = (
+    Dim("height", min=1, max=512),
+    Dim("width", min=1, max=512),
+)  # size of the frame in units of 32 pixels
 _N = Dim("objects", min=1, max=254)
 _K = Dim("frames", min=1, max=4096)
 _M = Dim("pixels", min=1, max=2**22)
@@ -37,11 +40,11 @@ class Part:
     """A part of a network.
 
     Attributes:
-        module: computes the outputs, one tensor or several.
-        inputs: shapes of the inputs by name; a size is a number, a dimension of torch.export, or such a
-            dimension and its factor.
-        outputs: the names of the outputs.
-        whole: the inputs that are whole numbers; all others are float32.
+        module: Module that computes the outputs, one tensor or several.
+        inputs: Shapes of the inputs by name. Each size is a number, a dimension of torch.export, or a pair of
+            such a dimension and its factor.
+        outputs: Names of the outputs.
+        whole: Names of the integer inputs; all other inputs are float32.
     """
 
     module: nn.Module
@@ -50,7 +53,7 @@ class Part:
     whole: tuple[str, ...] = ()
 
     def example(self, sizes: Mapping[Any, int] = _EXAMPLE) -> dict[str, Tensor]:
-        """Return inputs whose dimensions have these sizes."""
+        """Return example inputs for the given sizes of the dimensions."""
         made = {}
         for name, shape in self.inputs.items():
             size = [one if isinstance(one, int) else _factor(one) * sizes[_root(one)] for one in shape]
@@ -58,11 +61,11 @@ class Part:
         return made
 
     def other_example(self) -> dict[str, Tensor]:
-        """Return inputs of other sizes than :meth:`example`."""
+        """Return example inputs of other sizes than :meth:`example` returns by default."""
         return self.example({_H: 2, _W: 4, _N: 1, _K: 1, _M: 7})
 
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
-        """Return the sizes of each input that are not fixed."""
+        """Return the dynamic dimensions of each input, by axis, for torch.export."""
         return {
             name: {
                 index: _factor(one) * _root(one) if _factor(one) > 1 else _root(one)
@@ -82,12 +85,12 @@ def _factor(size: Any) -> int:
 
 
 def _map(channels: int, stride: int) -> tuple[Any, ...]:
-    """Return the sizes [channels, H / stride, W / stride] of a feature map."""
+    """Return the shape [channels, H / stride, W / stride] of a feature map."""
     return channels, (_H, 32 // stride), (_W, 32 // stride)
 
 
 def parts_of(network: ATNet) -> dict[str, Part]:
-    """Return the parts of a network by name, on copies of its weights for inference."""
+    """Return the parts of a network by name, with copies of its weights prepared for inference."""
     copied = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     found = _memory_parts(copied) if isinstance(copied, MemoryATNet) else _paper_parts(copied)
     for part in found.values():
@@ -96,7 +99,7 @@ def parts_of(network: ATNet) -> dict[str, Part]:
 
 
 def description(network: ATNet) -> dict[str, Any]:
-    """Return what a program has to know of a network beside its parts."""
+    """Return the properties of a network that a program needs besides the exported parts."""
     found = {
         "transfer": "memory" if isinstance(network, MemoryATNet) else "paper",
         "mean": list(network.MEAN),
@@ -216,10 +219,10 @@ def _memory_parts(network: MemoryATNet) -> dict[str, Part]:
 
 
 def fix_padding(encoder: nn.Module) -> None:
-    """Replace, in place, convolutions whose padding depends on the size by ones that pad even sizes.
+    """Replace convolutions whose padding depends on the input's size by ones with fixed padding, in place.
 
-    TensorFlow's rule, which timm's models of that origin follow, gives the same padding for every size that
-    the convolution's stride divides.
+    Models of timm that were converted from TensorFlow contain such convolutions. Their padding is the same
+    for every size that is divisible by the convolution's stride, as all sizes in the encoder are.
     """
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):
@@ -246,17 +249,17 @@ class _PaddedConv(nn.Module):
 
 
 def _half(mask: Tensor) -> Tensor:
-    """Return probabilities [N, 1, H, W] with the threshold at 0.8 as ones with it at 0.5, half the size."""
+    """Convert probabilities [N, 1, H, W] from the threshold 0.8 to the threshold 0.5, at half the size."""
     return F.avg_pool2d(centred(mask), 2)
 
 
 def _whole(logits: Tensor) -> Tensor:
-    """Return the probabilities [N, 1, H, W], with the threshold at 0.8, of logits at half the size."""
+    """Return probabilities [N, 1, H, W], for the threshold 0.8, from logits at half the size."""
     return (twice_as_large(logits) + LOG_ODDS).sigmoid()
 
 
 def _of_pyramid(*pyramid: Tensor) -> MemoryFeatures:
-    """Return features of which only the encoder's are used."""
+    """Return features made of the encoder's feature maps; the fields `key` and `local` are not used."""
     return MemoryFeatures(pyramid[0], pyramid[0], *pyramid)
 
 

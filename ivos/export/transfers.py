@@ -1,7 +1,7 @@
-"""Correlation, local transfer and memory read in operations that ONNX has.
+"""Correlation, local transfer and memory read, implemented with operations that ONNX supports.
 
-They give what the operators of :mod:`ivos.kernels` and :func:`ivos.networks.memory.read` give, for one image,
-and need no code of ivos once they are exported.
+For one image, the functions compute the same results as the operators of :mod:`ivos.kernels` and as
+:func:`ivos.networks.memory.read`. The exported functions need no code of ivos.
 """
 
 import torch
@@ -10,22 +10,23 @@ from torch import Tensor
 
 from ivos.networks.memory import RADIUS, TEMPERATURE, TOP_K
 
-_STEPS, _DILATION = 4, 2  # of the local transfer: 9 x 9 displacements, every second pixel
+_STEPS, _DILATION = 4, 2  # the local transfer compares 9 x 9 displacements at every second pixel
 _SIDE, _REACH = 2 * _STEPS + 1, _STEPS * _DILATION
 
 
 def correlation(target: Tensor, reference: Tensor) -> Tensor:
-    """Return the mean over channels of target(y, x) * reference(y + dy, x + dx), zero outside.
+    """Return the mean over channels of target(y, x) * reference(y + dy, x + dx), with zero padding.
 
     The pixels of a row are compared with all pixels of a reference row by one matrix product for each parity
-    of the column; the nine wanted diagonals are cut out by reading the product with rows one longer.
+    of the column. The nine required diagonals of the product become columns when the product is reshaped to
+    rows that are longer by one element.
 
     Args:
-        target: [1, C, h, w], w even.
-        reference: the same shape.
+        target: Features [1, C, h, w], with an even w.
+        reference: Features of the same shape.
 
     Returns:
-        [1, 81, h, w], displacements -8, -6, ..., 8, those of the column fastest.
+        [1, 81, h, w], for displacements -8, -6, ..., 8, where the displacement of the column varies fastest.
     """
     _, channels, height, width = target.shape
     half, longer = width // 2, width // 2 + 2 * _STEPS
@@ -44,16 +45,16 @@ def local_transfer(target: Tensor, reference: Tensor, mask: Tensor, normalize: s
     """Move masks along the softmax of the correlation; see :func:`ivos.kernels.local_transfer`.
 
     Args:
-        target: [1, C, h, w], w even.
-        reference: the same shape.
-        mask: of the N objects [N, 1, h, w].
+        target: Features [1, C, h, w], with an even w.
+        reference: Features of the same shape.
+        mask: Masks of N objects, [N, 1, h, w].
         normalize: ``displacements`` or ``rows``.
 
     Returns:
         [N, 1, h, w].
     """
     weights = correlation(target, reference).softmax(2 if normalize == "rows" else 1)
-    shifts = torch.eye(_SIDE**2).view(_SIDE**2, 1, _SIDE, _SIDE)  # a convolution that moves by displacements
+    shifts = torch.eye(_SIDE**2).view(_SIDE**2, 1, _SIDE, _SIDE)  # kernels that shift by each displacement
     shifted = F.conv2d(mask, shifts, padding=_REACH, dilation=_DILATION)
     return (weights * shifted).sum(1, keepdim=True)
 
@@ -62,12 +63,12 @@ def read(target: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Read values of memory frames at each position of a frame; see :func:`ivos.networks.memory.read`.
 
     Args:
-        target: unit vectors [1, C, h, w].
-        keys: of K frames [K, C, h, w].
-        values: of N objects on K frames [K, N, V, h, w].
+        target: Keys of the frame, unit vectors [1, C, h, w].
+        keys: Keys of K memory frames, [K, C, h, w].
+        values: Values of N objects on K memory frames, [K, N, V, h, w].
 
     Returns:
-        [N, V + 1, h, w].
+        Values and the highest similarity, [N, V + 1, h, w].
     """
     height, width = target.shape[-2:]
     far_rows, far_columns = _far(height)[:, None, :, None], _far(width)[None, :, None, :]
@@ -83,6 +84,6 @@ def read(target: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _far(size: int) -> Tensor:
-    """Return bool [size, size]: which positions along an axis lie beyond the radius of each other."""
+    """Return whether the distance of two positions along an axis exceeds the radius, bool [size, size]."""
     places = torch.arange(size)
     return (places[:, None] - places).abs() > RADIUS

@@ -1,4 +1,4 @@
-"""A video from prompts to masks, in memory and in files."""
+"""Segmentation of a video from prompts, in memory or into files."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from ivos.video.writer import write_video
 
 Labels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-PARTIAL = ".partial"  # suffix of a folder whose masks are not complete
+PARTIAL = ".partial"  # suffix of a folder with incomplete masks
 
 
 def prompts_of(
@@ -34,13 +34,13 @@ def prompts_of(
     strokes: Mapping[int, Sequence[Any]] | str | Path | None = None,
     clicks: Mapping[int, Sequence[Any]] | str | Path | None = None,
 ) -> VideoPrompts:
-    """Return the prompts of a video, of which exactly one kind has to be given.
+    """Return the prompts of a video from masks, strokes or clicks, exactly one of which has to be given.
 
     Raises:
-        UserError: None or several are given, or they cannot be used.
+        UserError: No kind or several kinds of prompts are given, or the prompts cannot be used.
     """
     if sum(one is not None for one in (masks, strokes, clicks)) != 1:
-        raise UserError("give masks, strokes or clicks: one of the three")
+        raise UserError("give exactly one kind of prompts: masks, strokes or clicks")
     if masks is not None:
         return from_masks(masks, frames)
     if strokes is not None:
@@ -57,20 +57,20 @@ def run(
 ) -> Labels:
     """Segment a video from its prompts.
 
-    Frames that are given by masks keep exactly these; masks are propagated from each of them in turn. Of
-    strokes and clicks, each frame is a round.
+    Each prompted frame is one round, from which masks are propagated. Frames that are prompted by masks keep
+    exactly these masks.
 
     Args:
-        segmenter: what segments.
-        frames: uint8 RGB [T, h, w, 3].
-        prompts: masks, strokes or clicks.
-        progress: called with the number of frames that are done and of all frames to do.
+        segmenter: The segmenter.
+        frames: Frames RGB uint8 [T, h, w, 3].
+        prompts: Masks, strokes or clicks.
+        progress: Function that is called with the numbers of finished and of all frames of all rounds.
 
     Returns:
-        labels uint8 [T, h, w] with the objects' numbers of the prompts.
+        Labels uint8 [T, h, w], with the object numbers of the prompts.
 
     Raises:
-        UserError: The segmenter does not take masks.
+        UserError: The prompts are masks, which the segmenter does not accept.
     """
     kinds = understood_prompts(segmenter)
     segmenter.start(frames, prompts.num_objects)
@@ -78,7 +78,7 @@ def run(
     if prompts.labels:
         if "masks" not in kinds or not isinstance(segmenter, AdoptingSegmenter):
             raise UserError(
-                f"{type(segmenter).__name__} does not take masks, but {', '.join(sorted(kinds))}; choose "
+                f"{type(segmenter).__name__} does not accept masks, only {', '.join(sorted(kinds))}; choose "
                 "another segmenter, or give strokes or clicks"
             )
         for frame, labels in prompts.labels.items():
@@ -86,7 +86,7 @@ def run(
         rounds = [(frame, []) for frame in prompts.labels]
     aspect = frames.shape[2] / frames.shape[1]
     for frame, drawn in prompts.prompts.items():
-        radius = click_radius(segmenter) if rounds else 0.0  # a click of a later round gets a larger mark
+        radius = click_radius(segmenter) if rounds else 0.0  # clicks of later rounds are drawn larger
         rounds.append((frame, translate(drawn, kinds - {"masks"}, radius=radius, aspect=aspect)))
     total = len(rounds) * len(frames)
     masks = np.zeros(frames.shape[:3], np.uint8)
@@ -94,20 +94,20 @@ def run(
         before = number * len(frames)
         masks = _round(segmenter, frame, drawn, masks, partial(_report, progress, before, total))
         progress(before + len(frames), total)
-    back = np.zeros(256, np.uint8)
-    back[1 : prompts.num_objects + 1] = prompts.numbers
-    return back[masks]
+    original = np.zeros(256, np.uint8)
+    original[1 : prompts.num_objects + 1] = prompts.numbers
+    return original[masks]
 
 
 def _report(progress: Progress, before: int, total: int, done: int) -> None:
-    """Report the frames of a round on top of those of the rounds before it."""
+    """Report the finished frames of a round, added to the frames of the rounds before it."""
     progress(before + done, total)
 
 
 def _round(
     segmenter: Segmenter, frame: int, drawn: list[Any], masks: Labels, progress: Callable[[int], None]
 ) -> Labels:
-    """Run a round, frame by frame where the segmenter can."""
+    """Run a round; a segmenter that can propagate frame by frame reports its progress."""
     if not isinstance(segmenter, LiveSegmenter):
         return segmenter.interact(frame, drawn)
     for done, (target, labels) in enumerate(segmenter.propagate(frame, drawn), start=1):
@@ -127,20 +127,22 @@ def segment_source(
     make_coco: bool = False,
     progress: Progress = lambda done, of: None,
 ) -> Path:
-    """Segment a video and write its masks to ``output/name``, which is there whole or not at all.
+    """Segment a video and write its masks to the folder ``output/name``.
+
+    The folder gets its final name only when it is complete.
 
     Args:
-        segmenter: what segments.
-        source: the video.
-        prompts: reads the prompts of the video.
-        output: the folder of all results.
-        name: the name of the video's results.
-        make_overlay: also write a video of the frames with their masks.
-        make_coco: also write the masks as COCO JSON.
-        progress: see :func:`run`.
+        segmenter: The segmenter.
+        source: The video.
+        prompts: Function that returns the prompts of the video.
+        output: Folder of all results.
+        name: Name of the video's results.
+        make_overlay: Whether to write a video of the frames with their masks, too.
+        make_coco: Whether to write the masks as COCO JSON, too.
+        progress: See :func:`run`.
 
     Returns:
-        the folder of the masks.
+        The folder of the masks.
     """
     decoded = list(source.decode())
     frames = np.stack([frame for frame, _ in decoded])
@@ -162,14 +164,14 @@ def segment_source(
 
 
 def frame_names(source: Source, num_frames: int) -> tuple[str, ...]:
-    """Return the names of a video's frames: those of its pictures, or 00000, 00001, ... for a video file."""
+    """Return the names of a video's frames: names of its pictures, or 00000, 00001, ... for a video file."""
     return tuple(path.stem for path in source.files) or tuple(f"{t:05d}" for t in range(num_frames))
 
 
 def write_overlay(
     path: Path, pictures: Iterator[NDArray[np.uint8]], rate: Fraction, times: list[float]
 ) -> Path:
-    """Write a video: H.264 in MP4 where PyAV has that encoder, else VP8 in WebM."""
+    """Write a video, as H.264 in MP4 if PyAV has that encoder, else as VP8 in WebM."""
     import av
 
     suffix = ".mp4" if "libx264" in av.codecs_available else ".webm"
@@ -177,7 +179,7 @@ def write_overlay(
 
 
 def coco(name: str, names: Sequence[str], masks: Labels) -> dict[str, Any]:
-    """Return masks as COCO JSON: an image for each frame, an annotation for each object on it."""
+    """Return masks as COCO JSON: an image for each frame, and an annotation for each object on a frame."""
     height, width = masks.shape[1:]
     numbers = sorted({int(number) for number in np.unique(masks)} - {0})
     images = [

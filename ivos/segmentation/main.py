@@ -1,4 +1,4 @@
-"""The program ``ivos-segment``: masks of whole videos from masks, strokes or clicks on some frames."""
+"""The program ``ivos-segment``, which segments whole videos from masks, strokes or clicks on some frames."""
 
 import argparse
 import sys
@@ -26,32 +26,40 @@ def parser() -> argparse.ArgumentParser:
     prompts = made.add_mutually_exclusive_group(required=True)
     prompts.add_argument(
         "--masks", type=Path, metavar="FOLDER_OR_PNG",
-        help="a PNG of the first frame, a folder of PNGs named like the frames, or a folder of such folders",
+        help="a PNG for the first frame, a folder of PNGs named like the frames, or a folder of such folders",
     )  # fmt: skip
-    prompts.add_argument("--strokes", type=Path, metavar="JSON", help="DAVIS scribbles, or a folder of them")
-    prompts.add_argument("--clicks", type=Path, metavar="JSON", help="clicks by frame, or a folder of files")
-    made.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="of FOLDER/VIDEO/FRAME.png"
+    prompts.add_argument(
+        "--strokes", type=Path, metavar="JSON", help="a DAVIS scribble file, or a folder of such files"
+    )
+    prompts.add_argument(
+        "--clicks", type=Path, metavar="JSON", help="a file of clicks, or a folder of such files"
     )
     made.add_argument(
-        "--sequences", nargs="+", metavar="NAME", help="of a folder in DAVIS layout; all by default"
-    )
+        "--output", type=Path, required=True, metavar="FOLDER",
+        help="folder of the masks, which are written to FOLDER/VIDEO/FRAME.png",
+    )  # fmt: skip
+    made.add_argument(
+        "--sequences", nargs="+", metavar="NAME",
+        help="sequences of a folder in DAVIS layout; all by default",
+    )  # fmt: skip
     made.add_argument("--segmenter", choices=SEGMENTERS, default="atnet")
     made.add_argument(
         "--checkpoint", metavar="NAME_OR_FILE",
-        help="weights of atnet (by default small), or of sam2: a folder or a name on the hub",
+        help="weights: a name or a file for atnet (default: small), a folder or a name on the hub for sam2",
     )  # fmt: skip
-    made.add_argument("--download", action="store_true", help="fetch the weights of sam2 from the hub")
-    made.add_argument("--device", help="such as cuda or cpu; by default a GPU where there is one")
-    made.add_argument("--resume", action="store_true", help="leave out videos whose masks are there")
-    made.add_argument("--overlay", action="store_true", help="also write a video of frames with masks")
+    made.add_argument("--download", action="store_true", help="download the weights of sam2 from the hub")
+    made.add_argument("--device", help="device, such as cuda or cpu; by default a GPU if there is one")
+    made.add_argument("--resume", action="store_true", help="skip videos whose masks exist already")
+    made.add_argument(
+        "--overlay", action="store_true", help="also write a video of the frames with their masks"
+    )
     made.add_argument("--coco", action="store_true", help="also write the masks as COCO JSON")
-    made.add_argument("--quiet", action="store_true", help="no progress bar")
+    made.add_argument("--quiet", action="store_true", help="do not show a progress bar")
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the program; an error that the user can fix ends in one line and exit status 2."""
+    """Run the program; an error that the user can correct is printed in one line, with exit status 2."""
     options = parser().parse_args(arguments)
     try:
         segment_all(options)
@@ -64,17 +72,17 @@ def segment_all(options: argparse.Namespace) -> None:
     """Segment every video of the command line.
 
     Raises:
-        UserError: A video, a prompt or the checkpoint cannot be used, or results are there already.
+        UserError: A video, a prompt or the checkpoint cannot be used, or results exist already.
     """
     from ivos.segmentation.job import prompts_of, segment_source
 
     sources = _named(options)
-    there = [name for name in sources if (options.output / name).exists()]
-    if there and not options.resume:
+    finished = [name for name in sources if (options.output / name).exists()]
+    if finished and not options.resume:
         raise UserError(
-            f"{options.output / there[0]}: is there already; add --resume, or name another folder"
+            f"{options.output / finished[0]}: exists already; add --resume, or name another folder"
         )
-    left = {name: source for name, source in sources.items() if name not in there}
+    left = {name: source for name, source in sources.items() if name not in finished}
     segmenter = _segmenter(options) if left else None
 
     def read(frames: "VideoFrames") -> "VideoPrompts":
@@ -91,7 +99,7 @@ def segment_all(options: argparse.Namespace) -> None:
 
 
 def _named(options: argparse.Namespace) -> "dict[str, Source]":
-    """Return the videos by the names of their results."""
+    """Open the videos of the command line, and return them by the names of their results."""
     from ivos.video.folders import all_videos
     from ivos.video.reader import davis_sequences, is_davis, open_source
 
@@ -121,14 +129,14 @@ def _segmenter(options: argparse.Namespace) -> "Segmenter":
             raise UserError("--checkpoint: name a folder or a model of the hub, for --segmenter sam2")
         device = None if options.device is None else str(choose_device(options.device))
         made = Sam2Segmenter(options.checkpoint, options.download, device)
-        return cast("Segmenter", made)  # it takes clicks and boxes, which the prompts are converted to
+        return cast("Segmenter", made)  # prompts are converted to the clicks and boxes that it accepts
     from ivos.segmenters import CopySegmenter, FlowSegmenter
 
     return FlowSegmenter() if options.segmenter == "flow" else CopySegmenter()
 
 
 class _Bar:
-    """A progress bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, which is shown only on a terminal."""
 
     def __init__(self, title: str, quiet: bool) -> None:
         self.title, self.quiet = title, quiet or not sys.stderr.isatty()
@@ -137,7 +145,7 @@ class _Bar:
         return self
 
     def show(self, done: int, of: int) -> None:
-        """Draw the bar."""
+        """Draw the bar for the given numbers of finished and of all frames."""
         if not self.quiet:
             filled = 30 * done // of
             print(

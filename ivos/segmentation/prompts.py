@@ -1,4 +1,4 @@
-"""Prompts for a video: masks, strokes or clicks on some of its frames, from files or from memory."""
+"""Prompts of a video: masks, strokes or clicks on some of its frames, from files or from memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """What prompts are matched with.
+    """Properties of a video's frames that are needed to assign prompts to frames.
 
     Attributes:
-        name: name of the video.
-        names: the frames' names without suffix, T of them.
-        size: width and height in pixels.
+        name: Name of the video.
+        names: Names of the T frames, without suffixes.
+        size: Width and height in pixels.
     """
 
     name: str
@@ -38,9 +38,9 @@ class VideoPrompts:
     """The prompts of a video.
 
     Attributes:
-        labels: labels uint8 [h, w] of frames that are given by masks, numbered 1..N.
-        prompts: strokes or clicks by frame.
-        numbers: the number that each object has in the files, N of them.
+        labels: Masks by frame, as labels uint8 [h, w] with objects numbered 1..N.
+        prompts: Strokes or clicks by frame.
+        numbers: The numbers that the N objects have in the files of prompts.
     """
 
     labels: dict[int, Labels] = field(default_factory=dict)
@@ -49,21 +49,21 @@ class VideoPrompts:
 
     @property
     def num_objects(self) -> int:
-        """N."""
+        """The number of objects N."""
         return len(self.numbers)
 
 
 def from_masks(masks: Mapping[int, Labels] | str | Path, video: VideoFrames) -> VideoPrompts:
     """Return prompts from masks.
 
-    Labels may have gaps; 255 is void in a mask with a palette and counts as background. A picture in black
-    and white is the mask of object 1.
+    Object labels need not be consecutive. Label 255 of a mask with a palette is void and counts as
+    background. A black-and-white picture is the mask of object 1.
 
     Args:
-        masks: labels by frame; or a PNG file, which belongs to the frame of its name or else to the first
-            frame; or a folder of PNG files named like the frames, or with a folder of the video's name, also
-            in DAVIS layout.
-        video: the video's frames.
+        masks: Labels by frame; or a PNG file, which belongs to the frame of the same name or else to the
+            first frame; or a folder of PNG files named like the frames; or a folder that contains such a
+            folder with the video's name, also in DAVIS layout.
+        video: The video's frames.
 
     Raises:
         UserError: A mask is missing, has another size or no object; the message names the file.
@@ -79,11 +79,13 @@ def from_masks(masks: Mapping[int, Labels] | str | Path, video: VideoFrames) -> 
         if not 0 <= frame < len(video.names):
             raise UserError(f"masks: {name}: {video.name} has frames 0 to {len(video.names) - 1}")
         if labels.shape != (height, width):
-            raise UserError(f"masks: {name}: is {by(labels.shape[::-1])}, the frames are {by(video.size)}")
+            raise UserError(
+                f"masks: {name}: is {by(labels.shape[::-1])}, but the frames are {by(video.size)}"
+            )
         given[frame] = np.where(labels == VOID, 0, labels).astype(np.uint8)
     numbers = tuple(sorted({int(n) for labels in given.values() for n in np.unique(labels)} - {0}))
     if not numbers:
-        raise UserError(f"masks: no object in {listing(read)}")
+        raise UserError(f"masks: there is no object in {listing(read)}")
     renumber = np.zeros(256, np.uint8)
     renumber[list(numbers)] = np.arange(1, len(numbers) + 1)
     return VideoPrompts({frame: renumber[labels] for frame, labels in given.items()}, {}, numbers)
@@ -102,7 +104,7 @@ def _mask_files(path: Path, video: VideoFrames) -> dict[int, Path]:
     paired = {frame: found.pop(name) for frame, name in enumerate(video.names) if name in found}
     if found:
         raise UserError(
-            f"masks: {folder}: {listing(found)}: no frames of these names in {video.name} "
+            f"masks: {folder}: {listing(found)}: {video.name} has no frames of these names "
             f"({video.names[0]} to {video.names[-1]})"
         )
     if not paired:
@@ -111,10 +113,14 @@ def _mask_files(path: Path, video: VideoFrames) -> dict[int, Path]:
 
 
 def from_strokes(strokes: Mapping[int, Sequence[Any]] | str | Path, video: VideoFrames) -> VideoPrompts:
-    """Return prompts from strokes by frame, or from a DAVIS scribble file or a folder with one per video.
+    """Return prompts from strokes.
+
+    Args:
+        strokes: Strokes by frame; or a DAVIS scribble file; or a folder with such a file for each video.
+        video: The video's frames.
 
     Raises:
-        UserError: The strokes cannot be used; the message says where and why.
+        UserError: The strokes cannot be used; the message gives the place and the reason.
     """
     if not isinstance(strokes, Mapping):
         scribbles = read_scribbles(_json_file(Path(strokes), video.name), num_frames=len(video.names))[
@@ -127,13 +133,17 @@ def from_strokes(strokes: Mapping[int, Sequence[Any]] | str | Path, video: Video
 
 
 def from_clicks(clicks: Mapping[int, Sequence[Any]] | str | Path, video: VideoFrames) -> VideoPrompts:
-    """Return prompts from clicks by frame, or from a JSON file or a folder with one per video.
+    """Return prompts from clicks.
 
-    The file has a list ``clicks`` of objects with ``frame``, ``point`` (x and y as shares of width and
-    height), ``positive`` and ``object_id``.
+    A JSON file of clicks has a list ``clicks`` of objects with ``frame``, ``point`` (x and y in relative
+    coordinates from 0 to 1), ``positive`` and ``object_id``.
+
+    Args:
+        clicks: Clicks by frame; or a JSON file; or a folder with a JSON file for each video.
+        video: The video's frames.
 
     Raises:
-        UserError: The clicks cannot be used; the message says where and why.
+        UserError: The clicks cannot be used; the message gives the place and the reason.
     """
     if not isinstance(clicks, Mapping):
         path = _json_file(Path(clicks), video.name)
@@ -161,7 +171,7 @@ def _drawn(prompts: Mapping[int, Sequence[Any]], video: VideoFrames, kind: str) 
         raise UserError(f"{kind}: frame {beyond[0]}: {video.name} has frames 0 to {len(video.names) - 1}")
     used = {int(one["object_id"]) for drawn in prompts.values() for one in drawn} - {0}
     if not used:
-        raise UserError(f"{kind}: none for an object of {video.name}")
+        raise UserError(f"{kind}: there are none for an object of {video.name}")
     numbers = tuple(sorted(used))
     new = {number: index for index, number in enumerate((0, *numbers))}
     renumbered: dict[int, list[Any]] = {
@@ -172,11 +182,11 @@ def _drawn(prompts: Mapping[int, Sequence[Any]], video: VideoFrames, kind: str) 
 
 
 def _json_file(path: Path, name: str) -> Path:
-    """Return the JSON file of a video: the file itself, or NAME.json or the first NAME/*.json of a folder."""
+    """Return the JSON file of a video: `path` itself, or NAME.json or the first NAME/*.json in it."""
     if not path.is_dir():
         return path
     inside = sorted(files_in(path / name, ".json"), key=lambda one: natural_order(one.name))
     found = [one for one in (path / f"{name}.json", *inside) if one.is_file()]
     if not found:
-        raise UserError(f"{path}: neither {name}.json nor a folder {name} with JSON files")
+        raise UserError(f"{path}: contains neither {name}.json nor a folder {name} with JSON files")
     return found[0]

@@ -1,4 +1,4 @@
-"""Segmenters to compare with; all follow :class:`ivos.engine.Segmenter`."""
+"""Segmenters without trained networks, for comparisons; all follow :class:`ivos.engine.Segmenter`."""
 
 from ivos.segmenters.baselines import CopiedMask, DilatedStrokes
 from ivos.segmenters.grabcut_flow import CopySegmenter, FlowSegmenter

@@ -1,4 +1,4 @@
-"""Segmenters to compare a trained network with; they follow :class:`ivos.engine.Segmenter`."""
+"""Baselines for comparisons with a trained network; they follow :class:`ivos.engine.Segmenter`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,10 +15,10 @@ from ivos.networks import ATNet
 
 
 class DilatedStrokes:
-    """Uses thickened strokes as the masks of their frames, without a network; other frames stay empty.
+    """A segmenter that uses dilated strokes as the masks of the annotated frames; other frames stay empty.
 
     Args:
-        diameter: diameter of the brush, as a share of the frame's shorter side.
+        diameter: Diameter of the brush, relative to the frame's shorter side.
     """
 
     def __init__(self, diameter: float = 0.1) -> None:
@@ -32,7 +32,7 @@ class DilatedStrokes:
         self._brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Draw on the frame; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Draw the strokes on the frame's mask; see :meth:`ivos.engine.Segmenter.interact`."""
         mask = self._masks[frame]
         for stroke in strokes:
             drawn = (rasterise([stroke], *mask.shape) > 0).astype(np.uint8)
@@ -41,10 +41,10 @@ class DilatedStrokes:
 
 
 class CopiedMask:
-    """Copies the mask that A-Net gives the nearest annotated frame to every frame, without T-Net.
+    """A segmenter that copies A-Net's mask of the nearest annotated frame to every frame, without T-Net.
 
     Args:
-        network: the network whose A-Net segments annotated frames.
+        network: The network whose A-Net segments annotated frames.
     """
 
     def __init__(self, network: ATNet) -> None:
@@ -60,7 +60,7 @@ class CopiedMask:
 
     @torch.inference_mode()
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Annotate the frame and copy its mask; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Segment the annotated frame and copy its mask; see :meth:`ivos.engine.Segmenter.interact`."""
         previous = self._masks[frame] if self._strokes else None
         drawn = self._strokes.setdefault(frame, [])
         drawn.extend(strokes)
@@ -81,7 +81,10 @@ class CopiedMask:
 
 
 def copy_nearest(masks: NDArray[np.uint8], annotated: Iterable[int]) -> None:
-    """Replace each mask of [T, h, w] by that of the nearest annotated frame, the earlier of two, in place."""
+    """Replace each mask of [T, h, w] in place by the mask of the nearest annotated frame.
+
+    Of two annotated frames at the same distance, the earlier one is used.
+    """
     ordered = sorted(annotated)
     for t in range(len(masks)):
         masks[t] = masks[min(ordered, key=lambda a: abs(a - t))]

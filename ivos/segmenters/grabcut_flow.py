@@ -1,4 +1,4 @@
-"""Segmenters without weights: GrabCut from the strokes, optical flow from frame to frame, OpenCV alone."""
+"""Segmenters without learned weights, which use GrabCut and optical flow of OpenCV."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,29 +17,27 @@ from ivos.segmenters.baselines import copy_nearest
 
 Labels = NDArray[np.uint8]  # [h, w]
 
-_REACH, _CORRECTS, _MARGIN = 1 / 5, 1 / 12, 1.6  # of a point, see cut_out
+_REACH, _CORRECTS, _MARGIN = 1 / 5, 1 / 12, 1.6  # extent of a stroke of a single point; see cut_out
 
 
 @dataclass
 class _State:
-    """The state of a video between rounds (h, w: the working size)."""
+    """The state of a video between rounds; h and w are the working size."""
 
-    full_size: tuple[int, int]  # (height, width) of the frames as given
+    full_size: tuple[int, int]  # (height, width) of the original frames
     images: list[Image]
     flow: OpticalFlow
     num_objects: int
     probabilities: NDArray[np.float16]  # [T, h, w, N]
-    strokes: dict[int, list[Stroke]] = field(default_factory=dict)  # by annotated frame
-    adopted: dict[int, Labels] = field(default_factory=dict)  # at full size, by frame
+    strokes: dict[int, list[Stroke]] = field(default_factory=dict)  # strokes by annotated frame
+    adopted: dict[int, Labels] = field(default_factory=dict)  # adopted labels at full size, by frame
 
 
 class CopySegmenter:
-    """Copies the mask of the nearest annotated frame to every frame, without any propagation.
+    """A segmenter that copies the mask of the nearest annotated frame to every frame.
 
-    Follows :class:`ivos.engine.Segmenter`.
-
-    Annotated frames are cut out by :func:`cut_out`. Of two annotated frames at the same distance, the earlier
-    one is copied.
+    Annotated frames are segmented by :func:`cut_out`. Of two annotated frames at the same distance, the
+    earlier one is copied. The class follows :class:`ivos.engine.Segmenter`.
     """
 
     prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
@@ -53,7 +51,7 @@ class CopySegmenter:
         self._adopted: dict[int, Labels] = {}
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Cut out the frame and copy it; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Segment the annotated frame and copy its mask; see :meth:`ivos.engine.Segmenter.interact`."""
         mask = self.preview(frame, strokes)
         self._strokes.setdefault(frame, []).extend(strokes)
         if strokes:
@@ -81,24 +79,26 @@ class CopySegmenter:
 
 
 class FlowSegmenter:
-    """Segments interactively without any network (follows :class:`ivos.engine.Segmenter`).
+    """A segmenter that propagates masks by optical flow, without any network.
 
-    The annotated frame is cut out by :func:`cut_out`. From there its objects go from frame to frame in both
-    directions, to the next annotated frame on either side: each pixel takes the mean of what it is in the
-    frame before, in the one before that and in the annotated frame itself, along DIS optical flow, each
-    weighted by how alike the colours are at the flow's two ends and how well the flow back agrees. In a band
-    along the outline the result is drawn to the image's edges by a guided filter (He et al., 2010). Between
-    two annotated frames the two passes are blended by the distances.
+    The annotated frame is segmented by :func:`cut_out`. Its objects are propagated frame by frame in both
+    directions, up to the next annotated frame on either side. A new frame has three reference frames: the
+    previous frame of the pass, the one before that, and the annotated frame. Each pixel gets the weighted
+    mean of the probabilities that DIS optical flow carries to it from the reference frames. A weight depends
+    on the similarity of the colours at both ends of the flow, and on the agreement of forward and backward
+    flow. In a band along the outline, a guided filter (He et al., 2010) aligns the result with the edges of
+    the image. Between two annotated frames the two passes are blended linearly by distance. The class follows
+    :class:`ivos.engine.Segmenter`.
 
     Args:
-        short_side: larger frames are reduced to this size of their shorter side, in pixels; None: no frame
-            is.
-        flow: quality of the flow: ``fine`` (at full resolution) or ``fast`` (the preset of DIS).
-        colour_scale: mean difference of colour (Lab) at which a reference's weight has fallen to 1/e.
-        flow_scale: difference between the flow there and back at which the weight has fallen to 1/e, in
-            pixels.
-        band: half the width of the band that is refined, in pixels; 0: no refinement.
-        softness: regularisation of the guided filter, as a variance of colours in [0, 1].
+        short_side: Largest shorter side of the working size in pixels, to which larger frames are reduced;
+            None for the original size.
+        flow: Quality of the flow: ``fine`` (at full resolution) or ``fast`` (the preset of DIS).
+        colour_scale: Mean difference of colours (Lab) at which a weight has fallen to 1/e.
+        flow_scale: Difference between forward and backward flow, in pixels, at which a weight has fallen to
+            1/e.
+        band: Half the width of the band that is refined, in pixels; 0 for no refinement.
+        softness: Regularisation of the guided filter, as a variance of colours in [0, 1].
 
     Raises:
         UserError: An option has a value that is not possible.
@@ -150,14 +150,14 @@ class FlowSegmenter:
                 self.flow_scale,
                 self.band,
                 self.softness,
-                None if before is None else before.flow,  # of the same video, as object by object
+                None if before is None else before.flow,  # reused if the same video is started again
             ),
             num_objects=num_objects,
             probabilities=np.zeros((len(frames), size[1], size[0], num_objects), np.float16),
         )
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:
-        """Cut out the frame and propagate; see :meth:`ivos.engine.Segmenter.interact`."""
+        """Segment the annotated frame and propagate it; see :meth:`ivos.engine.Segmenter.interact`."""
         video = self._video
         if strokes or frame not in video.adopted:
             mask = self._cut(frame, strokes)
@@ -187,13 +187,13 @@ class FlowSegmenter:
         return mask.copy()
 
     def _mask(self, frame: int) -> Labels:
-        """Return the labels of a frame as they are now, at full size."""
+        """Return the present labels of a frame, at full size."""
         if frame in self._video.adopted:
             return self._video.adopted[frame]
         return self._at_full_size(self._video.probabilities[frame])
 
     def _cut(self, frame: int, strokes: Sequence[Stroke]) -> Labels:
-        """Return the labels of the frame with new strokes, at the working size."""
+        """Return the labels of an annotated frame after new strokes, at the working size."""
         video = self._video
         check_strokes(strokes, video.num_objects)
         previous = _most_probable(video.probabilities[frame]) if video.strokes else None
@@ -201,12 +201,12 @@ class FlowSegmenter:
         return cut_out(video.images[frame], drawn, video.num_objects, previous)
 
     def _at_full_size(self, probabilities: NDArray[np.generic]) -> Labels:
-        """Return labels at the frames' own size from probabilities [h, w, N]."""
+        """Return labels at the frames' original size from probabilities [h, w, N]."""
         height, width = self._video.full_size
         return _most_probable(as_layers(cv2.resize(np.asarray(probabilities, np.float32), (width, height))))
 
     def _propagate(self, frame: int) -> None:
-        """Propagate to the intervals beside a newly annotated frame; all other frames stay as they are."""
+        """Propagate from a newly annotated frame to both sides, up to the next annotated frames."""
         video = self._video
         annotated, last = sorted(video.strokes), len(video.images) - 1
         before = max((a for a in annotated if a < frame), default=None)
@@ -215,7 +215,7 @@ class FlowSegmenter:
         self._interval(frame, after, range(frame + 1, last + 1 if after is None else after))
 
     def _interval(self, left: int | None, right: int | None, inside: range) -> None:
-        """Segment the frames between two annotated frames, or beyond the first or the last annotated one."""
+        """Segment the frames between two annotated frames, or before the first or after the last of them."""
         forward = {} if left is None else self._pass(left, inside)
         backward = {} if right is None else self._pass(right, inside[::-1])
         for t in inside:
@@ -226,7 +226,12 @@ class FlowSegmenter:
                 self._video.probabilities[t] = (1 - share) * forward[t] + share * backward[t]
 
     def _pass(self, source: int, targets: Sequence[int]) -> dict[int, Floats]:
-        """Return probabilities [h, w, N] of the targets, each from the frames before it and the source."""
+        """Return the probabilities [h, w, N] of target frames, which are computed one after the other.
+
+        Args:
+            source: The annotated frame at which the pass begins.
+            targets: The frames of the pass in order.
+        """
         video = self._video
         video.flow.expect(pairs_of_passes(source, [targets]))
         done = {source: np.asarray(video.probabilities[source], np.float32)}
@@ -240,13 +245,13 @@ class FlowSegmenter:
     def _carried(
         self, target: int, source: int, order: Sequence[int], done: Mapping[int, Floats]
     ) -> tuple[Floats, Floats]:
-        """Return the weighted sum [h, w, N] of the probabilities for a target, and of the weights [h, w].
+        """Return the weighted sum [h, w, N] of the probabilities for a target, and the sum of weights [h, w].
 
         Args:
-            target: the next frame of a pass.
-            source: the annotated frame that the pass began at.
-            order: the frames of the pass so far, the source first.
-            done: their probabilities [h, w, N].
+            target: The next frame of a pass.
+            source: The annotated frame at which the pass began.
+            order: The finished frames of the pass in order, beginning with the source.
+            done: The probabilities [h, w, N] of the finished frames.
         """
         return self._video.flow.carry(target, {r: done[r] for r in {source, *order[-2:]}})
 
@@ -254,21 +259,23 @@ class FlowSegmenter:
 def cut_out(
     image: Image, strokes: Sequence[Stroke], num_objects: int, previous: Labels | None = None
 ) -> Labels:
-    """Cut the objects out of one frame by GrabCut (Rother et al., 2004), each against all else.
+    """Segment the objects of one frame by GrabCut (Rother et al., 2004), each against everything else.
 
-    A stroke of a single point, as a click is converted to, does not show the object's size. Pixels within a
-    fifth of the frame's shorter side are marked as probable, or within a twelfth where the object has a mask
-    that lacks the point; pixels up to 1.6 times as far are marked as possible. Only parts that are connected
-    with a stroke or with that mask are kept.
+    A stroke of a single point, which a click is converted to, does not show the object's size. Around such a
+    point, pixels within a fifth of the frame's shorter side are marked as probable foreground; within a
+    twelfth, if the object already has a mask that lacks the point. Pixels up to 1.6 times this distance are
+    marked as possible foreground. If there are such points, only components that are connected with a stroke
+    or with the previous mask are kept.
 
     Args:
-        image: RGB [h, w, 3].
-        strokes: all strokes drawn on the frame.
-        num_objects: N.
-        previous: the frame's labels before these strokes; None in the first round.
+        image: Frame RGB [h, w, 3].
+        strokes: All strokes drawn on the frame.
+        num_objects: Number of objects N.
+        previous: Labels of the frame before these strokes; None in the first round.
 
     Returns:
-        labels [h, w]; a pixel that several objects claim goes to the one whose strokes are nearest.
+        Labels [h, w]; a pixel in the masks of several objects belongs to the object whose strokes are
+        nearest.
     """
     height, width = image.shape[:2]
     drawn, points = np.full((height, width), -1, np.int16), np.zeros((height, width), bool)
@@ -298,9 +305,19 @@ def _grab_cut(
     others: NDArray[np.bool_],
     previous: NDArray[np.bool_] | None,
 ) -> NDArray[np.bool_]:
-    """One object: its strokes, which of them are points, all other strokes, what it was before.
+    """Segment one object by GrabCut.
 
-    Far from all of its own is background.
+    Pixels far from the object's strokes and from its previous mask are background.
+
+    Args:
+        bgr: Frame BGR [h, w, 3].
+        own: Pixels [h, w] of the object's strokes.
+        points: Pixels [h, w] of those of the object's strokes that consist of a single point.
+        others: Pixels [h, w] of the strokes of other objects and of the background.
+        previous: The object's previous mask [h, w]; None in the first round.
+
+    Returns:
+        The object's mask [h, w].
     """
     near, probable, context = _surroundings(own, points, previous)
     marks = np.full(own.shape, cv2.GC_BGD, np.uint8)
@@ -311,11 +328,11 @@ def _grab_cut(
     marks[others], marks[own] = cv2.GC_BGD, cv2.GC_FGD
     foreground = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
     inside = np.count_nonzero(foreground[context])
-    if min(inside, foreground[context].size - inside) < 10:  # too few for five Gaussians
+    if min(inside, foreground[context].size - inside) < 10:  # too few pixels for GrabCut's five Gaussians
         return np.asarray(foreground)
     cut = np.ascontiguousarray(marks[context])
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # of the k-means that its Gaussians start from
+    cv2.setRNGSeed(0)  # seed of the k-means clustering that initialises GrabCut's Gaussians
     cv2.grabCut(np.ascontiguousarray(bgr[context]), cut, (0, 0, 1, 1), *models, 5, cv2.GC_INIT_WITH_MASK)
     foreground[:] = False
     foreground[context] = (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
@@ -328,7 +345,7 @@ def _grab_cut(
 def _surroundings(
     own: NDArray[np.bool_], points: NDArray[np.bool_], previous: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[slice, slice]]:
-    """Return where an object may be [h, w], where it probably is [h, w], and the part of the frame to cut."""
+    """Return the pixels where an object is possible, those where it is probable, and the crop to segment."""
     near, probable, lines = np.zeros_like(own), np.zeros_like(own), own & ~points
     support = lines if previous is None else lines | previous
     if support.any():
@@ -351,13 +368,13 @@ def _distance(mask: NDArray[np.bool_]) -> Floats:
 
 
 def _grown(mask: NDArray[np.bool_], share: float) -> tuple[slice, slice]:
-    """Return a mask's bounding box, extended on each side by a share of its longer side."""
+    """Return a mask's bounding box, extended on each side by a fraction of its longer side and 8 pixels."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     margin = int(share * max(width, height)) + 8
     return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
 
 
 def _most_probable(probabilities: NDArray[np.floating]) -> Labels:
-    """Give each pixel [..., N] to its most probable object, if that is more probable than not."""
+    """Assign each pixel [..., N] to its most probable object if the probability exceeds 0.5, else to 0."""
     best = probabilities.argmax(axis=-1)
     return np.where(probabilities.max(axis=-1) > 0.5, best + 1, 0).astype(np.uint8)

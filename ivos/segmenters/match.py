@@ -1,4 +1,4 @@
-"""A segmenter that trains nothing: GrabCut, optical flow, and matched features of a pretrained encoder."""
+"""A segmenter without training, by GrabCut, optical flow, and matched features of a pretrained encoder."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,25 +17,24 @@ from ivos.networks.memory import RECENT, read
 from ivos.runtime.errors import UserError
 from ivos.segmenters.grabcut_flow import FlowSegmenter
 
-_CELL = 4  # pixels of a value that is read; there are two by two of them at each matched position
+_CELL = 4  # side in pixels of a cell; each matched position has the values of 2 x 2 cells
 
 
 class MatchSegmenter(FlowSegmenter):
-    """Propagates labels by optical flow and by the similarity of pretrained features.
+    """A segmenter that propagates labels by optical flow and by the similarity of pretrained features.
 
-    This is :class:`FlowSegmenter` with one more source of labels. At each position of a frame, the most
-    similar positions of the annotated frames and of the latest frames are looked up with the frozen features
-    of an encoder (label propagation, :func:`ivos.networks.memory.read`), and the labels found there are
-    averaged with those that the flow carries. Nothing is trained. Follows :class:`ivos.engine.Segmenter`.
+    The class extends :class:`FlowSegmenter` by one more source of labels. For each position of a frame, the
+    most similar positions of the annotated and the latest frames are found by the frozen features of an
+    encoder (label propagation, :func:`ivos.networks.memory.read`). The labels at these positions are averaged
+    with the labels that the flow carries. The class follows :class:`ivos.engine.Segmenter`.
 
     Args:
-        encoder: shipped weights or a checkpoint of a network on a frozen encoder, whose encoder is used.
-        match: weight of the labels found by similarity; those of the flow have a weight of about 1 from each
-            of up to three frames.
-        short_side: larger frames are reduced to this size of their shorter side, in pixels; None: no frame
-            is.
-        flow: see :class:`FlowSegmenter`.
-        device: where the encoder runs; None for the best one.
+        encoder: Name of shipped weights, or a checkpoint, of a network with a frozen encoder.
+        match: Weight of the labels that are found by similarity. The labels carried by the flow have a weight
+            of about 1 for each of up to three reference frames.
+        short_side: Largest shorter side of the working size in pixels; see :class:`FlowSegmenter`.
+        flow: Quality of the flow; see :class:`FlowSegmenter`.
+        device: Device of the encoder; None for the best available one.
 
     Raises:
         UserError: An option has a value that is not possible, or the checkpoint has no frozen encoder.
@@ -54,7 +53,7 @@ class MatchSegmenter(FlowSegmenter):
             raise UserError(f"segmenter.match: at least 0, got {match}")
         network = load(encoder)
         if not isinstance(network, MemoryATNet):
-            raise UserError(f"segmenter.encoder: {encoder} is no network on a frozen encoder; base is one")
+            raise UserError(f"segmenter.encoder: {encoder} has no frozen encoder; choose base, for example")
         self.match = match
         self.device = choose_device(device)
         self.network = network.to(self.device)
@@ -68,7 +67,7 @@ class MatchSegmenter(FlowSegmenter):
 
     @torch.inference_mode()
     def _key(self, frame: int) -> Tensor:
-        """Return the features by which a frame is matched, [1, C, h/8, w/8], computed once."""
+        """Return the features by which a frame is matched, [1, C, h/8, w/8], which are computed once."""
         if frame not in self._keys:
             image = self._padding.pad(self._video.images[frame][None].transpose(0, 3, 1, 2))
             pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
@@ -76,14 +75,14 @@ class MatchSegmenter(FlowSegmenter):
         return self._keys[frame]
 
     def _value(self, probabilities: Floats) -> Tensor:
-        """Return the labels of a frame as they are read, [N, 4, h/8, w/8], from probabilities [h, w, N]."""
+        """Convert probabilities [h, w, N] into the values of a memory frame, [N, 4, h/8, w/8]."""
         layers = self._padding.pad(np.ascontiguousarray(probabilities.transpose(2, 0, 1)[:, None]))
         small = F.avg_pool2d(torch.from_numpy(np.ascontiguousarray(layers)).to(self.device), _CELL)
         return F.pixel_unshuffle(small, 2)
 
     @torch.inference_mode()
     def _read(self, target: int, known: dict[int, Floats]) -> Floats:
-        """Return the probabilities [h, w, N] of a frame by its similarity to frames with known ones."""
+        """Return the probabilities [h, w, N] of a frame, read from known frames by similarity."""
         keys = [self._key(frame) for frame in known]
         values = [self._value(np.asarray(one, np.float32)) for one in known.values()]
         found = F.pixel_shuffle(read(self._key(target), keys, values)[:, :4], 2)
@@ -93,7 +92,7 @@ class MatchSegmenter(FlowSegmenter):
     def _carried(
         self, target: int, source: int, order: Sequence[int], done: Mapping[int, Floats]
     ) -> tuple[Floats, Floats]:
-        """Return what the flow carries, with what is read by similarity; see :class:`FlowSegmenter`."""
+        """Add the labels read by similarity to the weighted sum that the flow carries to a target."""
         video = self._video
         total, weights = super()._carried(target, source, order, done)
         nearest = sorted(video.strokes, key=lambda frame: (abs(frame - target), frame))[:ANNOTATED]

@@ -1,4 +1,4 @@
-"""SAM 2.1, EdgeTAM and SAM 3's tracker, through transformers (the extra ``sam2``)."""
+"""A segmenter with SAM 2.1, EdgeTAM or SAM 3's tracker, run by transformers (the extra ``sam2``)."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -31,11 +31,11 @@ def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
     """Load a model of transformers from a folder, or by its name on the hub.
 
     Args:
-        checkpoint: a folder that ``save_pretrained`` wrote, or a name such as facebook/sam2.1-hiera-tiny.
-        download: fetch it from the hub where it is not on this machine yet.
+        checkpoint: Folder written by ``save_pretrained``, or a name such as facebook/sam2.1-hiera-tiny.
+        download: Whether to download the model from the hub if it is not on this machine.
 
     Raises:
-        UserError: transformers is not installed, or there is no such model on this machine.
+        UserError: transformers is not installed, or the model cannot be loaded.
     """
     try:
         import transformers
@@ -48,31 +48,33 @@ def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
         kind = config.model_type if config.model_type in _MODELS else f"{config.model_type}_video"
         if kind not in _MODELS:
             raise UserError(
-                f"segmenter.checkpoint: {checkpoint} is a {config.model_type}, none of {', '.join(_MODELS)}"
+                f"segmenter.checkpoint: {checkpoint} is a {config.model_type}, not one of "
+                f"{', '.join(_MODELS)}"
             )
         model = getattr(transformers, _MODELS[kind])
         return model.from_pretrained(checkpoint, local_files_only=not download).eval()
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        hint = "" if download else "; segmenter.download=true fetches it from the hub"
+        hint = "" if download else "; segmenter.download=true downloads it from the hub"
         reason = str(error).splitlines()[0]
         raise UserError(f"segmenter.checkpoint: {checkpoint} cannot be loaded ({reason}){hint}") from error
 
 
 class Sam2Segmenter:
-    """SAM 2 with clicks, boxes and masks (follows :class:`ivos.engine.AdoptingSegmenter`).
+    """A segmenter that runs SAM 2 with clicks, boxes and masks as prompts.
 
     Every round adds its clicks to those of the frame, and the whole video is segmented again from all
-    prompted frames. A box replaces what an object was given on the frame before. A prompted frame conditions
-    the others, whether it had been tracked before or not. An object is tracked from its first prompt on. The
-    processor of transformers, which needs torchvision, is not used: frames are resized by an area-preserving
-    bilinear filter, so that masks may differ by single pixels.
+    prompted frames. A box replaces earlier prompts of its object on the frame. Every prompted frame becomes a
+    conditioning frame, even if it was tracked before. An object is tracked from its first prompted frame on.
+    The processor of transformers, which needs torchvision, is not used; frames are resized by an antialiased
+    bilinear filter, so that masks may differ by single pixels. The class follows
+    :class:`ivos.engine.AdoptingSegmenter`.
 
     Args:
-        checkpoint: see :func:`load_sam2`; or the model itself.
-        download: see :func:`load_sam2`.
-        device: where the model runs; None or ``auto``: a GPU where there is one.
+        checkpoint: Folder or name of the checkpoint, see :func:`load_sam2`; or the loaded model.
+        download: Whether to download the model; see :func:`load_sam2`.
+        device: Device of the model; None or ``auto`` for a GPU if there is one.
 
     Raises:
         UserError: No checkpoint is named, or it cannot be loaded.
@@ -134,14 +136,14 @@ class Sam2Segmenter:
 
     @torch.inference_mode()
     def preview(self, frame: int, prompts: Sequence[Click | Box]) -> NDArray[np.uint8]:
-        """Return what these prompts make of the frame; see :meth:`ivos.engine.LiveSegmenter.preview`."""
+        """Return the labels of the frame alone; see :meth:`ivos.engine.LiveSegmenter.preview`."""
         self._check(prompts)
         with self._unchanged():
             prompted = self._add(frame, prompts)
             return self._condition(frame, prompted) if prompted else self._masks[frame].copy()
 
     def add_object(self) -> int:
-        """Have one more object; see :meth:`ivos.engine.LiveSegmenter.add_object`."""
+        """Add an object and return its number; see :meth:`ivos.engine.LiveSegmenter.add_object`."""
         self._num_objects += 1
         return self._num_objects
 
@@ -151,7 +153,7 @@ class Sam2Segmenter:
 
     @contextlib.contextmanager
     def _unchanged(self) -> Iterator[None]:
-        """Put the session back at the end, except for its video and its cache of image features."""
+        """Restore the state of the session after the block, except for its cache of image features."""
         session, prompted = self._session, set(self._prompted)
         state = {
             name: _copied(value)
@@ -200,14 +202,13 @@ class Sam2Segmenter:
             self._masks[frame] = labels
 
     def _add(self, frame: int, prompts: Sequence[Click | Box]) -> list[int]:
-        """Add prompts to those of the frame, and return the objects that have new ones."""
+        """Add prompts to those of the frame, and return the numbers of the objects with new prompts."""
         session = self._session
         known = set(session.obj_ids)
         objects = sorted({one["object_id"] for one in prompts})
         positive = {one["object_id"] for one in prompts if one.get("positive", is_box(one))}
-        objects = [
-            number for number in objects if number in known | positive
-        ]  # an object does not begin with a negative click
+        # The first prompts of an object must include a positive click or a box.
+        objects = [number for number in objects if number in known | positive]
         for number in objects:
             inputs, fresh = self._points([one for one in prompts if one["object_id"] == number])
             index = session.obj_id_to_idx(number)
@@ -220,10 +221,10 @@ class Sam2Segmenter:
         return objects
 
     def _points(self, prompts: Sequence[Click | Box]) -> tuple[dict[str, torch.Tensor], bool]:
-        """Return one object's prompts as the model takes them, and whether they begin with a box.
+        """Convert the prompts of one object into the model's inputs, and return whether they include a box.
 
-        Corners of a box are points of the labels 2 and 3, and come before all others; of several boxes the
-        last counts.
+        The corners of a box are points with labels 2 and 3, and come before the clicks. Of several boxes the
+        last one is used.
         """
         boxes = [one["box"] for one in prompts if is_box(one)][-1:]
         clicks: list[Any] = [one for one in prompts if not is_box(one)]
@@ -236,10 +237,11 @@ class Sam2Segmenter:
         }, bool(boxes)
 
     def _condition(self, frame: int, clicked: Sequence[int]) -> NDArray[np.uint8]:
-        """Segment the prompted frame, and let it condition the others.
+        """Segment a prompted frame, and make it a conditioning frame for the others.
 
-        transformers registers a frame that was tracked before as tracked, and propagation would then compute
-        it again without its prompts. A frame that conditions already would get no memory of its new mask.
+        Two states of transformers have to be corrected. A frame that was tracked before stays registered as
+        tracked, and propagation would compute it again without its prompts. For a frame that is a
+        conditioning frame already, the memory of its new mask would not be stored.
         """
         session = self._session
         for index in map(session.obj_id_to_idx, clicked):
@@ -254,7 +256,7 @@ class Sam2Segmenter:
         return labels
 
     def _labels(self, output: Any) -> NDArray[np.uint8]:
-        """Return labels at the frames' size: the object of the highest logit where that is above zero."""
+        """Return labels at the frames' size: the object with the highest logit if it is positive, else 0."""
         logits = output.pred_masks.float()
         logits = nnf.interpolate(logits, self._size, mode="bilinear", align_corners=False)[:, 0]
         best, index = logits.max(dim=0)
@@ -264,7 +266,7 @@ class Sam2Segmenter:
 
 
 def _copied(value: Any) -> Any:
-    """Copy nested dictionaries and lists, but not what they hold."""
+    """Copy nested dictionaries and lists, but not their other elements."""
     if isinstance(value, dict):
         return type(value)((key, _copied(each)) for key, each in value.items())
     return list(value) if isinstance(value, list) else value

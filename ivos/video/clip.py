@@ -16,10 +16,10 @@ class Clip:
 
     Attributes:
         name: The name of the video.
-        frames: uint8 [T, h, w, 3], RGB.
-        labels: uint8 [T, h, w]: 0 background, 1..N the objects, 255 void.
-        num_objects: N.
-        begins: See :class:`ivos.video.video.Video`.
+        frames: Frames RGB uint8 [T, h, w, 3].
+        labels: Labels uint8 [T, h, w]: 0 for the background, 1..N for the objects, 255 for void.
+        num_objects: Number of objects N.
+        begins: First annotated frame of each object; see :class:`ivos.video.video.Video`.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Clip:
 
     @cached_property
     def areas(self) -> NDArray[np.int64]:
-        """Pixels of each object on each frame, int64 [T, N]."""
+        """Number of pixels of each object on each frame, int64 [T, N]."""
         return areas(self.labels, self.num_objects)
 
     @property
@@ -44,16 +44,16 @@ class Clip:
         return known_pairs(self.begins, self.num_frames, self.num_objects)
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the frames [n, h, w, 3] and labels [n, h, w] of some numbers."""
+        """Return the frames [n, h, w, 3] and the labels [n, h, w] with the given frame numbers."""
         chosen = list(frames)
         return self.frames[chosen], self.labels[chosen]
 
     @property
     def first_frame(self) -> int:
-        """The frame on which a session begins."""
+        """The frame that is annotated in the first round of a session."""
         return most_telling_frames(self.labels, self.num_objects)[0]
 
     def only(self, frame: int) -> "Clip":
-        """Return a clip of one frame."""
+        """Return a clip that consists of one frame of this clip."""
         begins = tuple(max(0, begin - frame) for begin in self.begins)
         return replace(self, frames=self.frames[frame, None], labels=self.labels[frame, None], begins=begins)

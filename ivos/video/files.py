@@ -1,4 +1,4 @@
-"""Files of data sets: list them, read pictures and masks, and inspect them before any work."""
+"""Files of data sets: listing, reading of pictures and masks, and inspection before they are used."""
 
 import itertools
 import os
@@ -20,27 +20,27 @@ from ivos.video.labels import VOID
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """The suffixes of files that are frames, in lower case; upper case is accepted too."""
 
-# A greyscale file has no palette that would tell object numbers from grey levels; the darkest grey that
-# the DAVIS colour of object 1 can turn into is 38.
+# The largest value that counts as an object number in a greyscale file, which has no palette to distinguish
+# object numbers from grey levels. A DAVIS mask that was converted to grey has values of at least 38.
 MAX_GREY_LABEL = 32
 _LABEL_MODES = ("P", "L", "1")
-# What Pillow raises, and a look at a PNG's chunks
+# The exceptions for a damaged file, raised by Pillow and by the inspection of a PNG's chunks.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, struct.error, zlib.error)
-_SHOWN = 20
+_SHOWN = 20  # most problems that a message shows
 _ORIENTATION = 0x0112  # the EXIF tag
 _ORIENTED_FORMATS = ("JPEG", "WEBP")  # Pillow rotates a TIFF itself
 
 Role = Literal["frame", "mask", "cutout", "segments"]
-"""What a file is for: a picture, or a mask that one of these reads: :func:`read_labels` (``mask``),
-:func:`read_cutout`, :func:`read_segments`."""
+"""The purpose of a file: a picture (``frame``), or a mask. Masks are read by :func:`read_labels` (``mask``),
+:func:`read_cutout` (``cutout``) or :func:`read_segments` (``segments``)."""
 
 
 class DataError(UserError):
-    """Data that cannot be used.
+    """The error for data that cannot be used.
 
     Args:
-        headline: One sentence that says what is wrong.
-        problems: The offending files with their faults. The message shows the first twenty, one per line.
+        headline: One sentence that describes the problem.
+        problems: The faulty files with their faults. The message shows the first twenty, one per line.
     """
 
     def __init__(self, headline: str, problems: Iterable[str] = ()) -> None:
@@ -60,8 +60,9 @@ class FileInfo(NamedTuple):
 
     Attributes:
         size: Width and height in pixels.
-        areas: Of a mask, pairs (label, number of its pixels) in the order of the labels.
-        problem: Why the file cannot be used; empty if it can.
+        areas: For a mask, pairs (label, number of its pixels) in the order of the labels; empty for a
+            picture.
+        problem: The reason why the file cannot be used; empty if it can be used.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -86,9 +87,9 @@ def read_frame(path: Path, oriented: bool = False) -> NDArray[np.uint8]:
     values the higher byte is kept.
 
     Args:
-        path: A picture of one of the formats of :data:`PICTURE_SUFFIXES`, whatever its name.
-        oriented: Whether to rotate the picture as its EXIF orientation tag says. The tools of DAVIS ignore
-            the tag.
+        path: A picture in one of the formats of :data:`PICTURE_SUFFIXES`; its own suffix is ignored.
+        oriented: Whether to rotate the picture according to its EXIF orientation tag. The tools of DAVIS
+            ignore the tag.
 
     Returns:
         uint8 [h, w, 3], RGB.
@@ -116,10 +117,10 @@ _TURNS = {
 
 
 def _by_opencv(path: Path, how: int) -> NDArray[np.uint8] | None:
-    """Return a picture as OpenCV decodes it, RGB; None where it cannot."""
+    """Decode a picture by OpenCV, RGB; return None if OpenCV cannot decode it."""
     try:
         image = cv2.imread(str(path), how | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # of more pixels than it takes
+    except cv2.error:  # the picture has more pixels than OpenCV accepts
         return None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
@@ -133,7 +134,9 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _decode_tiff(path: Path) -> NDArray[np.uint8] | None:
-    """Decode a TIFF by Pillow, RGB: OpenCV multiplies by the alpha channel and fails on orientation tags.
+    """Decode a TIFF file by Pillow, RGB.
+
+    OpenCV is not used for TIFF, because it multiplies by the alpha channel and fails on orientation tags.
 
     Raises:
         DataError: The file has another number of bits than 1 to 16, or is damaged.
@@ -157,12 +160,12 @@ def _fault_of_depth(image: Image.Image) -> str:
 
 
 class PictureInfo(NamedTuple):
-    """What the header of a picture file says.
+    """Properties of a picture from the header of its file.
 
     Attributes:
         format: Pillow's name of the format.
         mode: Pillow's name of the colour mode.
-        orientation: The EXIF orientation tag, 1 to 8; 1 for a format that has none.
+        orientation: The EXIF orientation tag, 1 to 8; 1 for a format without the tag.
         size: Width and height as stored, before the orientation is applied.
     """
 
@@ -181,7 +184,7 @@ def picture_info(path: Path) -> PictureInfo:
     """Read the header of a picture file.
 
     Raises:
-        DataError: The file is not a picture that Pillow knows.
+        DataError: The file is not a picture in a format that Pillow supports.
     """
     try:
         with Image.open(path) as image:
@@ -189,17 +192,18 @@ def picture_info(path: Path) -> PictureInfo:
             orientation = tag if tag in range(1, 9) else 1
             return PictureInfo(image.format or "", image.mode, orientation, image.size)
     except _UNREADABLE as error:
-        raise DataError(f"{path}: no picture that can be read ({reason(error)})") from error
+        raise DataError(f"{path}: not a readable picture ({reason(error)})") from error
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read the labels of a mask file: palette indices, or grey levels where it has no palette.
+    """Read the labels of a mask file: palette indices, or grey levels if the file has no palette.
 
     Returns:
         uint8 [h, w].
 
     Raises:
-        DataError: The file is missing, truncated, not a PNG whatever its name, or holds colours.
+        DataError: The file is missing, truncated, not a PNG file (even if its name ends in .png), or has
+            colours instead of labels.
     """
     try:
         with Image.open(path) as image:
@@ -212,15 +216,15 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def read_cutout(path: Path) -> NDArray[np.uint8]:
-    """Read a mask that may also be a picture, white on black, of one object.
+    """Read a mask of labels, or a picture, white on black, of one object.
 
-    A file of labels is read by :func:`read_mask`. In any other PNG, pixels brighter than half are object 1.
+    A PNG of labels is read as by :func:`read_mask`. In any other PNG, pixels brighter than 127 are object 1.
 
     Returns:
         The labels, uint8 [h, w].
 
     Raises:
-        DataError: The file is missing, truncated, or not a PNG whatever its name.
+        DataError: The file is missing, truncated, or not a PNG file (even if its name ends in .png).
     """
     try:
         with Image.open(path) as image:
@@ -237,7 +241,7 @@ _WHITE = [int(value > 127) for value in range(256)]
 
 
 def _holds_labels(image: Image.Image) -> bool:
-    """Return whether the pixels of an image can be labels rather than colours."""
+    """Return whether the pixels of an image can be labels, as opposed to colours or brightness."""
     grey = image.mode == "L" and image.getextrema()[1] > MAX_GREY_LABEL  # type: ignore[operator]
     return image.mode in _LABEL_MODES and not grey
 
@@ -246,10 +250,11 @@ def read_segments(path: Path) -> NDArray[np.int64]:
     """Read a mask whose segments are palette indices, grey levels of 8 or 16 bits, or colours.
 
     Returns:
-        int64 [h, w]; of colours 65536 times red and 256 times green and blue.
+        int64 [h, w]; a colour is converted to 65536 red + 256 green + blue.
 
     Raises:
-        DataError: The file is missing, truncated, not a PNG whatever its name, or of another kind.
+        DataError: The file is missing, truncated, not a PNG file (even if its name ends in .png), or of
+            another colour mode.
     """
     try:
         with Image.open(path) as image:
@@ -272,10 +277,10 @@ def read_instances(path: Path) -> NDArray[np.uint8]:
         uint8 [h, w]: 1..N, 0 background, 255 void.
 
     Raises:
-        DataError: The file is missing, truncated, not a MATLAB file of version 5, or of another kind (for
-            example one of ``cls``, which has categories).
+        DataError: The file is missing, truncated, not a MATLAB file of version 5, or has no instances (as the
+            files in SBD's folder ``cls``, which have categories).
     """
-    from scipy.io import loadmat  # takes a while to import, and only SBD needs it
+    from scipy.io import loadmat  # imported here, because the import is slow and only SBD needs it
     from scipy.io.matlab import MatReadError
 
     wanted = "GTinst"
@@ -284,14 +289,14 @@ def read_instances(path: Path) -> NDArray[np.uint8]:
         struct = content.get(wanted)
         if struct is None:
             found = listing(name for name in content if not name.startswith("__")) or "nothing"
-            raise DataError(f"{path}: holds {found}, not {wanted}: no mask of instances")
+            raise DataError(f"{path}: contains {found}, not {wanted}; not a mask of instances")
         if struct.dtype.names is None or "Segmentation" not in struct.dtype.names:
             raise DataError(f"{path}: {wanted} has no Segmentation")
         labels = struct["Segmentation"][0, 0]
     except DataError:
         raise
     except NotImplementedError as error:
-        raise DataError(f"{path}: a MATLAB 7.3 file; SBD's are of version 5") from error
+        raise DataError(f"{path}: a MATLAB 7.3 file; the files of SBD have version 5") from error
     except (MatReadError, OSError, ValueError, TypeError, LookupError, zlib.error) as error:
         raise DataError(f"{path}: unreadable ({reason(error)})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "ui" or not labels.size or labels.max() > VOID:
@@ -307,14 +312,14 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
 
 
 def inspect_file(path: Path, role: Role) -> FileInfo:
-    """Decode a file to find its size, its labels and its faults.
+    """Decode a file to determine its size, its labels and its faults.
 
     Args:
         path: A picture, a mask (.png), or instances (.mat).
-        role: What the file is for.
+        role: The purpose of the file.
 
     Returns:
-        What was found; a fault is reported in it, not raised.
+        The properties of the file. A fault is reported in the attribute `problem` and not raised.
     """
     if role == "frame":
         return _inspect_frame(path)
@@ -329,13 +334,14 @@ def _inspect_frame(path: Path) -> FileInfo:
     try:
         with Image.open(path) as image:
             size, fault = image.size, _fault_of_depth(image)
-            image.draft(None, (1, 1))  # an eighth of the size: reads the whole file, computes little
+            image.draft(None, (1, 1))  # decode a JPEG at 1/8 of its size: reads the whole file, but is fast
             image.load()
     except _UNREADABLE as error:
         return FileInfo(problem=f"unreadable ({reason(error)})")
     if fault or _is_tiff(path):
         return FileInfo(problem=fault) if fault else FileInfo(size)
-    # OpenCV, which reads it later, knows other formats than Pillow, but takes half a picture for a whole one.
+    # The frame is later read by OpenCV, which supports other formats than Pillow, but which does not detect a
+    # truncated file. Both have to accept it.
     reduced = cv2.IMREAD_REDUCED_COLOR_8 if min(size) >= 8 else cv2.IMREAD_COLOR
     if _by_opencv(path, reduced) is None:
         return FileInfo(problem="a picture of a kind that OpenCV cannot read; save it as JPEG")
@@ -345,7 +351,7 @@ def _inspect_frame(path: Path) -> FileInfo:
 def _inspect_mask(path: Path) -> FileInfo:
     try:
         with Image.open(path) as image:
-            image.verify()  # the check sums, which decoding passes over
+            image.verify()  # checks the check sums, which decoding ignores
         with Image.open(path) as image:
             fault, mode, size, counts = _fault_of_mask(image), image.mode, image.size, image.histogram()
         fault = fault or _missing_rows(path.read_bytes())
@@ -358,7 +364,9 @@ def _inspect_mask(path: Path) -> FileInfo:
     found = FileInfo(size, tuple((label, count) for label, count in enumerate(counts) if count))
     highest = max(found.objects, default=0)
     if mode == "L" and highest > MAX_GREY_LABEL:
-        return FileInfo(problem=f"a greyscale mask with the value {highest}: a grey level, no object number")
+        return FileInfo(
+            problem=f"a greyscale mask with the value {highest}: a grey level, not an object number"
+        )
     return found
 
 
@@ -382,7 +390,7 @@ def _inspect_segments(path: Path) -> FileInfo:
         values, counts = np.unique(read_segments(path), return_counts=True)
         with Image.open(path) as image:
             size = image.size
-            image.verify()  # the check sums, which decoding passes over
+            image.verify()  # checks the check sums, which decoding ignores
     except DataError as error:
         return FileInfo(problem=str(error).removeprefix(f"{path}: "))
     except _UNREADABLE as error:
@@ -427,7 +435,8 @@ def masked_frames(frames: Path, masks: Path, key: Callable[[str], str] = str) ->
     Args:
         frames: The folder of the frames.
         masks: The folder of the masks.
-        key: What the name (stem) of a frame has in common with that of its mask; by default all of it.
+        key: Function from the name (stem) of a file to the part that a frame and its mask have in common; by
+            default the whole name.
     """
     named = {key(path.stem): path for path in pictures_in(frames)}
     found = files_in(masks, ".png")
@@ -437,7 +446,7 @@ def masked_frames(frames: Path, masks: Path, key: Callable[[str], str] = str) ->
 
 
 def last_number(stem: str) -> str:
-    """Return the last number of a file's name without leading zeros; the name itself where it has none."""
+    """Return the last number in a file's name without leading zeros, or the name itself without numbers."""
     numbers = re.findall(r"[0-9]+", stem)
     return str(int(numbers[-1])) if numbers else stem
 
@@ -451,14 +460,17 @@ def pictures_in(folder: Path) -> list[Path]:
     found = files_in(folder, *PICTURE_SUFFIXES)
     for one, other in itertools.pairwise(found):
         if one.stem == other.stem:
-            raise DataError(f"{folder}: {one.name} and {other.name} are pictures of one name; keep one")
+            raise DataError(
+                f"{folder}: {one.name} and {other.name} are two pictures of the same name; keep one"
+            )
     return found
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
-    """List the files of a folder with one of some suffixes, in the natural order of their names.
+    """List the files of a folder that have one of the given suffixes, in the natural order of their names.
 
-    Hidden files and what is not a regular file are left out. A folder that does not exist has no files.
+    Hidden files, and entries that are not regular files, are left out. For a folder that does not exist the
+    list is empty.
 
     Args:
         folder: The folder.
@@ -479,13 +491,13 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def natural_order(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
-    """Return a sort key under which numbers within names are compared by value: frame2 before frame10."""
+    """Return a sort key that compares numbers within names by value, so that frame2 precedes frame10."""
     parts = re.split(r"([0-9]+)", name)  # every second part is a number
     return tuple((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)), name
 
 
 def by(size: tuple[int, ...]) -> str:
-    """Format a size as it is written: 854x480."""
+    """Format a size, (width, height), as in 854x480."""
     return f"{size[0]}x{size[1]}"
 
 
@@ -495,22 +507,22 @@ def _fault_of_mask(image: Image.Image) -> str:
         return fault
     if image.mode not in _LABEL_MODES:
         kind = f"a {image.mode} image, not a mask with a palette"
-        return f"{kind}: object numbers cannot be told from its colours"
+        return f"{kind}: its colours do not identify object numbers"
     return ""
 
 
 def _fault_of_format(image: Image.Image) -> str:
     if image.format == "PNG":
         return ""
-    return f"a {image.format} file whatever its name, not PNG, the one format whose pixels are labels"
+    return f"a {image.format} file, not PNG, whatever its suffix; only PNG files can store labels"
 
 
-# Of an interlaced PNG: first column and row of each pass, and the steps to the next ones.
+# First column, first row, step of columns and step of rows of each pass of an interlaced PNG.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def _missing_rows(content: bytes) -> str:
-    """Return how many rows a PNG of one channel lacks, which Pillow fills with 0; empty if none."""
+    """Return a message if a PNG of one channel lacks rows, which Pillow fills with 0; else an empty text."""
     width, height, bits, _, _, _, interlaced = struct.unpack(">IIBBBBB", content[16:29])
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     expected = 0
@@ -523,7 +535,7 @@ def _missing_rows(content: bytes) -> str:
         if kind == b"IDAT":
             found += len(stream.decompress(content[place + 8 : place + 8 + length], expected - found))
         place += 12 + length
-    return f"incomplete: {100 * found // expected} % of its rows are there" if found < expected else ""
+    return f"incomplete: only {100 * found // expected} % of its rows exist" if found < expected else ""
 
 
 def reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Several videos at once: folders of videos, and lists of them in a text file."""
+"""Collections of videos: folders of videos, and text files that list videos."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ LIST_SUFFIX = ".txt"
 
 
 def is_project(path: Path) -> bool:
-    """Return whether a folder holds videos (files, or folders of pictures), and is none itself."""
+    """Return whether a folder contains videos (files, or folders of pictures) and is not a video itself."""
     return path.is_dir() and not is_davis(path) and not pictures_in(path) and bool(videos_in(path))
 
 
@@ -26,12 +26,12 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def listed_videos(path: Path) -> list[Path]:
-    """Return the videos that a text file lists, one a line; ``#`` begins a comment.
+    """Return the videos that a text file lists, one per line; a line that begins with ``#`` is a comment.
 
-    Names that are not absolute are those of files beside the list.
+    Relative paths are relative to the folder of the list.
 
     Raises:
-        DataError: The file cannot be read, is empty or names what does not exist; the message has the line.
+        DataError: The file cannot be read, is empty, or lists a path that does not exist.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -52,7 +52,7 @@ def listed_videos(path: Path) -> list[Path]:
 
 
 def all_videos(path: Path) -> list[Path]:
-    """Return the videos that a path stands for: those of a list or of a folder of videos, or itself."""
+    """Return the videos of a list or of a folder of videos; any other path is a video itself."""
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         return [video for one in listed_videos(path) for video in all_videos(one)]
     return videos_in(path) if is_project(path) else [path]

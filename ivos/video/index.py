@@ -22,33 +22,34 @@ from ivos.runtime.subprocesses import be_a_worker
 from ivos.video.files import FileInfo, Role, inspect_file
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of the index; to be raised whenever an inspection finds other facts
-_MANY = 2000  # from so many files on, several processes and a progress bar are used
+VERSION = 2  # version of the index, to be increased whenever inspections report other properties
+_MANY = 2000  # smallest number of files for which several processes and a progress bar are used
 
 Index = bool | str | Path
-_Stamp = tuple[int, int]  # size in bytes and time of change in nanoseconds
+_Stamp = tuple[int, int]  # size in bytes and time of the last modification in nanoseconds
 
 
 def user_cache() -> Path:
-    """Return the folder in which ivos keeps files that can be made again."""
+    """Return the user's cache folder for files that ivos can create again."""
     return user_cache_path("ivos", appauthor=False)
 
 
 def inspect_files(
     frames: Iterable[Path], masks: Iterable[Path], root: Path, index: Index = True, role: Role = "mask"
 ) -> dict[Path, FileInfo]:
-    """Inspect files under a root; facts of files that have not changed are taken from the index.
+    """Inspect files under a root folder; for unchanged files the properties are taken from the index.
 
-    A file has changed if its size or its time of change has. Files with a fault are always inspected again.
-    If several processes ask at once, one inspects and the others wait for its index.
+    A file counts as changed if its size or its modification time has changed. Files with a fault are always
+    inspected again. If several processes call this function at the same time, one of them inspects the files,
+    and the others wait for its index.
 
     Args:
         frames: Pictures.
         masks: Masks (``.png``) or instances (``.mat``).
         root: The folder of the data set.
-        index: Where the index is kept: True for the user's cache folder, or a folder. False: nowhere, and
-            every file is inspected.
-        role: What the masks are for, see :data:`ivos.video.files.Role`.
+        index: Folder of the index, or True for the user's cache folder, or False to inspect every file
+            without an index.
+        role: The purpose of the masks; see :data:`ivos.video.files.Role`.
     """
     roles: dict[Path, Role] = dict.fromkeys(frames, "frame")
     roles |= dict.fromkeys(masks, role)
@@ -75,14 +76,14 @@ def inspect_files(
 
 
 def _mark(path: Path, role: Role) -> str:
-    """Return what an entry's name ends in, so that a file inspected for another role has another entry."""
+    """Return the suffix of the name of a file's entry, so that each role of a file has its own entry."""
     if role in ("cutout", "segments"):
         return f" ({role})"
     return " (frame)" if role == "frame" and path.suffix == ".png" else ""
 
 
 def index_file(root: Path, index: Index = True) -> Path:
-    """Return the file in which the index of a root is kept."""
+    """Return the path of the index of a root folder."""
     folder = user_cache() / "index" if isinstance(index, bool) else Path(index)
     root = root.resolve()
     return folder / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
@@ -95,10 +96,11 @@ def _inspect(roles: Mapping[Path, Role], root: Path) -> dict[Path, FileInfo]:
     workers = cores()
     pool: Executor
     if many and workers > 1 and sys.platform == "linux":
-        # Forked, as loaders' workers are: spawned ones would import the whole program again.
+        # Processes are forked, like workers of data loaders: spawned ones would import the whole program
+        # again.
         pool = ProcessPoolExecutor(workers, get_context("fork"), be_a_worker)
     else:
-        pool = ThreadPoolExecutor(workers)  # decoding lets go of the interpreter lock
+        pool = ThreadPoolExecutor(workers)  # decoding releases the global interpreter lock
     console = Console(highlight=False)
     what = f"Inspecting {len(files)} files of {root}"
     if many and not console.is_terminal:
@@ -110,7 +112,7 @@ def _inspect(roles: Mapping[Path, Role], root: Path) -> dict[Path, FileInfo]:
 
 
 def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
-    """Return the size and the time of change of each file; None for a file without."""
+    """Return the size and the modification time of each file; None for a file that does not exist."""
 
     def stamp(path: Path) -> _Stamp | None:
         try:
@@ -119,7 +121,7 @@ def _stamps(files: Sequence[Path]) -> dict[Path, _Stamp | None]:
             return None
         return found.st_size, found.st_mtime_ns
 
-    with ThreadPoolExecutor(16) as pool:  # mostly waiting, where the data is on another machine
+    with ThreadPoolExecutor(16) as pool:  # many threads, because each waits for a possibly remote file system
         return dict(zip(files, pool.map(stamp, files), strict=True))
 
 
@@ -138,7 +140,7 @@ def _load(store: Path) -> dict[str, tuple[_Stamp, FileInfo]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("%s: no usable index (%s); it is made again", store, error)
+        log.warning("%s: the index cannot be used (%s); it is created again", store, error)
         return {}
 
 
@@ -148,7 +150,7 @@ def _store(store: Path, root: Path, known: dict[str, tuple[_Stamp, FileInfo]]) -
     try:
         write_text(store, json.dumps(content, separators=(",", ":")))
     except OSError as error:
-        log.warning("%s: the index cannot be kept (%s); the files are inspected each time", store, error)
+        log.warning("%s: the index cannot be saved (%s); the files are inspected each time", store, error)
 
 
 @contextlib.contextmanager
@@ -159,6 +161,6 @@ def _locked(store: Path) -> Iterator[None]:
             store.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(store.with_suffix(".lock")))
             clear(store.parent, glob.escape(store.stem))
-        except (OSError, NotImplementedError) as error:  # a read-only folder, a file system without locks
-            log.warning("%s: not locked (%s)", store, error)
+        except (OSError, NotImplementedError) as error:  # a read-only folder, or a file system without locks
+            log.warning("%s: the index cannot be locked (%s)", store, error)
         yield

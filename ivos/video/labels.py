@@ -1,4 +1,4 @@
-"""Functions of labels: 0 is the background, 1..N are the objects, 255 is void."""
+"""Functions for masks of labels: 0 is the background, 1..N are the objects, 255 is void."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ VOID = 255
 
 
 def areas(labels: NDArray[np.integer], num_objects: int) -> NDArray[np.int64]:
-    """Count the pixels of each object on each frame: [T, N] of labels [T, h, w]."""
+    """Count the pixels of each object on each frame, int64 [T, N], in labels [T, h, w]."""
     counts = [np.bincount(frame.ravel(), minlength=VOID + 1) for frame in labels]
     return np.stack(counts)[:, 1 : num_objects + 1]
 
@@ -17,7 +17,7 @@ def areas(labels: NDArray[np.integer], num_objects: int) -> NDArray[np.int64]:
 def object_labels(found: Iterable[int]) -> tuple[int, ...]:
     """Return the labels of a video's objects, in order.
 
-    Masks whose only values are 0 and 255 are binary masks: 255 is then an object's label, not void.
+    Masks whose only values are 0 and 255 are binary masks, in which 255 is the label of an object, not void.
 
     Args:
         found: All values in the mask files of one video.
@@ -27,7 +27,7 @@ def object_labels(found: Iterable[int]) -> tuple[int, ...]:
 
 
 def renumber(labels: NDArray[np.uint8], file_labels: Sequence[int]) -> NDArray[np.uint8]:
-    """Return labels as numbers of objects: the k-th label of the files becomes k (from 1), any other 0.
+    """Replace the labels of files by object numbers: the k-th label becomes k (from 1), any other label 0.
 
     Void stays void unless it is the label of an object; see :func:`object_labels`.
     """
@@ -41,10 +41,10 @@ def known_pairs(begins: Sequence[int], num_frames: int, num_objects: int) -> NDA
     """Return which objects are annotated on which frames, bool [T, N].
 
     Args:
-        begins: The frame that the masks of each object begin on. Before it the object's place has not been
-            annotated, and no mask there is right or wrong. Empty: all begin on frame 0.
-        num_frames: T.
-        num_objects: N.
+        begins: The first annotated frame of each object. On earlier frames the object's position is not
+            annotated, and its mask cannot be scored. Empty if all objects are annotated from frame 0.
+        num_frames: Number of frames T.
+        num_objects: Number of objects N.
     """
     first = np.array(begins or (0,) * num_objects, np.int64)
     known: NDArray[np.bool_] = np.arange(num_frames)[:, None] >= first
@@ -52,7 +52,7 @@ def known_pairs(begins: Sequence[int], num_frames: int, num_objects: int) -> NDA
 
 
 def most_telling_frames(labels: NDArray[np.integer], num_objects: int) -> list[int]:
-    """Sort the frames of a video by how useful it is to annotate them, the best first.
+    """Sort the frames of a video by how useful their annotation is, the most useful first.
 
     The order is by the number of visible objects, then by the area of the smallest visible object, then by
     time.

@@ -1,4 +1,4 @@
-"""Names of videos, which become folders and files of runs, and the lists of them that data sets come with."""
+"""Names of videos, which become names of folders and files of a run, and the lists of names in data sets."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,24 +6,25 @@ from pathlib import Path
 from ivos.runtime.errors import listing
 from ivos.video.files import DataError, reason
 
-MAX_BYTES = 200  # of a name; file systems take 255, and what is made of a name is longer than it
+# Longest name in bytes. File systems accept 255, and ivos adds prefixes and suffixes to a name.
+MAX_BYTES = 200
 _RULE = f"a name is one part of a path, of printable characters, at most {MAX_BYTES} bytes"
 
 
 def name_fault(name: str) -> str | None:
-    """Return what is wrong with the name of a video; None if it can be used.
+    """Return the fault of the name of a video, or None if the name can be used.
 
     A name is a single component of a path (no slash of either kind, no dot in front), of printable
     characters, and short enough to become the name of a file with something before and after it.
     """
     try:
         length = len(name.encode())
-    except UnicodeEncodeError:  # lone surrogates, of a JSON file
-        return "holds what is no character"
+    except UnicodeEncodeError:  # lone surrogates, which a JSON file can contain
+        return "contains a code that is not a character"
     if length > MAX_BYTES:
         return f"{length} bytes long; {_RULE}"
     if not name or name != name.strip() or name[0] == "." or set(name) & set("/\\") or not name.isprintable():
-        return f"{name!r} is no name of a video; {_RULE}"
+        return f"{name!r} is not possible as the name of a video; {_RULE}"
     return None
 
 
@@ -31,13 +32,13 @@ def read_list(path: Path) -> list[str]:
     """Read the names in a list, one per line, in UTF-8 with or without a byte-order mark.
 
     Raises:
-        DataError: unreadable, or a line that is no name, with its number.
+        DataError: The list is unreadable, or a line is not possible as a name.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not in UTF-8 ({error.reason} at byte {error.start}); save it anew"
+            f"{path}: not in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
     except OSError as error:
         raise DataError(f"{path}: unreadable ({reason(error)})") from error
@@ -51,10 +52,10 @@ def read_list(path: Path) -> list[str]:
 
 
 def select(lists: Path, split: str, what: str = "video") -> list[str]:
-    """Read ``SPLIT.txt`` of a folder; "trainval" is train and val where it has no list of its own.
+    """Read the list ``SPLIT.txt`` in a folder; without ``trainval.txt``, "trainval" joins train and val.
 
     Raises:
-        DataError: there is no such list, it is empty, or it cannot be used.
+        DataError: The list does not exist, is empty, or cannot be used.
     """
     splits = {path.stem: [path] for path in sorted(lists.glob("*.txt")) if path.is_file()}
     if "train" in splits and "val" in splits:
@@ -68,10 +69,15 @@ def select(lists: Path, split: str, what: str = "video") -> list[str]:
 
 
 def keep(names: Sequence[str], wanted: Iterable[object] | str | None, where: str) -> list[str]:
-    """Those of the names that are wanted (None: all).
+    """Return the selected names, sorted; None selects all names.
+
+    Args:
+        names: All names.
+        wanted: A name or several names to select; None for all.
+        where: The data set, for messages.
 
     Raises:
-        DataError: one that is wanted is not among them, or none is wanted.
+        DataError: A selected name does not exist, or no name is selected.
     """
     if wanted is None:
         return list(names)

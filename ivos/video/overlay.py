@@ -1,4 +1,4 @@
-"""A frame with its masks in colour."""
+"""Pictures of frames with coloured masks."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ from ivos.video.palette import PALETTE, bright
 def overlay(
     frame: NDArray[np.uint8], labels: NDArray[np.uint8], palette: NDArray[np.uint8] = PALETTE
 ) -> NDArray[np.uint8]:
-    """Lay masks over a frame.
+    """Draw the masks of objects over a frame, tinted and outlined.
 
     Args:
         frame: RGB [h, w, 3].
-        labels: [h, w]; objects are tinted and outlined, 0 and 255 are left as they are.
-        palette: RGB uint8 [256, 3], the colour of each label.
+        labels: Labels [h, w]; pixels of label 0 and 255 are not changed.
+        palette: Colour of each label, RGB uint8 [256, 3].
 
     Returns:
         RGB uint8 [h, w, 3].

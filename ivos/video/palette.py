@@ -1,4 +1,4 @@
-"""Mask files in DAVIS colours."""
+"""The DAVIS palette, and mask files with this palette."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ivos.runtime.files import named
 
 
 def _davis_palette() -> NDArray[np.uint8]:
-    """PASCAL VOC's colour map: the bits of a label, three at a time, become the high bits of R, G and B."""
+    """Return PASCAL VOC's colour map, in which the bits of a label become high bits of R, G and B in turn."""
     labels = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -27,13 +27,13 @@ _NUMBERS = {tuple(colour): label for label, colour in reversed(list(enumerate(PA
 
 
 def labels_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Return the labels of a mask in DAVIS' colours.
+    """Return the labels of a mask that was saved in the colours of the DAVIS palette.
 
     Args:
-        pixels: uint8 [h, w, 3] RGB, or [h, w, 4] RGBA, whose transparency has no meaning.
+        pixels: uint8 [h, w, 3] RGB, or [h, w, 4] RGBA; the alpha channel is ignored.
 
     Returns:
-        uint8 [h, w]; None where a colour is none of :data:`PALETTE`.
+        uint8 [h, w], or None if the mask has a colour that is not in :data:`PALETTE`.
     """
     wide = pixels.astype(np.uint32)
     codes, places = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_inverse=True)
@@ -44,13 +44,13 @@ def labels_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 
 def bright(colour: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Return a colour (RGB) at full brightness, so that it stands out from an area that it tints."""
+    """Return a colour (RGB) at full brightness, for an outline that is visible around a tinted area."""
     red, green, blue = (colour.astype(float) * 255 / max(int(colour.max()), 1)).astype(int).tolist()
     return red, green, blue
 
 
 def write_labels(path: str | Path, labels: NDArray[np.uint8]) -> None:
-    """Write labels uint8 [h, w] as a PNG whose pixels are the labels and whose palette is DAVIS'."""
+    """Write labels uint8 [h, w] as a PNG file with the DAVIS palette."""
     image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
     with named(path):

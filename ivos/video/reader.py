@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_QUALITY = 95  # of the JPEGs in which the frames of a video are stored
+_QUALITY = 95  # quality of the JPEG files in which the frames of a video are stored
 
 Kind = Literal["file", "folder", "davis"]
 Frame = NDArray[np.uint8]  # RGB [h, w, 3]
@@ -54,15 +54,19 @@ class Limits:
     frames: Annotated[int, whole(1)] = 5000
 
     def check(self, where: Path, size: tuple[int, int], frames: int = 0) -> None:
-        """Raise :class:`DataError` for a frame or a video beyond the limits."""
+        """Check the size of a frame and the number of frames of a video.
+
+        Raises:
+            DataError: The frame or the video exceeds the limits.
+        """
         if size[0] * size[1] > self.pixels:
             raise DataError(
-                f"{where}: frames of {by(size)} are more than limits.pixels={self.pixels} allows; scale the "
-                "video down first (ffmpeg -i IN -vf scale=-2:1080 OUT)"
+                f"{where}: frames of {by(size)} exceed limits.pixels={self.pixels}; scale the video down "
+                "first (ffmpeg -i IN -vf scale=-2:1080 OUT)"
             )
         if frames > self.frames:
             raise DataError(
-                f"{where}: more than the {self.frames} frames that limits.frames allows; cut it into parts"
+                f"{where}: more frames than limits.frames={self.frames}; cut the video into parts"
             )
 
 
@@ -76,9 +80,10 @@ class Source:
         kind: A video ``file``, a ``folder`` of pictures, or a sequence of a ``davis`` folder.
         size: Width and height of the frames that :meth:`decode` returns, in pixels.
         rate: Frames per second; the mean of a variable rate.
-        num_frames: T; of a file, the number in its header, which may be wrong or 0 (unknown).
-        files: The pictures, in order; empty for a file.
-        masks: The mask file of each picture, or None for a picture without; empty for a file.
+        num_frames: Number of frames T. For a video file it is the number in the header, which may be wrong or
+            0 (unknown).
+        files: The pictures, in order; empty for a video file.
+        masks: The mask file of each picture, or None for a picture without a mask; empty for a video file.
         in_place: Whether the pictures can be used as they are: JPEGs without an orientation tag.
         limits: The largest video that is accepted.
     """
@@ -97,8 +102,7 @@ class Source:
     def decode(self) -> Iterator[tuple[Frame, float]]:
         """Yield each frame, uint8 [h, w, 3] RGB, with its time in seconds after the first.
 
-        The orientation of a camera is applied, except to a sequence in DAVIS layout, whose masks would not
-        fit any more.
+        Orientation tags are applied, except to a sequence in DAVIS layout, whose masks would no longer fit.
 
         Raises:
             DataError: The file ends early or has no frame; a picture is unreadable.
@@ -125,7 +129,7 @@ class Source:
         return object_labels(found)
 
     def read_mask(self, frame: int) -> NDArray[np.uint8] | None:
-        """Read the mask of a frame as numbers of objects, uint8 [h, w]; None if it has none.
+        """Read the mask of a frame as numbers of objects, uint8 [h, w]; return None if it has no mask.
 
         Raises:
             DataError: A mask cannot be read.
@@ -146,7 +150,7 @@ class Source:
         """Return the first frame that can be read.
 
         Raises:
-            DataError: There is none.
+            DataError: No frame can be read.
         """
         if self.kind == "file":
             return next(iter(self.decode()))[0]
@@ -156,11 +160,11 @@ class Source:
         return _read_picture(self.files[-1], oriented=self.kind == "folder")
 
     def count_frames(self) -> int:
-        """Return the number of frames by the header; of a file whose header lacks it, of its packets."""
+        """Return the number of frames in the header, or the number of packets if the header lacks it."""
         return self.num_frames or _count_packets(self.path)
 
     def count_objects(self) -> int:
-        """Return the number of objects that the first mask shows, 1 where there is no mask.
+        """Return the number of objects in the first mask, or 1 if there is no mask.
 
         Raises:
             DataError: A mask cannot be read.
@@ -188,11 +192,12 @@ def open_source(
             folders for the resolutions).
         sequence: The name of a sequence of a folder in DAVIS layout; None if it has only one.
         limits: The largest video that is accepted; None for the default.
-        rate: Frames per second of pictures.
-        faulty_later: Whether pictures whose header cannot be read are found when they are decoded, not now.
+        rate: Frames per second, for a folder of pictures.
+        faulty_later: Whether pictures with unreadable headers are accepted, and cause an error only when they
+            are decoded.
 
     Raises:
-        DataError: There is no video; the message says what there is instead.
+        DataError: The path does not contain a video that can be used.
     """
     path, limits = Path(path), limits or Limits()
     if is_davis(path):
@@ -222,24 +227,25 @@ def is_davis(path: str | Path) -> bool:
 
 
 def subsets_in(root: Path) -> list[Path]:
-    """Return the folders in a data set, as MOSE's ``train``, that are in DAVIS layout themselves."""
+    """Return the subfolders of a data set that are in DAVIS layout, such as ``train`` of MOSE."""
     return sorted(path.parent for path in root.glob("*/JPEGImages") if path.is_dir())
 
 
 def davis_sequences(root: str | Path) -> list[str]:
-    """Return the names of the sequences in a folder in DAVIS layout, whether a list names them or not."""
+    """Return the names of all sequences in a folder in DAVIS layout, including those without a list."""
     frames, _ = davis_folders(Path(root))
     return sorted(folder.name for folder in frames.iterdir() if folder.is_dir() and folder.name[0] != ".")
 
 
 def davis_folders(root: Path, resolution: str = "480p") -> tuple[Path, Path]:
-    """Return the folders in which the sequences' folders of frames and of masks are.
+    """Return the folder that contains the sequences' frames, and the folder that contains their masks.
 
-    These are ``JPEGImages/480p`` and ``Annotations/480p``; those of the only resolution that there is; or
-    ``JPEGImages`` and ``Annotations`` themselves where there are no folders for resolutions, as in MOSE.
+    These are ``JPEGImages/480p`` and ``Annotations/480p``. If there is only one resolution, its folders are
+    returned. If there are no folders for resolutions, as in MOSE, ``JPEGImages`` and ``Annotations``
+    themselves are returned.
 
     Raises:
-        DataError: There are several resolutions, but not the one asked for.
+        DataError: There are several resolutions, but not the requested one.
     """
     frames, masks = root / "JPEGImages", root / "Annotations"
     folders = sorted(each for each in frames.iterdir() if each.is_dir() and each.name[0] != ".")
@@ -254,7 +260,7 @@ def davis_folders(root: Path, resolution: str = "480p") -> tuple[Path, Path]:
 
 
 def has_sequences(folder: Path) -> bool:
-    """Return whether any folder in a folder has pictures directly in it."""
+    """Return whether any subfolder of a folder contains pictures directly."""
     return any(pictures_in(each) for each in folder.iterdir() if each.name[0] != ".")
 
 
@@ -282,9 +288,9 @@ def extract(
         fine, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if not fine:
             raise DataError(f"{source.path}: frame {index} cannot be written as a JPEG")
-        aside = path.with_suffix(".tmp")
-        aside.write_bytes(data.tobytes())  # the caller has all of them on disk before it relies on them
-        aside.replace(path)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(data.tobytes())  # the caller flushes all files to disk together
+        temporary.replace(path)
         files.append(path)
         times.append(seconds)
         if done is not None:
@@ -308,23 +314,23 @@ def _open_file(path: Path, limits: Limits) -> Source:
                 size = size[::-1]
             rate = Fraction(stream.average_rate or stream.guessed_rate or 24)
             if "image2" in container.format.name or container.format.name.endswith("_pipe"):
-                raise DataError(f"{path}: a picture, not a video; give the folder of pictures")
+                raise DataError(f"{path}: a picture, not a video; name the folder of the pictures")
             return Source(path.stem, path, "file", size, rate, int(stream.frames), limits=limits)
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: no video that can be read ({reason(error)})") from error
+        raise DataError(f"{path}: not a readable video ({reason(error)})") from error
 
 
 def _video_stream(path: Path, container: "InputContainer") -> "VideoStream":
     streams = container.streams.video
     if not streams:
-        raise DataError(f"{path}: no picture in it, only sound or text")
+        raise DataError(f"{path}: contains no video stream, only sound or text")
     stream = streams[0]
     stream.thread_type = "AUTO"
     return stream
 
 
 def _count_packets(path: Path) -> int:
-    """Return the number of packets of a video file, which takes no decoding; 0 where it cannot be read."""
+    """Return the number of packets of a video file without decoding it, or 0 if it cannot be read."""
     import av
 
     try:
@@ -335,8 +341,8 @@ def _count_packets(path: Path) -> int:
 
 
 def faulty_pictures(files: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Decode pictures at a small size, and return those that cannot be read, each with its fault."""
-    with ThreadPoolExecutor(cores()) as pool:  # decoding lets go of the interpreter lock
+    """Decode pictures at a small size, and return the unreadable ones, each with its fault."""
+    with ThreadPoolExecutor(cores()) as pool:  # decoding releases the global interpreter lock
         found = zip(files, pool.map(lambda path: inspect_file(path, "frame").problem, files), strict=True)
         return [(path, problem) for path, problem in found if problem]
 
@@ -352,8 +358,8 @@ def _decode_file(source: Source) -> Iterator[tuple[Frame, float]]:
                 picture = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 if picture.shape[1::-1] != source.size:
                     raise DataError(
-                        f"{path}: frame {number} is {by(picture.shape[1::-1])}, the first {by(source.size)}; "
-                        "re-encode it to one size (ffmpeg -i IN -vf scale=854:480 OUT)"
+                        f"{path}: frame {number} is {by(picture.shape[1::-1])}, but the first is "
+                        f"{by(source.size)}; re-encode it to one size (ffmpeg -i IN -vf scale=854:480 OUT)"
                     )
                 time = frame.time if frame.time is not None else float(number / source.rate)
                 begin = time if begin is None else begin
@@ -376,7 +382,7 @@ def _open_folder(
     kind: Kind = "folder",
     masks: Path | None = None,
 ) -> Source:
-    """Open a folder of pictures, with the masks of the same names in another folder, if there are any."""
+    """Open a folder of pictures, and pair them with the masks of the same names in the folder `masks`."""
     files = pictures_in(path)
     if not files:
         raise DataError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)})")
@@ -385,7 +391,9 @@ def _open_folder(
     size = max(set(sizes), key=sizes.count)
     odd = [f"{file.name} is {by(other)}" for file, other in zip(infos, sizes, strict=True) if other != size]
     if odd:
-        raise DataError(f"{path}: {listing(odd)}, the others {by(size)}; frames of one size are needed")
+        raise DataError(
+            f"{path}: {listing(odd)}, but the others are {by(size)}; all frames must have the same size"
+        )
     limits.check(path, size, len(files))
     paired: tuple[Path | None, ...] = ()
     if masks is not None:
@@ -405,7 +413,7 @@ def _open_folder(
 
 
 def _headers(files: Sequence[Path], faulty_later: bool) -> dict[Path, PictureInfo]:
-    """Return what the pictures' headers say; a header that cannot be read is an error, or left out."""
+    """Read the headers of pictures; an unreadable header is left out if `faulty_later`, else an error."""
     found: dict[Path, PictureInfo] = {}
     for file in files:
         try:
@@ -420,13 +428,12 @@ def _open_davis(root: Path, name: str, limits: Limits, rate: float, faulty_later
     frames, masks = davis_folders(root)
     if not (frames / name).is_dir():
         raise DataError(f"{root}: no sequence {name}; it has: {listing(davis_sequences(root))}")
-    place = masks / name
-    masks_there = place if place.is_dir() else None
-    return _open_folder(frames / name, name, limits, rate, faulty_later, "davis", masks_there)
+    masks_of_sequence = masks / name if (masks / name).is_dir() else None
+    return _open_folder(frames / name, name, limits, rate, faulty_later, "davis", masks_of_sequence)
 
 
 def _read_picture(path: Path, oriented: bool) -> Frame:
-    """Decode a picture, after a check that it is complete: OpenCV returns half a picture without an error."""
+    """Decode a picture, after a check that it is complete, which OpenCV does not make."""
     if problem := inspect_file(path, "frame").problem:
-        raise DataError(f"{path}: no picture that can be read ({problem})")
+        raise DataError(f"{path}: not a readable picture ({problem})")
     return read_frame(path, oriented)

@@ -1,4 +1,4 @@
-"""COCO's run lengths of masks, as in the JSON of COCO, YouTube-VIS and SA-V."""
+"""COCO's run-length encoding of masks, as in the JSON files of COCO, YouTube-VIS and SA-V."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 
 def encode_runs(mask: NDArray[np.bool_]) -> str:
-    """Return a mask [h, w] as compressed run lengths of COCO (column by column, zeros first).
+    """Encode a mask [h, w] as COCO's compressed run lengths (column by column, beginning with zeros).
 
-    A run is written as its difference to the run two before (from the fourth on), five bits a letter, lowest
-    first, with a sixth that says whether another follows; 48 is added to make it printable.
+    From the fourth run on, the difference to the run before the previous one is written. A number is written
+    in characters of five bits, lowest bits first. A sixth bit of a character is set if another character of
+    the same number follows. Adding 48 makes the characters printable.
 
     >>> encode_runs(np.array([[0, 1], [1, 1]], bool))
     '13'
@@ -32,19 +33,17 @@ def encode_runs(mask: NDArray[np.bool_]) -> str:
 
 
 def decode_runs(code: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Decode a mask of COCO's run lengths.
-
-    Runs go down the columns and begin with background.
+    """Decode a mask from COCO's run lengths, which go down the columns and begin with background.
 
     Args:
-        code: ``size`` (height, width) and ``counts``, as they are in COCO's and SA-V's JSON; see
-            :func:`lengths`.
+        code: A dictionary with ``size`` (height, width) and ``counts``, as in the JSON files of COCO and
+            SA-V; see :func:`lengths`.
 
     Returns:
         uint8 [h, w] of 0 and 1.
 
     Raises:
-        ValueError: The run lengths are not of that form, or do not fill the mask.
+        ValueError: The run lengths are malformed, or do not fill the mask.
     """
     height, width = (int(side) for side in code["size"])
     runs = lengths(code)
@@ -53,14 +52,15 @@ def decode_runs(code: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 
 def lengths(code: Mapping[str, Any]) -> list[int]:
-    """Return the lengths of the runs of a mask, of background and object by turns.
+    """Return the lengths of the runs of a mask, alternately of background and object.
 
-    Each is a number in base 32, its lowest digit first, in characters from ``0`` up; a digit with the bit 32
-    is not the last, and 16 in the last is the sign. From the third on, they are differences from the run
-    before the previous one. COCO's uncompressed form is a list of the lengths.
+    In COCO's compressed form, each number is written in base 32, lowest digit first, in characters from ``0``
+    up. Bit 32 of a character is set if more digits of the number follow; bit 16 of the last digit is the
+    sign. From the fourth number on, a number is the difference from the run before the previous one. COCO's
+    uncompressed form is a list of the lengths.
 
     Raises:
-        ValueError: The run lengths are not of that form, or do not fill the mask.
+        ValueError: The run lengths are malformed, or do not fill the mask.
     """
     height, width = (int(side) for side in code["size"])
     counts = code["counts"]
@@ -76,7 +76,7 @@ def _decompressed(counts: str) -> list[int]:
     for character in counts:
         digit = ord(character) - 48
         if not 0 <= digit < 64:
-            raise ValueError(f"a character {character!r} in run lengths")
+            raise ValueError(f"the character {character!r} is not possible in run lengths")
         value |= (digit & 31) << shift
         shift += 5
         if digit & 32:
@@ -85,5 +85,5 @@ def _decompressed(counts: str) -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     if shift:
-        raise ValueError("run lengths that end within a number")
+        raise ValueError("the run lengths end within a number")
     return runs

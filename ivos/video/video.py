@@ -1,4 +1,4 @@
-"""Videos on disk: their files, and functions that decode some of their frames."""
+"""Videos on disk: their files, and the decoding of their frames and masks."""
 
 import logging
 import os
@@ -27,14 +27,14 @@ class Video:
         name: A name that is unique in its data set.
         frames: T picture files, in order.
         annotations: T mask files, one for each frame.
-        scribbles: Files with the strokes of a first round; empty where a robot draws them.
+        scribbles: Files with the strokes of a first round; empty if a robot draws them.
         size: Width and height of all frames and masks, in pixels.
-        num_objects: N; objects are numbered 1..N without gaps.
-        areas: Pixels of each object on each frame, int64 [T, N].
-        begins: N frames on which the masks of each object begin; empty: all on frame 0. Before it the data
-            set does not say where the object is; see :attr:`known`.
-        file_labels: N labels that the objects have in the mask files; empty: each its number. The label 255
-            is that of the one object of binary masks.
+        num_objects: Number of objects N; they are numbered 1..N without gaps.
+        areas: Number of pixels of each object on each frame, int64 [T, N].
+        begins: First annotated frame of each of the N objects; empty if all are annotated from frame 0. On
+            earlier frames the position of the object is not known; see :attr:`known`.
+        file_labels: Labels of the N objects in the mask files; empty if each label equals the object's
+            number. Label 255 is possible for the single object of binary masks.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Video:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The N numbers that the objects have in the files of strokes: their labels, 1 for 255."""
+        """The N numbers that the objects have in scribble files: their labels, with 1 for label 255."""
         return tuple(1 if label == VOID else label for label in self.labels_in_files)
 
     @property
@@ -71,8 +71,8 @@ class Video:
     def known(self) -> NDArray[np.bool_]:
         """Which objects are annotated on which frames, bool [T, N]; see :func:`known_pairs`.
 
-        Where it is False, the background of a mask says nothing about the object: training and scores leave
-        that pair of frame and object out.
+        Where it is False, background in a mask does not mean that the object is absent. Training and scores
+        leave out such a pair of frame and object.
         """
         return known_pairs(self.begins, self.num_frames, self.num_objects)
 
@@ -87,7 +87,7 @@ class Video:
         return Clip(self.name, *self.read(frames), self.num_objects, begins)
 
     def read(self, frames: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Decode the frames of some numbers.
+        """Decode the frames with the given numbers, and their masks.
 
         Returns:
             Frames uint8 [n, h, w, 3] RGB and labels uint8 [n, h, w].
@@ -125,7 +125,7 @@ class Video:
         return np.where(void, VOID, labels == label).astype(np.uint8)
 
     def _read_file(self, path: Path) -> NDArray[np.uint8]:
-        """Read the labels as they are in a file."""
+        """Read the original labels of a mask file."""
         return read_labels(path)
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
@@ -139,7 +139,7 @@ class Video:
         numbers[list(self.file_labels)] = np.arange(1, self.num_objects + 1)
         numbered = numbers[labels]
         if (numbered == unknown).any() and self.num_objects < unknown:
-            raise DataError(f"{path}: has labels now that it had not when checked")
+            raise DataError(f"{path}: has labels that it did not have when it was checked")
         return numbered
 
     def _stack(
@@ -150,7 +150,9 @@ class Video:
         for target, path in zip(stack, files, strict=True):
             image = read(path)
             if image.shape != target.shape:
-                raise DataError(f"{path}: is {by(image.shape[1::-1])} now, was {by(self.size)} when checked")
+                raise DataError(
+                    f"{path}: is {by(image.shape[1::-1])} now, but was {by(self.size)} when it was checked"
+                )
             target[:] = image
         return stack
 
@@ -159,8 +161,9 @@ class Video:
 class OverlappingObjects(Video):
     """A video in which each object has a mask of its own, so that objects may overlap.
 
-    Where all objects are asked for at once, a pixel that several claim goes to the one of fewest pixels on
-    that frame; of objects alike, to the last. By itself (:meth:`Video.read_object`) an object is whole.
+    In the common labels of all objects, an overlapping pixel belongs to the object that has the fewest pixels
+    on that frame, or to the last of objects with equally many. :meth:`Video.read_object` returns the complete
+    mask of one object.
     """
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
@@ -175,10 +178,10 @@ class OverlappingObjects(Video):
 
 @dataclass(frozen=True)
 class FirstMasksVideo(Video):
-    """A video of which only the masks on which objects first appear have been published.
+    """A video of which only the masks of the frames where objects first appear have been published.
 
-    ``annotations`` of the other frames are the frames themselves, which read as background; ``begins`` are
-    beyond the last frame, so that no mask is scored.
+    For all other frames, ``annotations`` contains the path of the frame itself, which is read as background.
+    All values of ``begins`` are beyond the last frame, so that no mask is scored.
     """
 
     def _read_file(self, path: Path) -> NDArray[np.uint8]:
@@ -214,12 +217,12 @@ class VideoSet(Sequence[Video]):
 def check_files(
     frames: Sequence[Path], masks: Sequence[Path], inspected: Mapping[Path, FileInfo]
 ) -> tuple[tuple[int, int], list[str]]:
-    """Return the size of a video, and which of its files are unreadable or of another size."""
+    """Return the size of a video, and the problems of files that are unreadable or have another size."""
     seen = {path: inspected[path] for path in (*frames, *masks)}
     problems = [f"{path}: {info.problem}" for path, info in seen.items() if info.problem]
     size = _common_size([info for info in seen.values() if not info.problem])
     problems += [
-        f"{path}: is {by(info.size)}, the video's frames are {by(size)}"
+        f"{path}: is {by(info.size)}, but the video's frames are {by(size)}"
         for path, info in seen.items()
         if not info.problem and info.size != size
     ]
@@ -227,21 +230,21 @@ def check_files(
 
 
 def labels_of(masks: Iterable[Path], inspected: Mapping[Path, FileInfo]) -> tuple[int, ...]:
-    """Return the labels of the objects that any of a video's masks shows; see :func:`object_labels`."""
+    """Return the labels of the objects in any mask of a video; see :func:`object_labels`."""
     return object_labels(label for path in masks for label in inspected[path].labels)
 
 
 def areas_of(
     masks: Sequence[Path], inspected: Mapping[Path, FileInfo], file_labels: Sequence[int]
 ) -> NDArray[np.int64]:
-    """Count the pixels of each of N labels in each mask: [T, N]."""
+    """Return the number of pixels of each of N labels in each of T masks, int64 [T, N]."""
     counts = [dict(inspected[path].areas) for path in masks]
     areas = [[count.get(label, 0) for label in file_labels] for count in counts]
     return np.array(areas, np.int64).reshape(len(masks), len(file_labels))
 
 
 def _common_size(seen: list[FileInfo]) -> tuple[int, int]:
-    """Return the size of most files, of frames before masks, so that the other files are reported."""
+    """Return the most frequent size; of several equally frequent sizes, the first one in the list."""
     sizes = Counter(info.size for info in seen)
     return sizes.most_common(1)[0][0] if sizes else (0, 0)
 
@@ -249,7 +252,7 @@ def _common_size(seen: list[FileInfo]) -> tuple[int, int]:
 def usable(
     found: Iterable[Video | list[str]], root: Path, split: str, skip_faulty: bool = False
 ) -> tuple[Video, ...]:
-    """Return the videos that can be used, or refuse the data set.
+    """Return the videos without problems, or raise an error with the problems of all videos.
 
     Args:
         found: Each video, or the list of its problems, each of which begins with a path.
@@ -258,7 +261,7 @@ def usable(
         skip_faulty: Whether to leave out faulty videos, with a warning, as long as others are left.
 
     Raises:
-        DataError: All the problems.
+        DataError: A video is faulty, and `skip_faulty` is false or no video is left.
     """
     opened: list[Video] = []
     faulty: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Video files for people to look at."""
+"""Writing of video files that browsers and players can show."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -18,13 +18,14 @@ Frame = NDArray[np.uint8]  # RGB [h, w, 3]
 
 class _Format(NamedTuple):
     codec: str
-    options: dict[str, str]  # of the codec
+    options: dict[str, str]  # options of the codec
     container_options: dict[str, str]
-    matrix: str  # from RGB to the luma and chroma that are stored, by PyAV's names
-    tag: int  # the same for the player, by ITU-T H.273's numbers; 2: not said
+    matrix: str  # conversion from RGB to the stored luma and chroma, by PyAV's name
+    tag: int  # the conversion as a tag for players, by the numbers of ITU-T H.273; 2 means unspecified
 
 
-# What every browser plays. VP8 knows one matrix, and needs a bound of its rate, here out of reach.
+# Formats that every browser plays. VP8 supports one conversion matrix only. It also requires a bit rate,
+# which is set so high that it has no effect.
 _VP8 = {"crf": "8", "b": "50M", "auto-alt-ref": "0", "cpu-used": "4"}
 _FORMATS = {
     ".webm": _Format("libvpx", _VP8, {}, matrix="ITU601", tag=2),
@@ -35,45 +36,46 @@ _FORMATS = {
 def write_video(
     path: str | Path, frames: Iterable[Frame | Path], rate: float = 10, times: Sequence[float] = ()
 ) -> Path:
-    """Write a video file: whole, in the place of one that is there, or not at all.
+    """Write a video file atomically.
 
-    The codecs take even sizes and a quarter of the chroma (4:2:0): of odd sizes the last row or column is
-    repeated.
+    The codecs need even widths and heights, because they store chroma at half the resolution (4:2:0). For odd
+    sizes the last row or column is repeated.
 
     Args:
-        path: of the file: ``.webm`` (VP8) or ``.mp4`` (H.264).
-        frames: RGB uint8 [h, w, 3], or picture files, all of one size; there must be one at least.
-        rate: frames per second.
-        times: of each frame in seconds, where they are not evenly spaced.
+        path: Path of the file, which ends in ``.webm`` (VP8) or ``.mp4`` (H.264).
+        frames: At least one frame, RGB uint8 [h, w, 3], or picture files; all have the same size.
+        rate: Frames per second.
+        times: Time of each frame in seconds; empty if they are evenly spaced.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: another suffix, no frames, frames of several sizes, or another number of times.
+        ValueError: The suffix is not supported, there are no frames, the frames differ in size, or the number
+            of times differs from the number of frames.
         UserError: PyAV was built without the codec.
     """
-    import av  # an extra; what only reads pictures does without it
+    import av  # imported here, because the package is needed only to write videos
 
     path = Path(path)
     if path.suffix not in _FORMATS:
-        raise ValueError(f"{path}: a video file is one of {', '.join(_FORMATS)}")
+        raise ValueError(f"{path}: the suffix of a video file must be one of {', '.join(_FORMATS)}")
     codec, options, container_options, matrix, tag = _FORMATS[path.suffix]
     pictures = _even(frames, path)
     first = next(pictures, None)
     if first is None:
         raise ValueError(f"{path}: no frames to write")
     if codec not in av.codecs_available:
-        raise UserError(f"{path}: PyAV has no {codec} here to write it with; install PyAV's own wheel")
+        raise UserError(f"{path}: the installed PyAV has no encoder {codec}; install PyAV's own wheel")
     exact = Fraction(rate).limit_denominator(1001)
     base = Fraction(1, 90_000) if times else 1 / exact
-    with replacing(path) as aside, av.open(str(aside), "w", options=container_options) as container:
+    with replacing(path) as temporary, av.open(str(temporary), "w", options=container_options) as container:
         stream: Any = container.add_stream(codec, rate=exact)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt, stream.options = "yuv420p", options
         context = stream.codec_context
         context.time_base = base
-        context.color_range, context.colorspace = 1, tag  # 16 to 235
+        context.color_range, context.colorspace = 1, tag  # range 1: luma from 16 to 235
         context.color_primaries = context.color_trc = tag
         ticks = [round(time / base) for time in times] if times else count()
         for picture, tick in zip(chain([first], pictures), ticks, strict=bool(times)):
@@ -86,7 +88,7 @@ def write_video(
 
 
 def _even(frames: Iterable[Frame | Path], path: Path) -> Iterator[Frame]:
-    """Return the frames, decoded, with even heights and widths."""
+    """Yield the decoded frames, padded to even heights and widths."""
     size: tuple[int, ...] = ()
     for index, frame in enumerate(frames):
         picture = np.asarray(Image.open(frame).convert("RGB")) if isinstance(frame, Path) else frame

@@ -550,7 +550,7 @@ def test_a_network_out_of_memory_is_said_and_what_it_reached_stays(serve, visit,
     wait(page, "app.state.pending.length === 1")
     page.keyboard.press("Enter")
     wait(page, "app.state.phase === 'stopped'")
-    wait(page, SAID.format("round 1: out of memory; the round stands where it was"))
+    wait(page, SAID.format("round 1: out of memory; the masks computed so far are kept"))
     assert page.evaluate("app.shown.filter(Boolean).length") == 4
 
 
@@ -573,7 +573,7 @@ def test_a_network_that_cannot_be_had_is_said_and_tried_again(serve, visit, wait
 def test_a_stroke_that_is_refused_is_said_and_goes(server, visit, wait):
     page = visit(server.address)
     page.evaluate("app.drawn({ path: [[0.5, 0.5]], background: false, start: 0, end: 0 }, (app.object = 9))")
-    wait(page, SAID.format("the stroke was not taken: there is no object 9"))
+    wait(page, SAID.format("The stroke was refused: there is no object 9"))
     assert page.evaluate(COUNTS) == [0, 0, 0]
 
 

@@ -108,7 +108,9 @@ def test_an_edit_of_a_preview_keeps_the_preview(server):
     one.until(lambda each: each.state["previewed"] == 3 and (0, 3) in each.masks)
     preview = unpack_labels(one.masks[0, 3], SIZE)
     runs = find_runs(area(0, 4, 0, 4))
-    assert "changed meanwhile" in one.ask("edit", id="x", frame=3, label=1, runs=runs, base="preview:99")
+    assert "changed in the meantime" in one.ask(
+        "edit", id="x", frame=3, label=1, runs=runs, base="preview:99"
+    )
     assert one.ask("edit", id="y", frame=3, label=1, runs=runs, base=f"preview:{one.preview_number}") == ""
     expected = preview.copy()
     expected[:4, :4] = 1
@@ -127,7 +129,7 @@ def test_an_edit_that_rests_on_another_mask_is_refused(server):
     assert "draw again" in one.ask("edit", id="x", frame=3, label=1, runs=runs, base=7)
     assert "no object 2" in one.ask("edit", id="x", frame=3, label=2, runs=runs, base=0)
     assert "do not fit" in one.ask("edit", id="x", frame=3, label=1, runs=[9000, 1], base=0)
-    assert "the video has 0 to 11" in one.ask("edit", id="x", frame=12, label=1, runs=runs, base=0)
+    assert "the video has frames 0 to 11" in one.ask("edit", id="x", frame=12, label=1, runs=runs, base=0)
     assert one.ask("edit", id="x", frame=3, label=1, runs=runs, base=0) == ""
     assert one.ask("edit", id="x", frame=3, label=1, runs=runs, base=0) == ""  # sent again: counts once
     assert one.shown[3] == "x"
@@ -203,7 +205,7 @@ def test_operations_on_ranges(server):
     assert one.ask("redo") == ""
     assert (one.mask(server, 5) == swapped[first[5]]).all()
     assert "name an object" in one.ask("operation", kind="delete", **operation)
-    assert "the video has 0 to 11" in one.ask("operation", kind="copy", frame=0, lo=3, hi=12)
+    assert "the video has frames 0 to 11" in one.ask("operation", kind="copy", frame=0, lo=3, hi=12)
 
 
 def test_frames_between_two_edited_ones_are_filled(server):
@@ -235,7 +237,7 @@ def test_a_box_around_an_object_gives_its_extent(server, tmp_path):
     """The fake knows strokes alone: it gets strokes for the box, and what it finds outside does not count."""
     one = Painter(server).phase("idle")
     box = {"frame": 3, "path": [[0.6, 0.6], [0.4, 0.4]], "box": True}
-    assert "a box has two opposite corners" in one.ask("stroke", id="x", object_id=0, **box)
+    assert "a box needs two opposite corners" in one.ask("stroke", id="x", object_id=0, **box)
     assert "a box has two" in one.ask("stroke", id="x", object_id=1, **{**box, "path": [[0.1, 0.1]]})
     assert one.state["prompts"] == ["strokes"]
     assert one.ask("stroke", id="a", object_id=1, **box) == ""

@@ -203,12 +203,12 @@ def test_our_own_coco_json_comes_back(job):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no masks that can be read"),
-        (b"{}", "no masks that can be read"),
-        (b"PK\x03\x04broken", "no masks that can be read"),
-        (png(np.zeros((4, 4), np.uint8)), "4x4, the frames 96x64"),
-        (zipped({"99999.png": png(truth(0))}), "no mask of a frame of this video"),
-        (b'{"images": [], "annotations": []}', "no mask of a frame"),
+        (b"", "the masks cannot be read"),
+        (b"{}", "the masks cannot be read"),
+        (b"PK\x03\x04broken", "the masks cannot be read"),
+        (png(np.zeros((4, 4), np.uint8)), "the mask has 4x4 pixels, the frames 96x64"),
+        (zipped({"99999.png": png(truth(0))}), "no mask belongs to a frame of this video"),
+        (b'{"images": [], "annotations": []}', "no mask belongs to a frame"),
     ],
 )
 def test_what_cannot_be_imported_is_refused_in_one_line(content, says):

@@ -63,5 +63,5 @@ def test_the_program_says_it_in_one_line(tmp_path):
     command = [sys.executable, str(ROOT / "annotate.py"), f"video={tmp_path}/a.mp4"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {tmp_path}/a.mp4: no video that can be read")
+    assert done.stderr.startswith(f"error: {tmp_path}/a.mp4: not a readable video")
     assert done.stderr.count("\n") == 1

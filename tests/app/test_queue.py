@@ -80,11 +80,11 @@ def test_videos_are_uploaded_and_refused(serve, tmp_path, write):
     assert set(listed(server)) == {"a", "b", "my-film"}
     status, message = upload("my%20film.mp4", film.read_bytes())
     assert status == 400
-    assert "there is a video of that name; rename the file" in message
+    assert "a video of this name exists already; rename the file" in message
     assert upload("a.mp4", film.read_bytes())[0] == 400
     status, message = upload("note.mp4", b"no video")
     assert status == 400
-    assert "no video that can be read" in message
+    assert "not a readable video" in message
     assert not (tmp_path / "ws" / "uploads" / "note.mp4").exists()
     assert upload("long.mp4", b"x" * 200_001)[0] == 413
     assert upload("", b"x")[0] == upload("../..", b"x")[0] == 400
@@ -109,7 +109,7 @@ def test_masks_are_imported_from_the_page(server):
     origin = {"Origin": f"http://127.0.0.1:{server.port}"}
     status, _, body = wire.request(server, "/w/a/import?name=x.png", "POST", "no picture", **origin)
     assert status == 400
-    assert b"no masks that can be read" in body
+    assert b"the masks cannot be read" in body
     assert wire.request(server, "/w/a/import?name=x.png&frame=x", "POST", "", **origin)[0] == 400
     assert one.state["shown"] == [[0, 4]]
     labels = np.zeros((64, 96), np.uint8)

@@ -77,7 +77,7 @@ def test_huge_numbers_are_answered_on_a_connection_that_stays(server):
 def test_foreign_hosts(untouched, host):
     status, _, body = request(untouched, "/w/clip/", Host=host)
     assert status == 403
-    assert b"not one of this server's" in body
+    assert b"is not allowed; open the address that the server has printed" in body
 
 
 def test_another_port_in_the_host_is_a_tunnels(untouched):
@@ -170,9 +170,9 @@ def test_bad_messages_are_answered_and_change_nothing(server):
     one = Client(server).phase("idle")
     assert "not inside the frame" in one.ask("stroke", id="a", frame=0, path=[[2, 0]], object_id=1)
     assert "0 to 11" in one.ask("stroke", id="a", frame=12, path=[[0, 0]], object_id=1)
-    assert "is none of" in one.ask("format")
+    assert "is not one of" in one.ask("format")
     assert "no stopped round" in one.ask("continue")
-    assert "hello comes once" in one.ask("hello")
+    assert "'hello' must be the first message of a connection, and only once" in one.ask("hello")
     one.socket.send(b"\x00" * 100)
     one.until(lambda client: client.hear()["type"] == "error")
     one.socket.send("{" + "x" * 1000)
@@ -197,13 +197,13 @@ def test_hello_comes_first(untouched):
         origin=f"http://127.0.0.1:{untouched.port}",
     )
     one.seq, one.heard = 0, []
-    assert one.ask("undo") == "hello comes first"
+    assert one.ask("undo") == "the first message of a connection must be 'hello'"
 
 
 def test_a_second_page_looks_on_until_it_takes_over(server):
     one, two = Client(server).phase("idle"), Client(server).phase("idle")
     assert (one.state["role"], two.state["role"]) == ("writer", "reader")
-    assert two.stroke("x") == "another page writes; take over first"
+    assert two.stroke("x") == "another page is the writer; take over first"
     one.stroke("a")
     two.until(lambda client: client.state["pending"] == ["a"])
     two.ask("take_over")

@@ -71,7 +71,7 @@ def test_redo_brings_back_in_the_opposite_order(session):
     assert [one.number for one in session.active] == [1]
     session.apply({"type": "redo"})
     assert session.pending == ["b"]
-    with pytest.raises(Refused, match="nothing to bring back"):
+    with pytest.raises(Refused, match="nothing to redo"):
         session.apply({"type": "redo"})
 
 
@@ -86,13 +86,13 @@ def test_a_new_stroke_ends_what_could_be_brought_back(session):
 @pytest.mark.parametrize(
     ("event", "says"),
     [
-        (stroke("x", frame=10), "the video has 0 to 9"),
+        (stroke("x", frame=10), "the video has frames 0 to 9"),
         (stroke("x", number=2), "no object 2"),
         ({"type": "undo_stroke"}, "no stroke"),
         ({"type": "undo_round"}, "no round"),
         ({"type": "continue"}, "no stopped round"),
         ({"type": "round_begin", "round": 1, "frame": 0, "strokes": []}, "no new strokes"),
-        ({"type": "round_begin", "round": 1, "frame": 0, "strokes": ["x"]}, "not waiting"),
+        ({"type": "round_begin", "round": 1, "frame": 0, "strokes": ["x"]}, "not pending"),
         ({"type": "round_begin", "round": 2, "frame": 0, "strokes": ["x"]}, "does not follow"),
         ({"type": "round_end", "round": 1, "lo": 0, "hi": 1, "complete": True}, "not being propagated"),
         ({"type": "remove_object", "number": 1}, "last object"),
@@ -109,7 +109,7 @@ def test_what_is_out_of_order_is_refused_and_changes_nothing(session, event, say
 
 def test_a_stroke_counts_once(session):
     session.apply(stroke("a"))
-    with pytest.raises(Refused, match="known"):
+    with pytest.raises(Refused, match="exists already"):
         session.apply(stroke("a"))
 
 

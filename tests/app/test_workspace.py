@@ -51,7 +51,7 @@ def test_the_frames_of_a_long_video_stay_on_disk(workspace, monkeypatch):
 def test_frames_for_which_the_disk_has_no_room_are_refused(workspace, monkeypatch):
     monkeypatch.setattr("ivos.app.workspace.IN_MEMORY", 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 1000))
-    with pytest.raises(WorkspaceError, match=r"12 frames of 96x64 need 0.0 GB .* make room"):
+    with pytest.raises(WorkspaceError, match=r"12 frames of 96x64 need 0.0 GB .* free disk space"):
         workspace.read_frames()
 
 
@@ -69,7 +69,7 @@ def test_a_truncated_video_says_how_many_frames_there_are(tmp_path):
         one = Workspace(tmp_path / "workspace", source)
         one.prepare()
         one.close()
-        assert "its header says 60 frames, and 48 could be read" in one.notice
+        assert "the header gives 60 frames, but only 48 could be read" in one.notice
     assert one.metadata.num_frames == 48
 
 
@@ -121,9 +121,9 @@ def test_another_video(workspace, clip, tmp_path, write):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"version": 99}, "of version 99; this ivos reads version 1"),
-        ({"version": 1}, "not a workspace's description"),
-        ([], "not a workspace's description"),
+        ({"version": 99}, "of version 99, but this ivos reads version 1"),
+        ({"version": 1}, "not the metadata of a workspace"),
+        ([], "not the metadata of a workspace"),
     ],
 )
 def test_a_workspace_of_another_kind(tmp_path, clip, content, says):
@@ -143,13 +143,13 @@ def test_a_journal_that_does_not_fit(workspace):
 
 @pytest.mark.parametrize("name", ["..", "a b", "x;y"])
 def test_names_stay_inside_the_root(tmp_path, clip, name):
-    with pytest.raises(WorkspaceError, match="letters, digits"):
+    with pytest.raises(WorkspaceError, match="can have only letters, digits"):
         Workspace(tmp_path / name, open_source(clip))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, clip):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkspaceError, match="name a folder that can be written"):
+    with pytest.raises(WorkspaceError, match="name a writable folder"):
         Workspace(tmp_path / "file" / "clip", open_source(clip))
 
 

@@ -371,7 +371,7 @@ def test_names_with_spaces(layout):
 def test_masks_that_are_not_lossless(layout):
     Image.open(layout.mask("cat", 1)).convert("L").save(layout.mask("cat", 1), format="JPEG")
     (problem,) = layout.problems()
-    assert problem.startswith("Annotations/480p/cat/00001.png: a JPEG file whatever its name, not PNG")
+    assert problem.startswith("Annotations/480p/cat/00001.png: a JPEG file, not PNG, whatever its suffix")
 
 
 def test_no_object_in_any_mask(layout):

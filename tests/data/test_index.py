@@ -140,4 +140,4 @@ def test_of_processes_that_start_together_one_looks(youtube_vos, tmp_path):
 def test_a_folder_that_cannot_be_written_costs_time_only(youtube_vos, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert len(YouTubeVOS(youtube_vos, index=tmp_path / "file" / "index")) == 2
-    assert "the index cannot be kept" in caplog.text
+    assert "the index cannot be saved" in caplog.text

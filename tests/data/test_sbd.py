@@ -79,8 +79,8 @@ def test_a_file_cut_off_anywhere_is_unreadable(sbd, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"GTcls": {"Segmentation": np.ones((64, 80), np.uint8)}}, "holds GTcls, not GTinst"),
-        ({"x": 1, "a": 2}, "holds a, x, not GTinst"),
+        ({"GTcls": {"Segmentation": np.ones((64, 80), np.uint8)}}, "contains GTcls, not GTinst"),
+        ({"x": 1, "a": 2}, "contains a, x, not GTinst"),
         ({"GTinst": {"Categories": 3}}, "GTinst has no Segmentation"),
         ({"GTinst": np.ones((64, 80))}, "GTinst has no Segmentation"),
         ({"GTinst": {"Segmentation": np.ones((64, 80))}}, "Segmentation is float64 [64, 80], not an image"),
@@ -103,7 +103,7 @@ def test_files_that_are_no_mat_files(sbd):
     (sbd / INSIDE / "inst/2008_000001.mat").write_bytes(seven)
     first, second = problems(sbd)
     assert "inst/2008_000000.mat: unreadable (" in first
-    assert second.endswith("inst/2008_000001.mat: a MATLAB 7.3 file; SBD's are of version 5")
+    assert second.endswith("inst/2008_000001.mat: a MATLAB 7.3 file; the files of SBD have version 5")
 
 
 def test_sizes_that_do_not_agree(sbd):

@@ -197,7 +197,7 @@ def test_malformed_videos_in_meta(youtube_vos, meta, video, words):
 def test_names_in_meta_that_lead_elsewhere(youtube_vos, meta):
     meta(lambda videos: videos.update({"../../x": videos["video0"]}))
     (problem,) = problems(youtube_vos)
-    assert problem.startswith("video: '../../x' is no name of a video")
+    assert problem.startswith("video: '../../x' is not possible as the name of a video")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "", "{", "[]", "{}", '{"videos": []}', '{"videos": {}}'])

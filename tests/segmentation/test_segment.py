@@ -79,7 +79,7 @@ def test_masks_of_two_frames_by_the_program(video, tmp_path, capsys):
     assert [path.suffix for path in out.glob("*-overlay.*")] in ([".mp4"], [".webm"])
     with pytest.raises(SystemExit):
         main(command)
-    assert "is there already; add --resume" in capsys.readouterr().err
+    assert "exists already; add --resume" in capsys.readouterr().err
     main([*command, "--resume"])
     assert not capsys.readouterr().out
 
@@ -135,18 +135,18 @@ def test_errors_are_one_line(video, tmp_path, capsys):
     for masks, message in (
         (tmp_path / "nosuch", "masks: .*nosuch: no such file or folder"),
         (folder, r"masks: .*empty: no masks \(\*.png\)"),
-        (tmp_path / "small.png", "masks: .*small.png: is 30x20, the frames are 60x40"),
-        (tmp_path / "none.png", "masks: no object in .*none.png"),
+        (tmp_path / "small.png", "masks: .*small.png: is 30x20, but the frames are 60x40"),
+        (tmp_path / "none.png", "masks: there is no object in .*none.png"),
         ({7: FIRST}, "masks: frame 7: x has frames 0 to 1"),
     ):
         with pytest.raises(UserError, match=message):
             from_masks(masks, info)
     write_labels(folder / "c.png", FIRST)
-    with pytest.raises(UserError, match=r"empty: .*c: no frames of these names in x \(a to b\)"):
+    with pytest.raises(UserError, match=r"empty: .*c: x has no frames of these names \(a to b\)"):
         from_masks(folder, info)
-    with pytest.raises(UserError, match="give masks, strokes or clicks: one of the three"):
+    with pytest.raises(UserError, match="give exactly one kind of prompts: masks, strokes or clicks"):
         ivos.segment(video, segmenter=CopySegmenter())
-    with pytest.raises(UserError, match="DilatedStrokes does not take masks, but strokes"):
+    with pytest.raises(UserError, match="DilatedStrokes does not accept masks, only strokes"):
         ivos.segment(video, masks={0: FIRST}, segmenter=DilatedStrokes())
     with pytest.raises(SystemExit, match="2"):
         main(

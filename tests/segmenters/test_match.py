@@ -47,5 +47,5 @@ def test_without_weight_it_is_the_flow_alone(jumping):
 def test_what_cannot_work_is_refused():
     with pytest.raises(UserError, match=r"segmenter\.match: at least 0"):
         MatchSegmenter(match=-1)
-    with pytest.raises(UserError, match=r"segmenter\.encoder: small is no network on a frozen encoder"):
+    with pytest.raises(UserError, match=r"segmenter\.encoder: small has no frozen encoder"):
         MatchSegmenter(encoder="small")

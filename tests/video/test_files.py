@@ -45,7 +45,7 @@ def png(labels, rows, interlaced=0, bits=8):
 def test_a_mask_is_a_png_whatever_its_name(kind, tmp_path, labels):
     path = tmp_path / "00000.png"
     Image.fromarray(labels).save(path, format=kind)
-    assert inspect_file(path, "mask").problem.startswith(f"a {kind} file whatever its name, not PNG")
+    assert inspect_file(path, "mask").problem.startswith(f"a {kind} file, not PNG, whatever its suffix")
     with pytest.raises(DataError, match=f"a {kind} file"):
         read_mask(path)
 
@@ -58,7 +58,7 @@ def test_a_mask_without_some_of_its_rows_is_incomplete(tmp_path, labels):
     path.write_bytes(png(labels, 7))
     with Image.open(path) as image:
         assert (np.asarray(image)[7:] == 0).all()  # what Pillow makes of it
-    assert inspect_file(path, "mask").problem == "incomplete: 46 % of its rows are there"
+    assert inspect_file(path, "mask").problem == "incomplete: only 46 % of its rows exist"
 
 
 @pytest.mark.parametrize("count", [2, 4, 16, 256])
@@ -149,7 +149,7 @@ def test_names_are_in_natural_order_and_suffixes_of_any_case(tmp_path):
     others = [path.name for path in pictures_in(tmp_path) if path.name[0] == "a"]
     assert others == ["a2b9.jpeg", "a2b10.png", "a10.bmp"]
     (tmp_path / "9.png").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"9\.jpg and 9\.png are pictures of one name"):
+    with pytest.raises(DataError, match=r"9\.jpg and 9\.png are two pictures of the same name"):
         pictures_in(tmp_path)
 
 

@@ -43,7 +43,7 @@ def test_encodings(tmp_path):
     assert read_list(path) == ["cat", "käse"]
     for encoding in ("utf-16", "latin-1"):
         path.write_bytes("cat\nkäse\n".encode(encoding))
-        with pytest.raises(DataError, match=r"val\.txt: not in UTF-8 .*; save it anew$"):
+        with pytest.raises(DataError, match=r"val\.txt: not in UTF-8 .*; save it as UTF-8$"):
             read_list(path)
     path.write_bytes("cat\n".encode("utf-16-le"))
     with pytest.raises(DataError, match=r"val\.txt, line 1: 'c\\x00a"):

@@ -169,13 +169,13 @@ def test_bad_input_is_one_clear_line(tmp_path, davis, write_video):
     headless = tmp_path / "headless.mp4"
     headless.write_bytes(write_video("whole.mp4").read_bytes()[:300])
     cases = {
-        text: "no video that can be read",
-        headless: "no video that can be read",
+        text: "not a readable video",
+        headless: "not a readable video",
         sound: "only sound",
         tmp_path / "absent": "no such file or folder",
         empty: "no pictures",
-        unequal: r"2.jpg is 32x24, the others 64x48",
-        broken: "no picture that can be read",
+        unequal: r"2.jpg is 32x24, but the others are 64x48",
+        broken: "not a readable picture",
         davis: r"2 sequences; choose by data.sequences=\[NAME\] from: bear, tennis",
     }
     for path, says in cases.items():
@@ -189,9 +189,9 @@ def test_bad_input_is_one_clear_line(tmp_path, davis, write_video):
 
 def test_limits(tmp_path, write_video):
     path = write_video()
-    with pytest.raises(DataError, match=r"limits.pixels=1000 allows; scale"):
+    with pytest.raises(DataError, match=r"exceed limits.pixels=1000; scale"):
         open_source(path, limits=Limits(pixels=1000))
-    with pytest.raises(DataError, match=r"5 frames that limits.frames allows; cut"):
+    with pytest.raises(DataError, match=r"more frames than limits.frames=5; cut"):
         open_source(path, limits=Limits(frames=5))
     assert 7680 * 4320 > Limits().pixels > 3840 * 2160
 
@@ -199,5 +199,5 @@ def test_limits(tmp_path, write_video):
 def test_a_file_that_changes_its_size(write_video, monkeypatch):
     source = open_source(write_video())
     object.__setattr__(source, "size", (32, 24))
-    with pytest.raises(DataError, match="frame 0 is 64x48, the first 32x24; re-encode"):
+    with pytest.raises(DataError, match="frame 0 is 64x48, but the first is 32x24; re-encode"):
         next(source.decode())

@@ -39,7 +39,7 @@ def test_objects_are_numbered_without_gaps(video):
 
 def test_a_label_that_was_not_there_when_checked(video):
     write_labels(video.annotations[1], np.where(LABELS[1] == 3, 7, LABELS[1]).astype(np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: has labels now that it had not when checked"):
+    with pytest.raises(DataError, match=r"1\.png: has labels that it did not have when it was checked"):
         video.load_annotations()
 
 

@@ -114,7 +114,7 @@ def test_whole_or_not_at_all(suffix, tmp_path):
 
 
 def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"a\.avi: a video file is one of \.webm, \.mp4"):
+    with pytest.raises(ValueError, match=r"a\.avi: the suffix of a video file must be one of \.webm, \.mp4"):
         write_video(tmp_path / "a.avi", moving(2, 32, 32))
     with pytest.raises(ValueError, match=r"a\.mp4: no frames"):
         write_video(tmp_path / "a.mp4", [])
@@ -122,6 +122,6 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"frame 1 has the shape \(32, 34, 3\), the first one \(32, 32, 3\)"):
         write_video(tmp_path / "a.mp4", sizes)
     monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
-    with pytest.raises(UserError, match=r"a\.mp4: PyAV has no libx264 here"):
+    with pytest.raises(UserError, match=r"a\.mp4: the installed PyAV has no encoder libx264"):
         write_video(tmp_path / "a.mp4", moving(2, 32, 32))
     assert not list(tmp_path.iterdir())

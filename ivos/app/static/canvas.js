@@ -1,7 +1,7 @@
-// The stage: the frame with its mask, strokes under the pointer, zoom and pan.
+// The stage: display of the frame, its mask and its strokes; drawing with the pointer; zoom and pan.
 
-const BRUSH = 5; // pixels of the frame that a stroke is wide for the network
-const CLOSEST = 24;
+const BRUSH = 5; // width of strokes in pixels of the frame, as in the network's input
+const CLOSEST = 24; // largest scale, in CSS pixels per pixel of the frame
 
 export class Stage extends EventTarget {
   constructor(box, view, ink) {
@@ -10,8 +10,8 @@ export class Stage extends EventTarget {
     this.context = view.getContext("2d");
     this.inkContext = ink.getContext("2d");
     this.width = this.height = 1;
-    this.scale = 1; // CSS pixels a pixel of the frame
-    this.x = this.y = 0; // of the frame's corner
+    this.scale = 1; // CSS pixels per pixel of the frame
+    this.x = this.y = 0; // position of the frame's top left corner on the stage, in CSS pixels
     this.fitted = true;
     this.bitmap = null;
     this.overlay = null;
@@ -19,7 +19,7 @@ export class Stage extends EventTarget {
     this.live = null;
     this.pointers = new Map();
     this.brush = { colour: "#fff", background: false, ready: false };
-    this.editor = null; // draws in place of strokes while one of its tools is chosen
+    this.editor = null; // the Editor, which handles the pointer while a tool other than the stroke is chosen
     this.cursor = null;
     new ResizeObserver(() => this.resize()).observe(box);
     for (const [type, handler] of Object.entries({
@@ -69,7 +69,7 @@ export class Stage extends EventTarget {
 
   pan(dx, dy) {
     const { width, height } = this.box.getBoundingClientRect();
-    const keep = 60; // of the frame stays in sight
+    const keep = 60; // CSS pixels of the frame that always stay visible
     this.x = Math.max(keep - this.width * this.scale, Math.min(width - keep, this.x + dx));
     this.y = Math.max(keep - this.height * this.scale, Math.min(height - keep, this.y + dy));
     this.fitted = false;
@@ -81,7 +81,7 @@ export class Stage extends EventTarget {
     this.redraw();
   }
 
-  // From the window to shares of the frame, as strokes have them.
+  // Convert the position of a pointer event to relative coordinates of the frame, which strokes consist of.
   share(event) {
     const box = this.ink.getBoundingClientRect();
     const x = (event.clientX - box.left - this.x) / (this.width * this.scale);
@@ -110,7 +110,7 @@ export class Stage extends EventTarget {
     c.setTransform(1, 0, 0, 1, 0, 0);
     c.clearRect(0, 0, this.view.width, this.view.height);
     c.setTransform(ratio * this.scale, 0, 0, ratio * this.scale, ratio * this.x, ratio * this.y);
-    if (this.bitmap?.width) { // 0: given up meanwhile, and its successor is on the way
+    if (this.bitmap?.width) { // the width of a closed bitmap is 0; the next one is being loaded
       c.imageSmoothingEnabled = this.scale < 3;
       c.drawImage(this.bitmap, 0, 0, this.width, this.height);
     }
@@ -123,7 +123,7 @@ export class Stage extends EventTarget {
     this.painted = performance.now();
   }
 
-  // In the frame's own pixels, as wide as the network sees it.
+  // Draw a stroke in the pixels of the frame, as wide as in the network's input, or the outline of a box.
   line(c, { path, colour, background, old, box }) {
     if (box) path = [path[0], [path[1][0], path[0][1]], path[1], [path[0][0], path[1][1]], path[0]];
     const brush = box ? 2 / this.scale : BRUSH;
@@ -173,7 +173,7 @@ export class Stage extends EventTarget {
     }
   }
 
-  // The pixels that an edit covers so far, and the outline of the tool.
+  // Draw the pixels that the current edit covers so far, and the outline of the tool.
   paintEdit(c) {
     const { work, tool, size, canvas } = this.editor;
     const [x, y] = this.cursor ? [this.cursor[0] * this.width, this.cursor[1] * this.height] : [];
@@ -209,7 +209,7 @@ export class Stage extends EventTarget {
     outline(mark);
   }
 
-  // Give up what is being drawn; returns whether there was anything.
+  // Discard the unfinished stroke or edit, and return whether there was one.
   cancel() {
     const drawn = Boolean(this.live) || Boolean(this.editor?.cancel());
     this.live = null;
@@ -228,14 +228,14 @@ export class Stage extends EventTarget {
     return [x * this.width, y * this.height];
   }
 
-  // Pointers: one draws, two or the middle button move.
+  // Pointer events: one pointer draws; two pointers, or the middle button, move the frame.
 
   down(event) {
     this.ink.focus({ preventScroll: true });
     this.ink.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (event.pointerType === "touch" && this.pointers.size === 2) {
-      this.cancel(); // it was not meant as a stroke
+      this.cancel(); // the first of two fingers has begun a stroke that was not intended
       this.editing = null;
       this.panning = "pinch";
       return;

@@ -1,5 +1,6 @@
-// Editing masks by hand: brush, eraser, polygon and box; and boxes that are hints for the network. The mask changes here at once; what has changed is sent as
-// runs of pixels, which the server writes to its journal before it acknowledges them.
+// Editing of masks by hand with brush, eraser, polygon and box, and drawing of boxes as prompts for the network.
+// The page changes the mask at once and sends the changed pixels as run lengths. The server writes them to its
+// journal before it acknowledges them.
 
 import { box, polygon, runs, segment } from "./raster.js";
 import { load, save } from "./storage.js";
@@ -13,8 +14,8 @@ export class Editor {
     this.tool = "stroke";
     this.size = Number(load("size", "12")); // the brush's diameter in pixels of the frame
     this.number = 0;
-    this.work = null; // what is being drawn
-    this.local = new Map(); // frame -> id of the latest edit that was drawn here and is not in the server's state
+    this.work = null; // the unfinished edit
+    this.local = new Map(); // frame -> id of the latest edit on this page that the server's state does not contain yet
   }
 
   open(width, height) {
@@ -42,12 +43,12 @@ export class Editor {
     this.app.brush();
   }
 
-  // The label that the tool draws; the eraser takes pixels of the chosen object only.
+  // The label that the tool draws. The eraser draws background, but only over the selected object.
   get label() {
     return this.tool === "eraser" || this.app.background ? 0 : this.app.object;
   }
 
-  // A press on the stage at [x, y] in pixels of the frame; returns whether something is being drawn now.
+  // Handle a press on the stage at [x, y] in pixels of the frame, and return whether an edit has begun.
   press(point, other = false) {
     if (this.tool === "polygon" && this.work) {
       this.work.points.push(point);
@@ -99,7 +100,7 @@ export class Editor {
     this.commit();
   }
 
-  // Send a box around the chosen object; one that was hardly drawn is none.
+  // Send a box around the selected object. A box of less than 2 pixels is ignored as an accidental click.
   around([x1, y1]) {
     const { points: [[x0, y0]], start } = this.work;
     this.cancel();
@@ -127,7 +128,7 @@ export class Editor {
     return drawn;
   }
 
-  // Draw a piece of the brush's way, and show the pixels that it covers.
+  // Draw a segment of the brush's path, and show the pixels that it covers.
   stamp(from, to) {
     const changed = segment(this.work.set, this.width, this.height, from, to, this.size / 2);
     if (!changed) return;
@@ -165,7 +166,7 @@ export class Editor {
     }
     const pixels = runs(set);
     if (pixels.length > app.video.max_runs) {
-      app.toast("This is too much for one edit; draw it in parts", "warn");
+      app.toast("This edit is too large; draw it in several parts", "warn");
       return;
     }
     const edit = { id: `${app.connection.page}-e${Date.now().toString(36)}-${++this.number}`, frame, label, runs: pixels, base };
@@ -175,12 +176,12 @@ export class Editor {
     app.show();
   }
 
-  // What a frame shows: an edit that the server does not know yet comes first.
+  // Return the round or the latest edit that a frame shows; an edit that the server does not know yet has priority.
   shownOn(frame) {
     return this.local.get(frame) ?? this.app.shown[frame] ?? 0;
   }
 
-  // Forget local edits that the server has, or has refused.
+  // Forget local edits that the server has acknowledged or refused.
   settle() {
     const waiting = new Set([...this.app.connection.unsaved.values()].filter((one) => one.runs).map((one) => one.frame));
     for (const frame of [...this.local.keys()]) if (!waiting.has(frame)) this.local.delete(frame);

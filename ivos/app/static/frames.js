@@ -1,20 +1,20 @@
-// Frames as bitmaps: the newest wish first, few requests at once, as many kept as memory allows.
+// A cache of frames as bitmaps. The frame that was requested last is loaded first, with few requests at a time.
 
-const ROOM = 480e6; // bytes of bitmaps
-const AT_ONCE = 5;
+const ROOM = 480e6; // most bytes of bitmaps in memory
+const AT_ONCE = 5; // most simultaneous requests
 
 export class Frames {
   constructor(base, width, height) {
     this.base = base;
     this.most = Math.max(12, Math.min(300, Math.floor(ROOM / (width * height * 4))));
-    this.bitmaps = new Map(); // frame -> ImageBitmap, the latest used last
-    this.asked = new Map(); // frame -> promise
-    this.wishes = []; // frames to have at hand, the most wanted first
+    this.bitmaps = new Map(); // frame -> ImageBitmap, the most recently used last
+    this.asked = new Map(); // frame -> promise of its bitmap, while it is being loaded
+    this.wishes = []; // frames to preload, the most important first
     this.running = 0;
-    this.ready = 0; // frames the server has
+    this.ready = 0; // number of frames that the server has decoded
   }
 
-  // What is asked for here is shown next: it is the last to be given up.
+  // Return the bitmap of a frame if it is in memory, and mark it as the most recently used.
   at(frame) {
     const there = this.bitmaps.get(frame);
     if (there) {
@@ -52,9 +52,9 @@ export class Frames {
     }
   }
 
-  // Have the frames around one at hand, more of them in the direction of play.
+  // Preload the frames around a frame, more of them in the direction of play.
   around(frame, count, ahead = 1) {
-    const reach = Math.min(this.most - AT_ONCE - 2, 52); // what is shown stays, whatever is still coming
+    const reach = Math.min(this.most - AT_ONCE - 2, 52); // small enough that the shown frame stays in the cache
     const wishes = [];
     for (let i = 1; wishes.length < reach; i++) {
       wishes.push(frame + i * ahead);

@@ -1,4 +1,4 @@
-// The videos of this server: what was done on each, and what comes next.
+// The list of the server's videos, with the progress of each and a link to the next video to annotate.
 
 import { load } from "./storage.js";
 

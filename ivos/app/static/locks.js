@@ -1,4 +1,4 @@
-// Locked frames, and objects that are locked on frames, as ranges [first, last].
+// The ranges [first, last] of locked frames by object number; number 0 stands for the whole frame.
 
 export class LockedRanges {
   constructor() {

@@ -1,4 +1,4 @@
-// The page: what is shown follows the server's snapshots; what is drawn is drawn here first.
+// The page of a video. It shows the state that the server sends. Strokes and edits are shown at once and then sent.
 
 import { Stage } from "./canvas.js";
 import { Editor } from "./editor.js";
@@ -24,16 +24,16 @@ const STYLES = ["fill", "outline", "spot", "off"];
 class App {
   constructor() {
     this.video = null;
-    this.state = null; // the server's state, of which it sends what has changed
-    this.rounds = new Map(); // number -> round, undone ones too
+    this.state = null; // the state of the session; the server sends only the parts that have changed
+    this.rounds = new Map(); // number -> round, including undone rounds
     this.locks = new LockedRanges();
-    this.annotated = []; // ranges of frames whose masks the user has made
-    this.queue = []; // frames that are propagated after the one that is at work
+    this.annotated = []; // ranges of frames whose masks the user has set
+    this.queue = []; // annotated frames to propagate from after the current round
     this.count = 0;
     this.frame = 0;
     this.shown = [];
     this.strokes = new Map();
-    this.mine = new Map(); // strokes drawn here that the server has not confirmed yet
+    this.mine = new Map(); // strokes of this page that the server has not confirmed yet
     this.preview = null;
     this.object = 1;
     this.background = false;
@@ -83,7 +83,7 @@ class App {
     });
     on("refused", ({ id, edit, message }) => {
       this.mine.delete(id);
-      this.toast(`the ${edit ? "edit" : "stroke"} was not taken: ${message}`, "bad");
+      this.toast(`The ${edit ? "edit" : "stroke"} was refused: ${message}`, "bad");
       this.editor.settle();
       this.show();
     });
@@ -163,7 +163,7 @@ class App {
     this.show();
   }
 
-  // Rounds, frames and objects come once, and again only when they have changed.
+  // Merge the changed rounds, frames and objects of a message into the state.
   merge(state) {
     for (const one of Array.isArray(state.rounds) ? state.rounds : []) this.rounds.set(one.number, one);
     state.rounds = [...this.rounds.values()].filter((one) => !one.undone).sort((a, b) => a.number - b.number);
@@ -200,7 +200,7 @@ class App {
     if (mask.frame === this.frame) this.show();
   }
 
-  // Whether a frame keeps its mask in the round that is being propagated.
+  // Return whether a frame keeps its mask during the open round.
   keeps(frame) {
     const source = this.rounds.get(this.openRound)?.frame;
     if (frame === source) return false;
@@ -215,11 +215,11 @@ class App {
   lost(tries) {
     this.panel.phase("lost");
     const unsaved = this.connection.unsaved.size;
-    const kept = unsaved ? ` ${unsaved} stroke${unsaved > 1 ? "s" : ""} kept here until then.` : "";
+    const kept = unsaved ? ` ${unsaved} unsaved stroke${unsaved > 1 ? "s are" : " is"} kept on this page until then.` : "";
     if (tries > 1) this.panel.banner("lost", `The server does not answer; trying again.${kept}`, "bad");
     if (tries === 4) {
       fetch("/sessions").then((answer) => {
-        if (answer.status === 403) this.panel.banner("lost", "The server asks for its token: open the address that it has printed.", "bad");
+        if (answer.status === 403) this.panel.banner("lost", "The server needs its token: open the address that it has printed.", "bad");
       }).catch(() => {});
     }
   }
@@ -240,12 +240,13 @@ class App {
     this.go(this.frame + by);
   }
 
-  // Frame and mask change together, or the picture would flicker; of several wishes the last wins.
+  // Show the current frame. Frame and mask change together, so that the picture does not flicker. If several calls
+  // wait for their data, the last one wins.
   async show() {
     if (!this.frames) return;
     const wish = (this.wish = (this.wish ?? 0) + 1);
     const frame = this.frame;
-    if (frame >= this.frames.ready) return; // it is shown when it is there
+    if (frame >= this.frames.ready) return; // the frame is shown when it has been decoded
     const edited = this.editor.local.has(frame);
     const previewed = this.preview?.frame === frame && !edited ? this.preview : null;
     const round = this.editor.shownOn(frame);
@@ -297,7 +298,7 @@ class App {
     return list;
   }
 
-  // An object's colour as a pixel of a canvas, with an opacity from 0 to 1.
+  // Return the colour of an object as a 32-bit pixel of a canvas, with an opacity from 0 to 1.
   packedColour(number, opacity) {
     const [r, g, b] = rgb(this.state.objects.find((one) => one.number === number)?.colour ?? "#ffffff");
     return ((Math.round(opacity * 255) << 24) | (b << 16) | (g << 8) | r) >>> 0;
@@ -329,11 +330,11 @@ class App {
     if (frame < this.count && this.style !== "off") this.masks.get(this.shown[frame] ?? 0, frame).catch(() => {});
   }
 
-  // What the user does
+  // Actions of the user
 
   press() {
     this.pause();
-    this.pressed = this.displayedFrame; // a stroke belongs to the frame that its user sees
+    this.pressed = this.displayedFrame; // a stroke belongs to the displayed frame, even if another one is being loaded
     if (this.frame !== this.displayedFrame) this.go(this.displayedFrame);
     this.study.send("press");
   }
@@ -350,7 +351,7 @@ class App {
       start_time: start,
       end_time: end,
       ...(box ? { box } : {}),
-      ...(background ? { of: this.object } : {}), // whose negative click it is for a network of clicks
+      ...(background ? { of: this.object } : {}), // a network that accepts clicks gets a negative click for this object
     };
     this.mine.set(stroke.id, stroke);
     const from = performance.now();
@@ -362,7 +363,7 @@ class App {
     return this.connection.ask(type, content).catch((error) => this.toast(error.message, "bad"));
   }
 
-  // In the middle of a stroke, undo gives up the stroke and nothing else.
+  // Discard an unfinished stroke; if there is none, undo the latest action.
   async undo() {
     if (this.stage.cancel()) return;
     await this.connection.settled();
@@ -373,7 +374,7 @@ class App {
     return this.visit("redo", this.state?.redoable);
   }
 
-  // Undo or redo, and show the frame where something changes, if it is another one.
+  // Undo or redo an action, and show the frame of the action if another frame is displayed.
   async visit(type, action) {
     try {
       await this.connection.ask(type);
@@ -384,10 +385,10 @@ class App {
     if (action?.frame === undefined || action.frame === this.frame || action.what === "round") return;
     this.pause();
     this.go(action.frame);
-    this.toast(`${type === "undo" ? "Undone" : "Done again"}: ${action.what} on frame ${action.frame}`);
+    this.toast(`${type === "undo" ? "Undone" : "Redone"}: ${action.what} on frame ${action.frame}`);
   }
 
-  // Frames with strokes or edits that were not propagated, the one that is shown first.
+  // Return the frames with strokes or edits that were not propagated; the displayed frame comes first.
   pendingFrames() {
     const strokes = (this.state?.pending ?? []).map((id) => this.strokes.get(id)?.frame);
     const drawn = [...this.mine.values()].map((one) => one.frame);
@@ -412,18 +413,18 @@ class App {
       return;
     }
     if (!frames.length) {
-      this.toast("Draw a stroke or edit the mask first: on an object, or on what is wrong", "warn");
+      this.toast("First draw a stroke on an object or on an error of its mask, or edit the mask", "warn");
       return;
     }
     if (frames.length > 1) this.toast(`Frames ${frames.join(", ")} are propagated one after the other`);
     this.limited = limited;
     this.queue = frames;
     this.study.send("run");
-    await this.connection.settled(); // what was drawn last is part of the round
+    await this.connection.settled(); // wait until the server has the latest strokes and edits
     return this.propagate();
   }
 
-  // Propagate the next frame that waits.
+  // Propagate from the next frame of the queue.
   propagate() {
     const frame = this.queue.shift();
     const [lo, hi] = this.range.bounds;
@@ -440,7 +441,7 @@ class App {
     this.ask("continue");
   }
 
-  // Esc: give up what is being drawn, else stop the propagation.
+  // Discard an unfinished stroke or edit; if there is none, stop the propagation (Esc).
   stop() {
     if (this.stage.cancel()) return;
     this.queue = [];
@@ -473,7 +474,7 @@ class App {
     const low = all.filter(([, share]) => share < LOW_CONFIDENCE);
     const list = low.length ? low : all.slice(0, 1);
     if (!list.length) {
-      this.toast("Propagate first: then the network says what it is least sure of", "warn");
+      this.toast("Propagate first; the network's confidence is known only afterwards", "warn");
       return;
     }
     const at = list.findIndex(([frame]) => frame === this.frame);
@@ -489,7 +490,7 @@ class App {
     this.panel.objects(this.state);
   }
 
-  // The object before or after the chosen one, for more objects than there are digits.
+  // Select the previous or the next object; keys 1 to 9 select only the first nine objects.
   neighbour(step) {
     const numbers = this.state.objects.filter((one) => !one.removed).map((one) => one.number);
     const at = numbers.indexOf(this.object);
@@ -505,7 +506,7 @@ class App {
     return this.ask("lock", { lo: frame, hi: frame, object, locked: !this.locks.has(frame, object) });
   }
 
-  // Give the next frame this frame's mask, and go there.
+  // Copy the mask of this frame to the next frame, and show that frame.
   async copyToNext() {
     const next = this.frame + 1;
     if (next >= this.count) return;
@@ -518,7 +519,7 @@ class App {
     return this.range.operate("delete");
   }
 
-  // Say that the video is done (or not), and go to the next one that is not.
+  // Mark the video as done, and go to the next video that is not done; or mark it as not done.
   async markDone() {
     const done = !this.state.done;
     await this.ask("done", { done });

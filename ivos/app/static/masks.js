@@ -1,15 +1,15 @@
-// Masks as labels: kept deflated, inflated when they are shown, coloured here.
+// A cache of masks, which are kept compressed and decompressed for display, and the colouring of labels.
 
-const HEADER = 24;
-const DECODED = 64e6; // bytes of labels kept inflated
-const PACKED = 64e6; // bytes of masks kept deflated
+const HEADER = 24; // bytes of the header of a binary message
+const DECODED = 64e6; // most bytes of decompressed labels in memory
+const PACKED = 64e6; // most bytes of compressed masks in memory
 
 export function unpack(buffer) {
   const view = new DataView(buffer);
   if (view.getUint8(0) !== 1) throw new Error("the page is older than the server; reload it");
   return {
     preview: view.getUint8(1) === 1,
-    round: view.getUint32(4, true), // of a preview, its number
+    round: view.getUint32(4, true), // number of the round, or of the preview
     frame: view.getUint32(8, true),
     done: view.getUint32(12, true),
     total: view.getUint32(16, true),
@@ -20,7 +20,7 @@ export function unpack(buffer) {
 async function inflate(packed, length) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   const labels = new Uint8Array(await new Response(stream).arrayBuffer());
-  if (labels.length !== length) throw new Error("a mask of another size");
+  if (labels.length !== length) throw new Error("the size of the mask differs from the size of the frame");
   return labels;
 }
 
@@ -30,7 +30,7 @@ export class Masks {
     this.width = width;
     this.height = height;
     this.packed = new Map(); // "round/frame" -> ArrayBuffer
-    this.labels = new Map(); // the same -> Uint8Array, the latest used last
+    this.labels = new Map(); // "round/frame" -> Uint8Array, the most recently used last
     this.asked = new Map();
     this.none = new Uint8Array(width * height);
   }
@@ -39,7 +39,7 @@ export class Masks {
     this.keepPacked(`${round}/${frame}`, packed);
   }
 
-  // Labels that were drawn here.
+  // Add the labels after an edit on this page.
   putLabels(shown, frame, labels) {
     this.labels.set(`${shown}/${frame}`, labels);
     this.trim();
@@ -104,7 +104,7 @@ export function rgb(colour) {
   return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 }
 
-// Labels with merged objects as the ones that they were merged into.
+// Replace the labels of merged objects by those of the objects that they were merged into.
 function merged(labels, objects) {
   const into = new Map(objects.filter((one) => one.removed && one.merged_into).map((one) => [one.number, one]));
   if (!into.size) return labels;
@@ -115,7 +115,7 @@ function merged(labels, objects) {
   return labels.map((label) => table[label]);
 }
 
-// Colours labels into a canvas of the frame's size.
+// Painting of coloured labels on a canvas of the frame's size.
 export class Paint {
   constructor(width, height) {
     this.canvas = new OffscreenCanvas(width, height);

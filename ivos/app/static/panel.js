@@ -1,4 +1,4 @@
-// Everything around the stage: objects, rounds, buttons, banners, export, the first-use hints.
+// The controls around the stage: objects, rounds, buttons, banners, export, and the hints for new users.
 
 import { rgb } from "./masks.js";
 import { load, save } from "./storage.js";
@@ -9,9 +9,9 @@ const PHASES = {
   previewing: "previewing", propagating: "propagating", stopped: "stopped", failed: "failed", lost: "connection lost",
 };
 const COACH = [
-  ["Draw a stroke inside the object,", "on a frame that shows it well. It is a hint, not an outline: a line along the middle is enough."],
-  ["Carry it to all frames:", "add strokes until this frame's mask is right, then press Propagate. You can stop at any time."],
-  ["Look through, correct the worst frame:", "what is missing in the object's colour, what is too much with the right button; propagate again."],
+  ["Draw a stroke inside the object,", "on a frame that shows it well. It is a prompt, not an outline: a line along the middle is enough."],
+  ["Propagate the mask to all frames:", "add strokes until this frame's mask is right, then press Propagate. You can stop at any time."],
+  ["Look through the video and correct the worst frame:", "draw over missing parts in the object's colour and over wrong parts with the right button; propagate again."],
 ];
 
 export class Panel {
@@ -68,13 +68,13 @@ export class Panel {
     $("export").querySelector("span").textContent = state.exporting ? "Exporting…" : "Export, import";
     $("done").hidden = Boolean(this.app.video.study) || !writer || !state.rounds.length;
     $("done").textContent = state.done ? "Not done" : "Done";
-    this.banner("reader", writer ? "" : "Another page is annotating this video. This one only looks on.", "warn", ["Take over", () => this.app.ask("take_over")]);
+    this.banner("reader", writer ? "" : "Another page is annotating this video. This page is read-only.", "warn", ["Take over", () => this.app.ask("take_over")]);
     this.banner("failure", state.failure, "bad", ...(writer && state.phase === "failed" ? [["Try again", () => this.app.ask("retry")]] : []),
-      ...(writer && state.can_go_on ? [["Go on without them", () => this.app.ask("retry", { leave_out: true })]] : []));
+      ...(writer && state.can_go_on ? [["Continue without them", () => this.app.ask("retry", { leave_out: true })]] : []));
     this.banner("notice", state.notice, "warn");
     this.banner("disk", state.saved ? "" : "The last round is not saved yet: the disk is full or read-only.", "bad");
     if (before?.phase === "propagating" && state.phase === "stopped") {
-      this.app.toast("Stopped. What was reached is kept; continue, or correct another frame.");
+      this.app.toast("Stopped. The masks computed so far are kept; continue, or correct another frame.");
     }
     this.coach(state);
   }
@@ -83,7 +83,7 @@ export class Panel {
     $("phase").dataset.phase = phase;
     let text = PHASES[phase] ?? phase;
     if (phase === "propagating" && this.app.done?.[1]) text = `propagating, ${this.app.done[0]} of ${this.app.done[1]}`;
-    if (state?.role === "reader") text += " (looking on)";
+    if (state?.role === "reader") text += " (read-only)";
     $("phase").querySelector("span").textContent = text;
     $("phase").title = text;
   }
@@ -119,7 +119,7 @@ export class Panel {
       return;
     }
     if (list.contains(document.activeElement) && document.activeElement.matches("input[type=text]")) {
-      this.mark(); // a name is being typed; the list is drawn when that is done
+      this.mark(); // while the user types a name, the list is not replaced
       return;
     }
     this.shownObjects = shown;
@@ -163,7 +163,7 @@ export class Panel {
     this.mark();
   }
 
-  // Let the user type an object's name: by double click, F2 or the pencil.
+  // Let the user edit the name of an object, after a double click, F2 or a click on the pencil.
   rename(number) {
     const name = document.querySelector(`#objects li[data-number="${number}"] input.label`);
     if (!name || this.app.state.role !== "writer") return;
@@ -239,7 +239,7 @@ export class Panel {
     $("panel").setAttribute("aria-expanded", String(open));
   }
 
-  // A strip above the stage; without a text it goes away.
+  // Show a banner above the stage, or remove it if the text is empty.
   banner(name, text = "", kind = "", ...actions) {
     const old = $("banners").querySelector(`[data-name="${name}"]`);
     if (!text) {
@@ -348,10 +348,10 @@ export class Panel {
 
   satisfied() {
     const { next } = this.app.video.study;
-    this.banner("done", next ? "Done with this video. Take a break if you like; the clock stands still." : "Done with all videos. Thank you!", "", next ? ["Next video", () => { location.href = `/w/${next}/`; }] : null);
+    this.banner("done", next ? "This video is done. Take a break if you like; the time is not counted." : "All videos are done. Thank you!", "", next ? ["Next video", () => { location.href = `/w/${next}/`; }] : null);
   }
 
-  // Three hints for the first session, each shown until what it says was done.
+  // Three hints for new users, each of which is shown until the user has done that step.
 
   coach(state) {
     const step = state.rounds.some((one) => one.status !== "open") ? 2 : state.pending.length || state.rounds.length ? 1 : 0;
@@ -403,12 +403,12 @@ function labelled(text, action) {
   return one;
 }
 
-// What an action is, for the title of the undo button.
+// Describe an action for the title of the undo button.
 function described({ what, frame }) {
   return frame === undefined ? what : `${what} on frame ${frame}`;
 }
 
-// The button by which the keyboard and screen readers choose an object; the whole row can be clicked, too.
+// Create the radio button of an object for keyboards and screen readers; a click on the whole row also selects it.
 function choice(name, action) {
   const one = document.createElement("button");
   one.className = "choice";

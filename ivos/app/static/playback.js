@@ -1,10 +1,10 @@
-// Playback: no frame is skipped; a frame that arrives late delays the frames after it.
+// Playback without skipped frames; a frame that is loaded late delays the frames after it.
 
 export class Playback {
   constructor(app) {
     this.app = app;
     this.playing = false;
-    this.last = null; // the latest run, for benchmarks/app.py: {from, frames}
+    this.last = null; // start time and number of frames of the latest playback, for benchmarks/app.py
   }
 
   toggle() {
@@ -33,7 +33,7 @@ export class Playback {
     this.pause();
   }
 
-  // Seconds for which a frame is shown.
+  // Return the seconds for which a frame is shown.
   duration(frame) {
     const { times, rate } = this.app.video;
     return times.length ? times[frame + 1] - times[frame] : 1 / rate;

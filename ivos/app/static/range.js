@@ -1,4 +1,4 @@
-// The range of frames that propagation, locks and operations can be limited to.
+// The range of frames to which the user can limit propagation, locks and operations.
 
 const $ = (id) => document.getElementById(id);
 
@@ -23,7 +23,7 @@ export class Range {
     for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
   }
 
-  // The first and the last frame of the range; without one, the frame that is shown.
+  // The first and the last frame of the range; if no range is set, both are the current frame.
   get bounds() {
     const { frame } = this.app;
     return this.from === null ? [frame, frame] : [this.from, this.to];
@@ -90,7 +90,7 @@ export class Range {
     await this.app.ask("operation", { kind, frame, lo, hi, object: ["copy", "fill"].includes(kind) ? 0 : object, ...content });
   }
 
-  // Fill the frames inside the range; without one, those between the annotated frames around the one that is shown.
+  // Interpolate the masks inside the range, or between the annotated frames around the current one if no range is set.
   fill() {
     const { app } = this;
     if (this.from !== null) return this.operate("fill");

@@ -1,4 +1,5 @@
-// Pixels of brushes, polygons and boxes. A set of pixels is a Uint8Array of the frame's size with ones.
+// Rasterisation of brush strokes, polygons and boxes. A set of pixels is a Uint8Array of the frame's size, which is 1
+// at the pixels of the set.
 
 // Set the pixels whose centres are within `radius` of the segment; the pixels at its ends are always set.
 // Points are in pixels of the frame. Returns the box [left, top, right, bottom] that may have changed, or null.
@@ -57,7 +58,7 @@ export function box(set, width, height, [x0, y0], [x1, y1]) {
   for (let y = top; y <= bottom; y++) set.fill(1, y * width + left, y * width + Math.max(left, right) + 1);
 }
 
-// Alternating numbers of pixels that are not in the set and that are, row by row.
+// Return alternating numbers of pixels outside and inside the set, row by row.
 export function runs(set) {
   const found = [];
   let from = 0;

@@ -1,7 +1,7 @@
-// The connection: comes back by itself, and sends again what was never acknowledged.
+// The WebSocket connection, which reconnects automatically and resends strokes and edits without acknowledgement.
 
-const FORGET = { 1009: "too long for the server" };
-const AGAIN = 3000; // milliseconds until a stroke that could not be saved is sent once more
+const FORGET = { 1009: "too long for the server" }; // close codes after which a message is not sent again
+const AGAIN = 3000; // milliseconds until a stroke that could not be saved is sent again
 
 export class Connection extends EventTarget {
   constructor(path) {
@@ -10,7 +10,7 @@ export class Connection extends EventTarget {
     this.page = "";
     this.seq = 0;
     this.asked = new Map(); // seq -> {resolve, reject}
-    this.unsaved = new Map(); // id -> stroke, until the server has it on disk
+    this.unsaved = new Map(); // id -> stroke or edit, until the server has written it to disk
     this.key = "";
     this.tries = 0;
     this.open();
@@ -57,7 +57,7 @@ export class Connection extends EventTarget {
   lost(event) {
     for (const { reject } of this.asked.values()) reject(new Error("the connection was lost"));
     this.asked.clear();
-    if (FORGET[event.code] && this.last) { // it would be refused for ever
+    if (FORGET[event.code] && this.last) { // the server would refuse the message again
       this.unsaved.delete(this.last);
       this.store();
       this.emit("error", { message: `a message was ${FORGET[event.code]}` });
@@ -68,7 +68,7 @@ export class Connection extends EventTarget {
     setTimeout(() => this.open(), Math.min(3000, 200 * 1.6 ** this.tries));
   }
 
-  // A promise that is kept when the server has acknowledged the message.
+  // Send a message, and return a promise that is resolved when the server acknowledges it.
   ask(type, content = {}) {
     if (!this.ready) return Promise.reject(new Error("not connected; try again in a moment"));
     const seq = ++this.seq;
@@ -78,7 +78,7 @@ export class Connection extends EventTarget {
     });
   }
 
-  // Strokes and edits are kept here until they are on the server's disk, whatever happens to page or server.
+  // Send a stroke or an edit, and keep it in the browser's storage until the server has written it to disk.
   save(type, content) {
     const item = { ...content };
     Object.defineProperty(item, "type", { value: type });
@@ -94,13 +94,13 @@ export class Connection extends EventTarget {
       this.done(item.id);
       this.emit("saved", { id: item.id });
     } catch (error) {
-      if (!this.ready) return; // it is sent again
-      if (/take over|being read|being written/i.test(error.message)) { // sent again with the state that allows it
+      if (!this.ready) return; // the item is sent again after the connection is restored
+      if (/take over|being read|being written/i.test(error.message)) { // send it again with the next suitable state
         this.resent = false;
         this.emit("error", { message: error.message });
         return;
       }
-      if (/journal/i.test(error.message)) { // a disk that is full or read-only
+      if (/journal/i.test(error.message)) { // the server's disk is full or read-only
         this.emit("error", { message: error.message });
         setTimeout(() => { if (this.ready && this.unsaved.has(item.id)) this.send(item); }, AGAIN);
         return;
@@ -110,7 +110,7 @@ export class Connection extends EventTarget {
     }
   }
 
-  // Resolves when nothing waits for its acknowledgement.
+  // Wait until all strokes and edits are acknowledged.
   async settled() {
     while (this.unsaved.size && this.ready) await new Promise((done) => setTimeout(done, 5));
   }
@@ -130,13 +130,13 @@ export class Connection extends EventTarget {
     try {
       if (this.unsaved.size) localStorage.setItem(this.key, JSON.stringify([...this.unsaved.values()]));
       else localStorage.removeItem(this.key);
-    } catch { /* private windows keep nothing; the strokes stay in memory */ }
+    } catch { /* a private window has no storage; the strokes stay in memory */ }
   }
 
   restore() {
     try {
       for (const stroke of JSON.parse(localStorage.getItem(this.key) || "[]")) this.unsaved.set(stroke.id, stroke);
-    } catch { /* nothing that can be read */ }
+    } catch { /* the stored strokes are unreadable */ }
   }
 
   emit(type, detail) {

@@ -1,4 +1,4 @@
-// Settings that the browser keeps between visits.
+// Settings of the page that are kept in the browser's storage.
 
 export function load(name, otherwise) {
   try {
@@ -11,5 +11,5 @@ export function load(name, otherwise) {
 export function save(name, value) {
   try {
     localStorage.setItem(`ivos:${name}`, value);
-  } catch { /* a private window keeps nothing */ }
+  } catch { /* a private window has no storage */ }
 }

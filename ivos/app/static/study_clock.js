@@ -1,4 +1,4 @@
-// The clock of a user study: sends the moments that ivos/app/study.py makes times of.
+// The clock of a user study, which sends the times of events; ivos/app/study.py computes the durations from them.
 
 export class StudyClock {
   constructor(app) {

@@ -1,10 +1,10 @@
-// The timeline: where masks are, what the last round reached, where the network's confidence is low.
+// The timeline, which shows the frames with masks, the frames of the last round, and frames of low confidence.
 
-export const LOW_CONFIDENCE = 0.8; // the share of its round's median below which a frame's confidence counts as low
+export const LOW_CONFIDENCE = 0.8; // a confidence counts as low below this fraction of its round's median
 
-// Of a round's [frame, confidence], each confidence as a share of their median. How sure a network is at all differs
-// between networks, videos and objects; within a round, the frames that it is less sure of than of others are the
-// worse ones (docs/guides/annotation.md has the figures).
+// Divide the confidences of a round, [[frame, confidence], ...], by their median. The level of the confidence differs
+// between networks, videos and objects, but within a round the frames of lower confidence tend to have worse masks
+// (docs/guides/annotation.md has measurements).
 export function relative(confidence) {
   const values = confidence.map(([, value]) => value).sort((a, b) => a - b);
   const middle = values[Math.floor((values.length - 1) / 2)] || 1;
@@ -22,8 +22,8 @@ export class Timeline extends EventTarget {
     this.rounds = [];
     this.edited = new Set(); // frames with edits that were not propagated
     this.locked = []; // ranges of locked frames
-    this.range = null; // [first, last] that the user has chosen
-    this.pending = new Set(); // frames with strokes that wait
+    this.range = null; // range [first, last] that the user has set
+    this.pending = new Set(); // frames with strokes that were not propagated
     this.ready = 0;
     new ResizeObserver(() => this.resize()).observe(canvas);
     canvas.addEventListener("pointerdown", (event) => {
@@ -137,7 +137,7 @@ export class Timeline extends EventTarget {
     }
   }
 
-  // [frame, share of its round's median confidence] of the frames that show a mask, the least sure first.
+  // Return [frame, confidence divided by the round's median] of the frames with masks, lowest first.
   sure() {
     if (!this.sorted) {
       const all = this.rounds.flatMap((one) => relative(one.confidence).filter(([frame]) => this.shown[frame] === one.number));
@@ -146,7 +146,7 @@ export class Timeline extends EventTarget {
     return this.sorted;
   }
 
-  // The rounds or the frames that they are shown on have changed.
+  // Redraw the timeline after a change of the rounds, or of the frames that show them.
   changed() {
     this.sorted = null;
     this.draw();

@@ -1,4 +1,4 @@
-// Short messages above the timeline, which disappear by themselves.
+// Short messages above the timeline, which disappear automatically.
 
 export function toast(text, kind = "", seconds = 6) {
   const list = document.getElementById("toasts");

@@ -1,4 +1,4 @@
-// The bar of tools beside the stage, and the size of the brush.
+// The toolbar beside the stage, and the slider for the size of the brush.
 
 import { TOOLS } from "./editor.js";
 
@@ -14,7 +14,7 @@ export class Tools {
     $("tools").addEventListener("keydown", (event) => this.arrows(event));
   }
 
-  // Up and down go through the tools, as in any group of radio buttons.
+  // Let the arrow keys select the previous or next tool, as in any group of radio buttons.
   arrows(event) {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (!step || !event.target.dataset.tool) return;
@@ -34,7 +34,7 @@ export class Tools {
     }
     const clicks = this.app.state?.prompts?.includes("strokes") === false;
     const stroke = document.querySelector('#tools [data-tool="stroke"]');
-    stroke.title = clicks ? "Click: a point of the object; a stroke counts as a click (S)" : "Stroke: a hint for the network (S)";
+    stroke.title = clicks ? "Click: a point of the object; a stroke counts as a click (S)" : "Stroke: a prompt for the network (S)";
     stroke.setAttribute("aria-label", clicks ? "Click" : "Stroke");
     $("size").value = size;
     $("size-value").textContent = size;
