@@ -5,7 +5,7 @@
 FROM python:3.12-slim AS build
 RUN pip install --no-cache-dir uv
 WORKDIR /source
-# .git is not needed: without it, the version is the fallback of pyproject.toml.
+# .git is not copied; the version of the package is therefore the fallback version in pyproject.toml.
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY ivos ivos
 COPY conf conf

@@ -6,7 +6,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Assets(BuildHookInterface):  # type: ignore[type-arg]
-    """Hook that adds files to a wheel; an editable installation finds them in the checkout."""
+    """A hook that adds files to a wheel; an editable installation uses the files in the checkout."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the files to a standard wheel."""

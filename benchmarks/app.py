@@ -1,9 +1,9 @@
-"""Measure the annotation app in a browser on this machine, which page, server and network share.
+"""Measure the annotation app in a browser; page, server and network run on the same machine.
 
     uv run benchmarks/app.py
 
-Chromium and Playwright are needed. ``--checkpoint`` names the network to measure, an untrained one of the
-small size by default; ``--video`` names a video, a synthetic one by default.
+The script needs Chromium and Playwright. By default it measures an untrained small network on a synthetic
+video.
 """
 
 import argparse
@@ -35,11 +35,15 @@ NEXT_PAINT = (
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--video", type=Path, help="a folder of pictures or a video file; else one is drawn")
-    parser.add_argument("--checkpoint", help="a file, or a shipped network by name")
+    parser.add_argument(
+        "--video", type=Path, help="folder of pictures or video file; default: a synthetic video"
+    )
+    parser.add_argument("--checkpoint", help="checkpoint file or name of shipped weights; default: untrained")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--strokes", type=int, default=10)
-    parser.add_argument("--flow", action="store_true", help="whatever the file of the network says")
+    parser.add_argument(
+        "--flow", action="store_true", help="use optical flow, regardless of the value in the checkpoint"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

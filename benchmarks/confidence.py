@@ -1,11 +1,11 @@
-"""Compare the network's confidence with J: does the app's timeline mark the worse frames?
+"""Compare the network's confidence with J, to check whether the app's timeline marks the worse frames.
 
     uv run benchmarks/confidence.py DAVIS_FOLDER
 
-The folder has sequences in DAVIS layout with masks. The robot draws on a first frame, then on the worst one,
-in three rounds. For the frames that a round has propagated to, the table has the rank correlation of
-confidence and J, the mean J of the frames that the timeline marks and of the others, and the J of the frame
-with the lowest confidence.
+The folder has sequences in DAVIS layout with masks. In three rounds, the robot draws on the first frame and
+then on the worst frames. For the frames to which a round was propagated, the table has the rank correlation
+of confidence and J, the mean J of the frames that the timeline marks, the mean J of all other frames, and the
+J of the frame with the lowest confidence.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checkpoint", default="small")
-    parser.add_argument("--begin", type=float, default=0, help="the first annotated frame, as a share")
+    parser.add_argument(
+        "--begin", type=float, default=0, help="position of the first annotated frame, from 0 to 1"
+    )
     options = parser.parse_args()
     segmenter = ATNetSegmenter(load(options.checkpoint), flow=False, short_side=None)
     table = Table("sequence", "round", "rank correlation", "marked", "J marked", "J others", "J least sure")

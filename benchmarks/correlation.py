@@ -1,11 +1,12 @@
 """Measure time and memory of the correlation and of the local transfer.
 
-    python benchmarks/correlation.py                 CPU: our path against 81 shifted products
-    python benchmarks/correlation.py --device cuda   GPU: the kernels against the PyTorch path and the floor
+    python benchmarks/correlation.py                 CPU: ivos compared with 81 shifted products
+    python benchmarks/correlation.py --device cuda   GPU: the CUDA kernels compared with PyTorch and a lower
+    bound
 
-Both sides of a ratio are timed in the same run, in turns; a time is the median over the turns. The CPU table
-has a column for the package spatial-correlation-sampler where it can be imported. The script needs PyTorch
-only; with rich it prints formatted tables.
+Both sides of a ratio are timed alternately in the same run; a time is the median of several turns. The CPU
+table has a column for the package spatial-correlation-sampler if it is installed. The script needs only
+PyTorch; if rich is installed, it prints formatted tables.
 """
 
 import argparse
@@ -304,8 +305,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--turns", type=int, default=5, help="timed turns of each side on the CPU")
-    parser.add_argument("--threads", type=int, help="threads on the CPU; PyTorch's own choice by default")
+    parser.add_argument("--turns", type=int, default=5, help="number of timed turns of each side on the CPU")
+    parser.add_argument("--threads", type=int, help="number of CPU threads; default: PyTorch's own choice")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

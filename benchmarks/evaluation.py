@@ -1,10 +1,11 @@
-"""Measure the parts of a whole evaluation, and what several processes save.
+"""Measure the parts of an evaluation, and the speed-up by several processes.
 
 uv run benchmarks/evaluation.py [--model small] [--clips 2] [--frames 20] [--rounds 4] [--processes 2]
 
-The clips are synthetic and of 480p, the network is untrained, and times are processor time of one thread. The
-first table has the parts of an evaluation, with our scoring and with davisinteractive's own J, F and robot.
-The second one runs evaluate.py with one process and with several.
+The clips are synthetic with a resolution of 480p, the network is untrained, and times are the processor time
+of one thread. The first table has the times of the parts of an evaluation, with the scoring of ivos and with
+davisinteractive's J, F and robot. The second table compares evaluate.py with one process and with several
+processes.
 """
 
 import argparse

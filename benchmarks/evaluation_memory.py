@@ -2,9 +2,9 @@
 
 uv run benchmarks/evaluation_memory.py [--samples 1000] [--rounds 4]
 
-The samples are first strokes on one small synthetic video, which `segmenter=copy` corrects by the robot's
-strokes, with all report files. The table has the memory after parts of the samples; a line gives its growth
-from a fifth of the samples on.
+Each sample has different first strokes on the same small synthetic video. The segmenter is `segmenter=copy`,
+the robot draws corrections, and all report files are written. The table has the memory after 1/5, 2/5, ... of
+the samples. A line below it gives the growth after the first fifth.
 """
 
 import argparse

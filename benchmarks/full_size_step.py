@@ -1,9 +1,10 @@
-"""Measure one optimisation step of each stage as in the paper: seconds, samples per second, peak memory.
+"""Measure one optimisation step of each stage at the paper's size: seconds, samples per second, peak memory.
 
-The network, the loss, the optimiser and the sizes are those of experiment=anet and experiment=tnet; the
-images are noise, which changes neither time nor memory. Each try runs in a process of its own, which may take
-the memory that is free when the program starts. If it needs more, the step is tried again with recomputed
-activations (checkpointing), then with half the batch, and so on; each try is a row of the table.
+The network, the loss, the optimiser and the sizes are those of experiment=anet and experiment=tnet. The
+images are noise, which affects neither time nor memory. Each try runs in its own process, whose memory is
+limited to the memory that is free when the program starts. If a try exceeds the limit, the step is tried
+again with recomputed activations (checkpointing), then with half the batch, and so on. Each try is a row of
+the table.
 
     uv run benchmarks/full_size_step.py
     uv run benchmarks/full_size_step.py --device cuda --precision bf16-mixed --turns 5
@@ -46,8 +47,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=["anet", "tnet"], choices=["anet", "tnet"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
-    parser.add_argument("--turns", type=int, help="timed steps; 5 after one for warming up, on a CPU 1")
-    parser.add_argument("--memory-gib", type=float, help="limit of a try; what is free by default")
+    parser.add_argument("--turns", type=int, help="number of timed steps; default: 5 on a GPU, 1 on a CPU")
+    parser.add_argument("--memory-gib", type=float, help="memory limit of a try; default: the free memory")
     parser.add_argument("--overrides", nargs="*", default=[], help="options of the experiments")
     parser.add_argument("--step", help=argparse.SUPPRESS)  # a try, in a process of its own
     arguments = parser.parse_args()

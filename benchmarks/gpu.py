@@ -1,10 +1,11 @@
-"""Measure on a GPU what a CPU cannot tell, one part per call; benchmarks/gpu.sh runs the parts in order.
+"""Measure speed, memory and numerical accuracy on a GPU, one part per call.
 
     python benchmarks/gpu.py engine
-    SMOKE=1 python benchmarks/gpu.py engine     the same on a CPU, tiny, to try the script
+    SMOKE=1 python benchmarks/gpu.py engine     a test of the script with tiny sizes, which also runs on a CPU
 
-Every result is a printed line and a line of results.jsonl in the folder $OUT (by default the current folder).
-The goals and the tables to fill are in docs/experiments/gpu.md.
+benchmarks/gpu.sh runs all parts in order. Every result is printed, and written as a line of results.jsonl in
+the folder $OUT (by default the current folder). The goals and the tables to fill in are in
+docs/experiments/gpu.md.
 """
 
 import argparse
@@ -359,7 +360,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=[*PARTS, *OF_A_FOLDER])
-    parser.add_argument("folder", nargs="?", type=Path, help="of a run of train.py, or for pictures")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of a run of train.py, or of pictures")
     arguments = parser.parse_args()
     if arguments.part in OF_A_FOLDER:
         if arguments.folder is None:

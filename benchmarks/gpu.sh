@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Measures on a machine with one NVIDIA GPU, in calls of nine minutes, the most valuable part first. It needs no
-# network. docs/experiments/gpu.md has the preparation, the goals and the tables to fill.
+# Run all measurements on a machine with one NVIDIA GPU, in calls of nine minutes, beginning with the most valuable part.
+# The script does not need internet access. docs/experiments/gpu.md describes the preparation and the goals, and has the
+# tables to fill in.
 #
-#   bash benchmarks/gpu.sh                first: tests, parity, speed of engine, kernels, training and shipped weights
-#   WHAT=rest bash benchmarks/gpu.sh      the compiled engine, the correlation beside its compiled reference, races
-#   WHAT=train bash benchmarks/gpu.sh     trains a second, larger set of weights
-#   SMOKE=1 bash benchmarks/gpu.sh        tries the script on a CPU, tiny
+#   bash benchmarks/gpu.sh                tests, parity, speed of engine, kernels, training and shipped weights
+#   WHAT=rest bash benchmarks/gpu.sh      the compiled engine, the correlation and its compiled reference, race conditions
+#   WHAT=train bash benchmarks/gpu.sh     training of a second, larger set of weights
+#   SMOKE=1 bash benchmarks/gpu.sh        a test of the script with tiny sizes on a CPU
 #
-# OUT: folder of the results (a temporary one by default). PHOTOS: folder of photographs for training (synthetic
-# pictures by default). PY: the Python. SITE: a folder with packages that it lacks. TOTAL: seconds of a call.
+# Environment variables: OUT is the folder of the results (default: a temporary folder). PHOTOS is a folder of photographs
+# for training (default: synthetic pictures). PY is the Python interpreter. SITE is a folder with packages that the
+# interpreter lacks. TOTAL is the duration of a call in seconds.
 cd "$(dirname "$0")/.." || exit 1
 OUT=${OUT:-$(mktemp -d)} WHAT=${WHAT:-first} TOTAL=${TOTAL:-535} PY=${PY:-python3}
 mkdir -p "$OUT" && exec > >(tee "$OUT/$WHAT.log") 2>&1
@@ -17,7 +19,7 @@ export OUT IVOS_KERNEL_CACHE XDG_CACHE_HOME PYTHONUNBUFFERED=1 PYTHONPATH="${SIT
 measure="$PY benchmarks/gpu.py"
 tests="$PY -m pytest -o addopts= --strict-markers --import-mode=importlib -q --tb=short --durations=5"
 
-run() { # seconds, command: no longer than there is time left; a part that fails does not end the others
+run() { # SECONDS COMMAND: run a command, but not beyond the end of the call; a failure does not end the other parts
     local left=$((TOTAL - SECONDS)) limit=$1 status
     shift
     if [ $left -lt 5 ]; then echo "=== no time for: $*"; failed=1; return; fi
@@ -29,14 +31,14 @@ run() { # seconds, command: no longer than there is time left; a part that fails
     [ $status = 0 ] || failed=1
 }
 
-sanitizer() { # tool, seconds, tests
+sanitizer() { # TOOL SECONDS TESTS: run tests under a tool of compute-sanitizer
     [ -n "$SMOKE" ] && return
     command -v compute-sanitizer >/dev/null || { echo "=== no compute-sanitizer here"; failed=1; return; }
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 run "$2" compute-sanitizer --error-exitcode 1 --tool "$1" $tests \
         tests/kernels/test_gpu.py -k "$3"
 }
 
-stop_and_resume() { # trains until the first metrics, stops by SIGTERM, resumes
+stop_and_resume() { # train until the first metrics are written, stop by SIGTERM, and resume
     "$@" "hydra.run.dir=$RUNS/stopped" &
     local process=$! turn
     for turn in $(seq 240); do
@@ -91,7 +93,7 @@ rest)
     [ -n "$SMOKE" ] || run 200 "$PY" benchmarks/correlation.py --device cuda
     sanitizer racecheck 60 "test_local_transfer and 23 and float32"
     ;;
-train) # a budget of time for each stage, not of steps
+train) # each stage has a time limit instead of a number of steps
     minutes=(00:00:02:00 00:00:03:20 00:00:01:00)
     longer=(model.width=24 "model.depths=[3,4,6,3]" model.decoder_width=96 callbacks.ema.decay=0.997
         stages.anet.data.batch_size=48 stages.tnet.data.batch_size=24 stages.joint.data.batch_size=12)

@@ -1,12 +1,12 @@
-"""Measure the mini-sequences per second and core from each data set, and the cores that feed one GPU.
+"""Measure the mini-sequences per second and core for each data set, and the number of cores for one GPU.
 
 uv run benchmarks/loader.py [--seconds 20] [--samples-per-second 60] [--keep FOLDER]
 
-The data sets are miniature copies of the real layouts at the real sets' usual sizes (DAVIS 854x480,
-YouTube-VOS 1280x720, SBD 500x375), which the script makes from synthetic clips. The mini-sequences are those
-of `experiment=anet` and `experiment=tnet` at 384x384, including the strokes of simulated users. Rates are
-given by processor time of one process, on which other work on the machine has little influence, and by the
-clock.
+The data sets are small synthetic sets in the layouts and the usual frame sizes of the real sets (DAVIS
+854x480, YouTube-VOS 1280x720, SBD 500x375). The mini-sequences are those of `experiment=anet` and
+`experiment=tnet` at 384x384, including the strokes of simulated users. Rates are given per second of
+processor time of one process, which other programs on the machine hardly affect, and per second of elapsed
+time.
 """
 
 import argparse
@@ -135,11 +135,11 @@ def index_rates(root: Path) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20, help="of processor time for each row")
-    parser.add_argument("--samples-per-second", type=float, help="training speed of a GPU that is to be fed")
-    parser.add_argument("--clips", type=int, default=4, help="of each set")
-    parser.add_argument("--frames", type=int, default=10, help="of each clip")
-    parser.add_argument("--keep", type=Path, help="where to make the sets, or find them again")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds of processor time for each row")
+    parser.add_argument("--samples-per-second", type=float, help="training speed of the GPU")
+    parser.add_argument("--clips", type=int, default=4, help="number of clips of each set")
+    parser.add_argument("--frames", type=int, default=10, help="number of frames of each clip")
+    parser.add_argument("--keep", type=Path, help="folder in which the sets are kept for further runs")
     chosen = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

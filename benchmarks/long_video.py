@@ -1,10 +1,10 @@
-"""Measure a very long video in the annotation page: the server's memory, and how soon one can draw.
+"""Measure the memory and the start-up time of the annotation app with a very long video.
 
     uv run benchmarks/long_video.py --frames 20000
 
-A film of that many frames of 854x480 is generated, opened and drawn on; rounds are run near its beginning and
-its end, and its masks are exported. Chromium and Playwright are needed. The memory is the peak of the server
-process ("resident", which includes pages of mapped files) and of its anonymous part.
+A video of the given number of frames of 854x480 is generated, opened and annotated; rounds are run near its
+beginning and its end, and its masks are exported. The script needs Chromium and Playwright. The table has the
+peak of the server's resident memory, which includes pages of mapped files, and of its anonymous memory.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=854)
     parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--segmenter", default="atnet", help="see annotate.py")
+    parser.add_argument("--segmenter", default="atnet", help="segmenter, as in annotate.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         film = write_film(Path(folder) / "film.mp4", options.frames, options.width, options.height)

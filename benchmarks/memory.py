@@ -1,8 +1,8 @@
-"""Compare the memory that ATNetSegmenter takes on a long video with the memory that it was granted.
+"""Compare the memory that ATNetSegmenter uses on a long video with its limit device_cache_gib.
 
-Anonymous memory is memory that the system cannot reclaim. Probabilities beyond the grant live in a mapped
-file, whose pages the system may write out. The network is small, so that a thousand frames take minutes on a
-CPU; this does not change what is kept in memory and what is mapped.
+The script measures anonymous memory, which the operating system cannot reclaim. Probabilities beyond the
+limit are stored in a mapped file, whose pages the system can write to disk. The network is small, so that a
+thousand frames take only minutes on a CPU; this does not affect which data are kept in memory.
 
     uv run benchmarks/memory.py --frames 1000 --objects 10
 """
@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000)
     parser.add_argument("--objects", type=int, default=10)
     parser.add_argument("--size", type=int, nargs=2, default=[120, 152], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--grants", type=float, nargs="+", default=[4.0, 0.25], help="device_cache_gib")
+    parser.add_argument(
+        "--grants", type=float, nargs="+", default=[4.0, 0.25], help="values of device_cache_gib to measure"
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     network = ATNet(width=8, depths=(1, 1, 1, 1), decoder_width=16)

@@ -1,10 +1,10 @@
-"""Compare the engine with ONNX Runtime on exported weights: seconds of processor time and of the clock.
+"""Compare the engine with ONNX Runtime on exported weights, by processor time and elapsed time.
 
 uv run benchmarks/onnx_runtime.py [--weights small] [--frames 8] [--height 240] [--width 432] [--threads 1]
 
-Both run the same three rounds on the same frames, a smooth picture that moves, without optical flow and at
-the frames' own size. The greatest difference of their probabilities is printed, too. Processor time is that
-of the whole process, which is the fairer number where the machine has other work.
+Both run the same three rounds on the same frames, a moving smooth picture, without optical flow and at the
+original size. The script also prints the largest difference of the probabilities. Processor time is that of
+the whole process; it is the better measure if other programs run on the machine.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def session(network: Any, folder: Path, frames: Any, threads: int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="small")
-    parser.add_argument("--folder", type=Path, help="of graphs that ivos-export has written already")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of graphs written by ivos-export; default: export them now"
+    )
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--width", type=int, default=432)

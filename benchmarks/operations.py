@@ -1,8 +1,8 @@
 """Measure the multiply-adds and the time of each part of a round, in the plain network and in the engine.
 
-"Plain" is the network as it is, "engine" its copy for inference (folded batch norms, split heads, Winograd on
-a CPU), both for one image, one annotation and one object. "At best" is the time that the multiply-adds would
-take at the rate of a plain convolution.
+"Plain" is the original network, and "engine" is its copy for inference (folded batch norms, split heads,
+Winograd on a CPU), both for one image, one annotation and one object. "At best" is the time that the
+multiply-adds would take at the rate of a plain convolution.
 
     uv run benchmarks/operations.py
     uv run benchmarks/operations.py --device cuda
@@ -99,7 +99,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, nargs=2, default=[512, 864], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--width", type=int, default=64, help="of the network; 64 is full size")
+    parser.add_argument("--width", type=int, default=64, help="width of the network; 64 is full size")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()

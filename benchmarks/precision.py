@@ -1,8 +1,8 @@
-"""Compare probabilities and masks under the engine's options with plain float32, on synthetic clips.
+"""Compare probabilities and masks under the engine's options for speed with those of plain float32.
 
-A session on each clip is run in plain float32 (with folded batch norms and split heads only). Each option
-then replays the same strokes on the same frames. The differences are taken after the last round, so that they
-contain the accumulated differences of all rounds. The option winograd is measured on a CPU only.
+A session on each clip is run in plain float32 (only with folded batch norms and split heads). The same
+strokes are then replayed on the same frames with each option. Differences are computed after the last round,
+so that they contain the accumulated differences of all rounds. The option winograd is measured on a CPU only.
 
     uv run benchmarks/precision.py --checkpoint outputs/train/RUN/tnet/final.ckpt
 """
@@ -61,10 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="a trained network; masks of others mean little")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a trained network")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--options", nargs="+", choices=OPTIONS, help="all of the device by default")
+    parser.add_argument(
+        "--options", nargs="+", choices=OPTIONS, help="options to measure; default: all of the device"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     names = options_for(torch.device(arguments.device), arguments.options)

@@ -1,8 +1,8 @@
-"""Measure a project of many videos in the annotation page: start, first strokes, restart, memory.
+"""Measure start, first strokes, restart and memory of the annotation app with a project of many videos.
 
     uv run benchmarks/project.py --videos 50
 
-The videos are generated (854x480, as folders of pictures). Chromium and Playwright are needed.
+The videos are generated as folders of pictures of 854x480. The script needs Chromium and Playwright.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--videos", type=int, default=50)
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--annotated", type=int, default=5, help="videos with a round before the restart")
+    parser.add_argument(
+        "--annotated", type=int, default=5, help="number of videos with a round before the restart"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.videos):

@@ -1,9 +1,9 @@
-"""Measure the cost of the protocols in a round, without the segmenter: prompts, scores and files at 480p.
+"""Measure the time of a round of each protocol without the segmenter: prompts, scores and files at 480p.
 
 uv run benchmarks/protocols.py [--frames 70] [--repeats 3]
 
-The video shows two moving discs, and the masks lag behind them. A time is the shortest of several, in seconds
-of processor time on one core.
+The video shows two moving discs, and the simulated predictions lag behind them. A time is the shortest of
+several measurements, in seconds of processor time on one core.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Run segmenters under all protocols on real video: the leaderboard of docs/experiments/real_video.md.
+"""Evaluate segmenters by all protocols on real video, for the leaderboard of docs/experiments/real_video.md.
 
 uv run benchmarks/real_video.py FOLDER OUTPUT [--frames 30] [--lines 240]
 
-FOLDER is in DAVIS layout with a list ``val``. A reduced copy of its first frames is written to OUTPUT/data,
-each run to OUTPUT/PROTOCOL-SEGMENTER, and the table to OUTPUT/table. The same command resumes an interrupted
-run.
+FOLDER is in DAVIS layout with a list ``val``. A copy of its first frames at reduced size is written to
+OUTPUT/data, each run to OUTPUT/PROTOCOL-SEGMENTER, and the table to OUTPUT/table. The same command continues
+an interrupted run.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--frames", type=int, help="of each sequence; all of them by default")
+    parser.add_argument("--frames", type=int, help="number of frames of each sequence; default: all")
     parser.add_argument("--lines", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))

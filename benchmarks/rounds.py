@@ -1,8 +1,8 @@
-"""Compare rounds of the engine with the authors' released procedure, with the same network and machine.
+"""Compare the speed of ATNetSegmenter with that of the authors' released procedure for the same network.
 
-The released procedure runs all of T-Net for every object and every propagated frame in plain float32, and
-keeps nothing between objects and rounds. Ours is ATNetSegmenter. Both run the same rounds on the same video,
-in turns. The first round annotates the middle of the video, so that it propagates in both directions.
+The released procedure runs the whole T-Net for every object and every propagated frame in plain float32, and
+keeps no results between objects and rounds. Both procedures run the same rounds on the same video
+alternately. The first round annotates the middle of the video, so that it propagates in both directions.
 
     uv run benchmarks/rounds.py --objects 1 3 --frames 3
 """
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--compile", default=None)
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--width", type=int, default=64, help="of the network; 64 is full size")
+    parser.add_argument("--width", type=int, default=64, help="width of the network; 64 is full size")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)

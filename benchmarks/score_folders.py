@@ -1,10 +1,10 @@
-"""Compare the scoring of saved masks with vos-benchmark: processor time of one process each, and the numbers.
+"""Compare the scoring of saved masks with vos-benchmark, by processor time and results.
 
 uv run benchmarks/score_folders.py [--peer PYTHON] [--videos 3] [--frames 40] [--objects 3] [--repeats 3]
 
 PYTHON is the interpreter of an environment with vos-benchmark, for example of
-``uv venv /tmp/vos && uv pip install --python /tmp/vos/bin/python vos-benchmark``. Both read the same masks of
-854x480, take turns, and use one thread. Imports do not count.
+``uv venv /tmp/vos && uv pip install --python /tmp/vos/bin/python vos-benchmark``. Both programs read the same
+masks of 854x480, run alternately, and use one process and one thread. The time of imports is not counted.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def run(python: str, program: str, *folders: Path) -> tuple[float, dict[str, lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--peer", default=sys.executable, help="interpreter that has vos-benchmark")
+    parser.add_argument("--peer", default=sys.executable, help="Python interpreter with vos-benchmark")
     parser.add_argument("--videos", type=int, default=3)
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--objects", type=int, default=3)

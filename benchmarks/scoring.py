@@ -1,9 +1,9 @@
-"""Compare scoring with davisinteractive: J, F and the robot on a clip of 480p, on one core.
+"""Compare the speed of J, F and the robot with davisinteractive, on a clip of 480p and on one core.
 
 uv run benchmarks/scoring.py [--frames 70] [--objects 3] [--repeats 3]
 
-The robot is compared with davisinteractive's own, and with an earlier robot of ivos that used
-davisinteractive's graph search after a faster opening and thinning (:class:`Inherited`).
+The robot is compared with that of davisinteractive, and with an earlier robot of ivos (:class:`Inherited`),
+which used davisinteractive's graph search after a faster opening and thinning.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
 uv run benchmarks/simulated_users.py [--seconds 10]
 
-The objects come from synthetic clips, cut out as for training (zoom 0.75 to 1.5). Rates are given by
-processor time of one process, on which other work on the machine has little influence, and by the clock.
+The objects are crops of synthetic clips, as in training (zoom 0.75 to 1.5). Rates are given per second of
+processor time of one process, which other programs on the machine hardly affect, and per second of elapsed
+time.
 """
 
 import argparse
@@ -70,9 +71,9 @@ def measure(size: int, count: int, seconds: float) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10, help="of processor time for each kind")
-    parser.add_argument("--size", type=int, default=384, help="side of a sample, a multiple of 32")
-    parser.add_argument("--objects", type=int, default=60, help="different masks")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds of processor time for each kind")
+    parser.add_argument("--size", type=int, default=384, help="side of a sample in pixels, a multiple of 32")
+    parser.add_argument("--objects", type=int, default=60, help="number of different masks")
     chosen = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

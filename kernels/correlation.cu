@@ -1,32 +1,33 @@
-// Correlation of two feature maps over a window of displacements, its gradients, and the local transfer
-// that softens it over the window and moves masks with it, without ever writing the window's volume.
+// Correlation of two feature maps over a window of displacements, its gradients, and the local transfer. The local
+// transfer moves masks by the softmax of the correlation over the window, without storing the correlation volume.
 //
-// One arrangement serves all kernels. A block owns ROWS x GROUPS x PIXELS centre pixels of one image pair,
-// all of them `dilation` apart in a row and from row to row, so that neighbouring centres meet the same
-// displaced pixels. A thread owns one group of 8 centres and one row of 9 displacements: 72 products or 72
-// weights in registers, fed by 8 centre and 16 displaced values a channel. Windows wider than 9 are walked
-// in blocks of 9 x 9. Sums are float32; every output has one writer, so that results repeat bit for bit.
+// All kernels use the same assignment of work. A block handles ROWS x GROUPS x PIXELS centre pixels of one image
+// pair. Neighbouring centres of a block have the distance `dilation`, horizontally and vertically, so that they are
+// compared with the same displaced pixels. A thread handles one group of 8 centres and one row of 9 displacements:
+// 72 products or 72 weights in registers, computed from 8 centre and 16 displaced values per channel. Windows wider
+// than 9 are processed in blocks of 9 x 9. Sums are accumulated in float32. Every output element is written by one
+// thread, so that results are bit-identical between runs.
 //
-// Compiled once per element type and kernel: SCALAR is float, __half or __nv_bfloat16, and WITH_<KERNEL> asks for
-// a kernel. One alone compiles in a fraction of a second.
+// The source is compiled once per element type and kernel: SCALAR is float, __half or __nv_bfloat16, and
+// WITH_<KERNEL> selects a kernel. A single kernel compiles in a fraction of a second.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-constexpr int PIXELS = 8;                        // centres of a thread
+constexpr int PIXELS = 8;                        // centres per thread
 constexpr int GROUPS = 4;                        // groups of centres in a row of the block
 constexpr int ROWS = 4;                          // rows of centres in the block
-constexpr int WINDOW = 9;                        // displacements taken at a time, along y and along x
-constexpr int REACH = PIXELS + WINDOW - 1;       // displaced pixels that a group meets in a row
-constexpr int HALO_ROWS = ROWS + WINDOW - 1;     // displaced rows that the block meets
+constexpr int WINDOW = 9;                        // displacements processed at a time, along y and along x
+constexpr int REACH = PIXELS + WINDOW - 1;       // displaced pixels of a group in a row
+constexpr int HALO_ROWS = ROWS + WINDOW - 1;     // displaced rows of the block
 constexpr int THREADS = GROUPS * WINDOW * ROWS;  // 144; the host launches this many
 constexpr int CENTRE_POINTS = ROWS * GROUPS * PIXELS;
 constexpr int HALO_POINTS = HALO_ROWS * GROUPS * REACH;
-constexpr int CORRELATED = 8;                    // channels in shared memory at a time: correlate
-constexpr int GATHERED = 4;                      // channels in shared memory at a time: gather
+constexpr int CORRELATED = 8;                    // channels in shared memory at a time, in `correlate`
+constexpr int GATHERED = 4;                      // channels in shared memory at a time, in `gather`
 
-// Row and group pitches in floats. With these, eight neighbouring threads reading 16 bytes each meet all
-// 32 banks of shared memory, or the same address.
+// Row and group pitches in floats. With these pitches, eight neighbouring threads that read 16 bytes each access all
+// 32 banks of shared memory, or the same address, so that there are no bank conflicts.
 constexpr int CENTRE_PITCH = GROUPS * PIXELS + 4;
 constexpr int GROUP_PITCH = REACH + 4;
 constexpr int HALO_PITCH = GROUPS * GROUP_PITCH;
@@ -51,8 +52,9 @@ struct Shape {
     __device__ long long pixel(int y, int x) const { return (long long)y * width + x; }
 };
 
-// [B, C, h, w], dense, either contiguous or channels-last; `data` is moved on to the block's image. The host says
-// 1 for channels-last, and 2 where every pixel begins at 16 bytes and has a multiple of CORRELATED channels.
+// Dense features [B, C, h, w], either contiguous or channels-last; `data` points to the block's image. The argument
+// `channels_last` is 0 for contiguous features, 1 for channels-last, and 2 for channels-last features whose pixels
+// are aligned to 16 bytes and have a multiple of CORRELATED channels.
 template <typename T>
 struct Features {
     const T* data;
@@ -65,21 +67,23 @@ struct Features {
           vectors(channels_last == 2) {}
 };
 
-// First of `count` points that lie `step` apart, when such runs tile the axis: residues first, then blocks.
+// An axis is covered by runs of `count` points with distance `step`: first the runs of all residues, then those of the
+// next block. Return the first point of a run.
 __device__ inline int run_start(int run, int step, int count) {
     return run / step * step * count + run % step;
 }
 
+// Return the number of runs that cover an axis.
 __device__ inline int runs(int extent, int step, int count) {
     const int rest = extent % (step * count);
     return extent / (step * count) * step + (rest < step ? rest : step);
 }
 
-// Which image and centres the block has, and which of them and which row of displacements the thread has.
+// The image and the centres of the block, and the centres and the row of displacements of the thread.
 struct Place {
     int batch, first_row, group, window_row, row;
-    int* columns;  // in shared memory: first column of each group, beyond the image for groups past the last
-    int* pixels;   // in shared memory: room for what `locate` finds
+    int* columns;  // in shared memory: first column of each group, outside the image for surplus groups
+    int* pixels;   // in shared memory: space for the result of `locate`
     int x;         // first column of this thread's group
 
     __device__ Place(const Shape& shape, int* group_columns, int* located)
@@ -98,14 +102,14 @@ struct Place {
     __device__ int y(const Shape& shape) const { return first_row + row * shape.dilation; }
 };
 
-// Where the 9 x 9 displacements at hand begin in the whole window, counted in displacements.
+// The position of the current 9 x 9 displacements in the whole window, in units of displacements.
 struct Window {
     int y, x;
     __device__ Window(int block, const Shape& shape)
         : y(block / shape.window_blocks() * WINDOW), x(block % shape.window_blocks() * WINDOW) {}
     __device__ int dy(const Shape& shape) const { return (y - shape.radius) * shape.dilation; }
     __device__ int dx(const Shape& shape) const { return (x - shape.radius) * shape.dilation; }
-    // Is column d of the thread's row of displacements part of the window?
+    // Return whether column d of the thread's row of displacements is part of the window.
     __device__ bool has(const Place& place, int d, const Shape& shape) const {
         return y + place.window_row < shape.side() && x + d < shape.side();
     }
@@ -123,7 +127,7 @@ __device__ inline void write(float* to, const float* from, int count) {
         *reinterpret_cast<float4*>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
 }
 
-// COUNT neighbouring values by loads of 16 bytes, or of all that they take; `from` is aligned to it.
+// Load COUNT neighbouring values by loads of 16 bytes, or by one smaller load; `from` has this alignment.
 template <int COUNT, typename T>
 __device__ void load(float (&to)[COUNT], const T* from) {
     constexpr int EACH = COUNT * sizeof(T) < 16 ? COUNT : 16 / sizeof(T);
@@ -138,8 +142,9 @@ __device__ void load(float (&to)[COUNT], const T* from) {
     }
 }
 
-// The pixels that a tile of TILE_ROWS rows and of COUNT points for each group shows, all `dilation` apart, from
-// (y, x of the group + dx) on; -1 outside of the image. They are the same for all channels.
+// Compute the pixel indices of a tile of TILE_ROWS rows with COUNT points for each group. The points have the distance
+// `dilation` and begin at row y and column (x of the group + dx). The index of a point outside the image is -1. The
+// indices are the same for all channels.
 template <int TILE_ROWS, int COUNT>
 __device__ void locate(int* pixels, int y, int dx, const Place& place, const Shape& shape) {
 #pragma unroll 1
@@ -150,9 +155,9 @@ __device__ void locate(int* pixels, int y, int dx, const Place& place, const Sha
     }
 }
 
-// Copy channels first_channel ... first_channel + CHANNELS - 1 of located pixels; zero outside of the features.
-// A thread takes all the channels of a pixel: of channels-last features by whole vectors, of contiguous ones
-// beside its neighbours, which take the next pixels.
+// Copy channels first_channel ... first_channel + CHANNELS - 1 of located pixels to a tile, with zeros outside of the
+// features. A thread copies all these channels of a pixel. Channels-last features are read as vectors; contiguous
+// features are read coalesced, because neighbouring threads read neighbouring pixels.
 template <int CHANNELS, int TILE_ROWS, int COUNT, int POINT_GROUP_PITCH, int ROW_PITCH, typename T>
 __device__ void fill(float* tile, const int* pixels, const Features<T>& from, int first_channel,
                      const Shape& shape) {
@@ -264,7 +269,7 @@ __device__ void gather(T* out, bool add, const float (&weight)[PIXELS][WINDOW], 
     }
 }
 
-// Give every thread of a group of centres the sum, or the largest, of what its nine threads hold.
+// Reduce the values of the nine threads of a group of centres to their sum or maximum, and return it to all of them.
 template <bool LARGEST>
 __device__ void across_rows(float (&value)[PIXELS], const Place& place, float* scratch) {
     float* rows = scratch + place.row * WINDOW * CENTRE_PITCH + place.group * PIXELS;
@@ -281,7 +286,7 @@ __device__ void across_rows(float (&value)[PIXELS], const Place& place, float* s
     }
 }
 
-// value[i] = plane(y, x + i * dilation), zero outside of it.
+// value[i] = plane(y, x + i * dilation), with zeros outside of the plane.
 template <int COUNT, typename T>
 __device__ void along(float (&value)[COUNT], const T* plane, int y, int x, const Shape& shape) {
 #pragma unroll
@@ -313,8 +318,9 @@ __device__ void correlation_forward(const Features<T>& target, const Features<T>
     }
 }
 
-// grad [B, side^2, h, w] to the gradient of the target (displaced: the reference) or, with `transposed`, of the
-// reference (displaced: the target): the same sum over the window, met from the other end of each displacement.
+// Compute from grad [B, side^2, h, w] the gradient of the target (`displaced` is the reference) or, with `transposed`,
+// the gradient of the reference (`displaced` is the target). Both are the same sum over the window, with the roles of
+// the two pixels of each displacement exchanged.
 template <typename T>
 __device__ void correlation_backward(const T* grad, const Features<T>& displaced, T* out, bool transposed,
                                      const Place& place, const Shape& shape, float* scratch) {
@@ -342,7 +348,8 @@ __device__ void correlation_backward(const T* grad, const Features<T>& displaced
 }
 
 // moved [B, N, h, w] = sum over the window of softmax(correlation) * mask; log_sum [B, h, w] = log of the softmax's
-// denominator. Windows of more than one block rescale what is there whenever a larger correlation turns up.
+// denominator. If the window consists of several blocks, the accumulated sums are rescaled whenever the maximum of the
+// correlation increases (online softmax).
 template <typename T>
 __device__ void local_transfer_forward(const Features<T>& target, const Features<T>& reference, const T* mask,
                                        float* moved, float* log_sum, int masks, const Place& place,
@@ -407,10 +414,11 @@ __device__ void local_transfer_forward(const Features<T>& target, const Features
     }
 }
 
-// Gradient of the centre's features: the target's, or with TRANSPOSED the reference's, and then the masks' too.
-// A target pixel p gives the displacement to q the weight w = exp(correlation - log_sum(p)); its gradient is
-// w * (sum over masks of grad(p) * mask(q) - delta(p)), with delta = sum over masks of grad * moved. The centre's
-// map is the grad and the displaced one the mask, or with TRANSPOSED the other way round. Null outputs: not wanted.
+// Compute the gradient of the centre's features. These are the target's features or, with TRANSPOSED, the reference's
+// features; the gradient of the masks is computed only with TRANSPOSED. The weight of the displacement from a target
+// pixel p to q is w = exp(correlation - log_sum(p)); its gradient is w * (sum over masks of grad(p) * mask(q) -
+// delta(p)), with delta = sum over masks of grad * moved. `centre_map` is the grad and `displaced_map` the mask, or
+// with TRANSPOSED vice versa. An output whose pointer is null is not computed.
 template <bool TRANSPOSED, typename T>
 __device__ void local_transfer_backward(const Features<T>& centre, const Features<T>& displaced,
                                         const T* centre_map, const T* displaced_map, const float* log_sum,
@@ -472,8 +480,8 @@ __device__ void local_transfer_backward(const Features<T>& centre, const Feature
     }
 }
 
-// What every kernel starts with. Three blocks on a multiprocessor leave 128 registers a thread: room for the
-// 72 sums and what feeds them.
+// Common definitions of all kernels. With three blocks per multiprocessor, a thread has 128 registers, which is enough
+// for its 72 sums and their operands.
 #define KERNEL extern "C" __global__ void __launch_bounds__(THREADS, 3)
 #define SHAPE_ARGUMENTS int channels, int height, int width, int radius, int dilation
 #define SET_UP                                                        \

@@ -1,4 +1,4 @@
-"""Strokes in the DAVIS scribble format, their rasterising, clicks, boxes; the robot is in `robot`."""
+"""User interaction: strokes in the DAVIS format and their rasterisation, clicks, boxes, and the robot."""
 
 from ivos.interaction.boxes import Box
 from ivos.interaction.clicks import Click, Prompt, PromptKind

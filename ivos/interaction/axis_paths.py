@@ -1,15 +1,15 @@
-"""From an axis of single pixels to one path through each of its pieces, the longest.
+"""The longest path through each connected component of a medial axis.
 
-Where several paths would do, which one it is follows from the order in which pixels and their neighbours are
-looked at. It is the order of the DAVIS robot (davisinteractive 1.0.4 with NetworkX 3 and scikit-learn), so
-that both draw the same strokes:
+If a component has several longest paths, the result depends on the order in which pixels and their neighbours
+are visited. This module uses the order of the DAVIS robot (davisinteractive 1.0.4 with NetworkX 3 and
+scikit-learn), so that both draw the same strokes:
 
-- A pixel's number is its place in row-major order. Its neighbours with lower numbers come first, ascending;
-  then the others, by their place in the leaves of scikit-learn's k-d tree over all pixels (of fewer than 12
-  pixels: ascending, too).
-- The pieces come in the order of their first pixels. A piece with half of all pixels or more is looked at in
-  the order of its pixels' numbers; a smaller one in the order in which Python walks through the set of them.
-  Neighbours that are looked at before a pixel itself then come first among its neighbours.
+- Pixels are numbered in row-major order. Among the neighbours of a pixel, those with lower numbers come first
+  in ascending order. The others follow in the order of the leaves of scikit-learn's k-d tree over all pixels,
+  or in ascending order if there are fewer than 12 pixels.
+- Components are ordered by their first pixels. A component with at least half of all pixels is visited in the
+  order of its pixels' numbers, a smaller one in the iteration order of a Python set of them. Neighbours that
+  are visited before a pixel then come first among its neighbours.
 """
 
 from collections.abc import Iterator
@@ -19,22 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KDTree
 
-Neighbours = dict[int, list[int]]  # of each pixel of a piece, in the order in which they are looked at
+Neighbours = dict[int, list[int]]  # neighbours of each pixel of a component, in the order of the visits
 
-_LATER = ((0, 1), (1, -1), (1, 0), (1, 1))  # rows and columns to the neighbours with higher numbers
-_LEAF = 30  # pixels in a leaf of the tree, and its other bound: scikit-learn's defaults
-_SMALLEST_TREE = 12
+_LATER = ((0, 1), (1, -1), (1, 0), (1, 1))  # offsets (row, column) of the neighbours with higher numbers
+_LEAF = 30  # most pixels in a leaf of the k-d tree, as in scikit-learn's neighbour search
+_SMALLEST_TREE = 12  # smallest number of pixels for which scikit-learn uses a k-d tree
 
 
 def longest_paths(axis: NDArray[np.bool_], min_nb_nodes: int) -> list[NDArray[np.int64]]:
-    """Return the longest path through each 8-connected piece of an axis, once its cycles are cut open.
+    """Return the longest path through each 8-connected component of an axis, after its cycles are cut.
 
     Args:
-        axis: [h, w], lines of single pixels as a rule.
-        min_nb_nodes: pieces of fewer pixels get no path.
+        axis: Mask [h, w] of the axis, which mostly consists of lines of one pixel's width.
+        min_nb_nodes: Smallest number of pixels of a component; smaller components get no path.
 
     Returns:
-        for each piece the pixels (x, y) of its path, int [P, 2], in the order of the pieces' first pixels.
+        The pixels (x, y) of the path, int [P, 2], for each component in the order of their first pixels.
     """
     rows, columns = np.nonzero(axis)
     if not len(rows):
@@ -53,7 +53,7 @@ def longest_paths(axis: NDArray[np.bool_], min_nb_nodes: int) -> list[NDArray[np
 
 
 def _neighbours(axis: NDArray[np.bool_], points: NDArray[np.int64]) -> list[list[int]]:
-    """Return the numbers of each pixel's neighbours in their order."""
+    """Return the numbers of each pixel's neighbours in the order of the DAVIS robot."""
     count = len(points)
     number = np.full(np.add(axis.shape, 2), -1)
     x, y = points.T + 1
@@ -64,7 +64,7 @@ def _neighbours(axis: NDArray[np.bool_], points: NDArray[np.int64]) -> list[list
     rank = np.arange(count)
     if count >= _SMALLEST_TREE:
         rank[KDTree(points, leaf_size=_LEAF).get_arrays()[1]] = np.arange(count)
-    # After each pixel's lower neighbours (their numbers) its higher ones (their ranks, beyond all numbers).
+    # Sort the lower neighbours of each pixel by their numbers, and the higher ones after them by their ranks.
     pixel, neighbour = np.concatenate([high, low]), np.concatenate([low, high])
     order = np.lexsort((np.concatenate([low, count + rank[high]]), pixel))
     ends = np.cumsum(np.bincount(pixel, minlength=count)).tolist()
@@ -73,7 +73,7 @@ def _neighbours(axis: NDArray[np.bool_], points: NDArray[np.int64]) -> list[list
 
 
 def _pieces(neighbours: list[list[int]]) -> Iterator[Neighbours]:
-    """Return the connected pieces."""
+    """Yield the connected components, with pixels and neighbours in the order of the DAVIS robot."""
     known: set[int] = set()
     for first in range(len(neighbours)):
         if first in known:
@@ -85,23 +85,28 @@ def _pieces(neighbours: list[list[int]]) -> Iterator[Neighbours]:
                     found.add(other)
                     queue.append(other)
         known |= found
-        # How a set was filled shows in the order in which Python walks through it, hence the second one.
+        # The iteration order of a set depends on how it was filled; a copy from its iterator has the order of
+        # the DAVIS robot.
         walked = list(set(iter(found))) if 2 * len(found) < len(neighbours) else sorted(found)
         piece: dict[int, dict[int, None]] = {pixel: {} for pixel in walked}
         for pixel in walked:
             for other in neighbours[pixel]:
-                piece[pixel][other] = piece[other][pixel] = None  # keeps its place if it has one
+                piece[pixel][other] = piece[other][pixel] = None  # an existing key keeps its position
         yield {pixel: list(others) for pixel, others in piece.items()}
 
 
 def _cut_open(piece: Neighbours, place: list[list[int]]) -> Neighbours:
-    """Return a piece without its cycles.
+    """Return a component without its cycles.
 
-    They are met in the course of a depth-first walk from the first pixel. Of each the first diagonal step is
-    taken out, or the first of all if none is diagonal, and the walk goes back to where that step began.
+    Cycles are found by a depth-first search from the first pixel. From each cycle the first diagonal edge is
+    removed, or the first edge if none is diagonal, and the search continues at the start of that edge.
     """
     first = next(iter(piece))
-    path, tried, depth = [first], [0], {first: 0}  # the walk; how many neighbours of each were tried
+    path, tried, depth = (
+        [first],
+        [0],
+        {first: 0},
+    )  # tried: the number of visited neighbours of each path pixel
     cut: set[tuple[int, int]] = set()
     while path:
         pixel = path[-1]
@@ -133,7 +138,7 @@ def _is_diagonal(place: list[list[int]], one: int, other: int) -> bool:
 
 
 def _farthest(tree: Neighbours, start: int) -> list[int]:
-    """Return the path from a pixel to the farthest one, of several the first found breadth first."""
+    """Return the path from a pixel to the farthest one; of several, the first one in breadth-first order."""
     came_from, level, end = {start: start}, [start], start
     while level:
         end, reached = level[0], []

@@ -1,4 +1,4 @@
-"""Boxes around objects, and what they become for segmenters that take none."""
+"""Boxes around objects, and their conversion for segmenters that do not accept boxes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ import numpy as np
 from ivos.interaction.strokes import Stroke
 from ivos.runtime.errors import UserError
 
-_CORNERS = 24  # of the ellipse inside a box
+_CORNERS = 24  # corners of the polygon that approximates the ellipse inside a box
 
 
 class Box(TypedDict):
-    """A rectangle that an object fills, as tightly as the user has drawn it.
+    """A box that a user has drawn around an object.
 
-    ``box``: [left, top, right, bottom] as shares of the frame's width and height, in [0, 1].
-    ``object_id``: 1..N.
+    ``box``: [left, top, right, bottom] in relative coordinates, as fractions of the frame's width and height.
+    ``object_id``: Number of the object, 1..N.
     """
 
     box: list[float]
@@ -24,7 +24,7 @@ class Box(TypedDict):
 
 
 class BoxError(UserError):
-    """Error for boxes that cannot be used; the message names the box and the reason."""
+    """The error for boxes that cannot be used; the message names the box and the reason."""
 
 
 def is_box(prompt: Any) -> TypeGuard[Box]:
@@ -33,11 +33,14 @@ def is_box(prompt: Any) -> TypeGuard[Box]:
 
 
 def check_boxes(boxes: Sequence[Any], num_objects: int | None = None) -> None:
-    """Raise :class:`BoxError` at the first box that is malformed.
+    """Check that boxes are well-formed.
 
     Args:
-        boxes: what should be a list of :class:`Box`.
-        num_objects: the highest ``object_id`` allowed; None for any.
+        boxes: The values to check, which should be of type :class:`Box`.
+        num_objects: Highest ``object_id`` that is allowed; None for any.
+
+    Raises:
+        BoxError: A box is malformed.
     """
     for index, one in enumerate(boxes):
         if not isinstance(one, dict) or not {"box", "object_id"} <= set(one):
@@ -46,7 +49,7 @@ def check_boxes(boxes: Sequence[Any], num_objects: int | None = None) -> None:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise BoxError(f"box {index} has object_id {number!r}; it must be 1, 2, ...")
         if num_objects is not None and number > num_objects:
-            raise BoxError(f"box {index} is for object {number} of {num_objects}")
+            raise BoxError(f"box {index} is for object {number}, but there are {num_objects} objects")
         try:
             left, top, right, bottom = (float(value) for value in one["box"])
         except (TypeError, ValueError) as error:
@@ -54,15 +57,16 @@ def check_boxes(boxes: Sequence[Any], num_objects: int | None = None) -> None:
         inside = all(math.isfinite(value) and 0 <= value <= 1 for value in (left, top, right, bottom))
         if not inside or not (left < right and top < bottom):
             raise BoxError(
-                f"box {index} is {one['box']!r}; needed is 0 <= left < right <= 1, the same of top"
+                f"box {index} is {one['box']!r}; it must have 0 <= left < right <= 1 and "
+                "0 <= top < bottom <= 1"
             )
 
 
 def strokes_from_boxes(boxes: Iterable[Box]) -> list[Stroke]:
-    """Return boxes as strokes.
+    """Convert boxes to strokes.
 
-    An ellipse of half the box's size is for the object, the box's edges are for the background. Edges are
-    left out where the box ends at the frame's border.
+    An ellipse of half the box's size becomes a stroke of the object, and the edges of the box become strokes
+    of the background. An edge on the border of the frame is left out.
     """
     strokes: list[Stroke] = []
     for one in boxes:
@@ -82,7 +86,7 @@ def strokes_from_boxes(boxes: Iterable[Box]) -> list[Stroke]:
 
 
 def centres(boxes: Iterable[Box]) -> list[tuple[list[float], int]]:
-    """Return the centre [x, y] of each box, and its object."""
+    """Return the centre [x, y] and the object number of each box."""
     found = []
     for one in boxes:
         left, top, right, bottom = one["box"]

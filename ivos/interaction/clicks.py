@@ -1,6 +1,6 @@
 """Clicks, the rules by which simulated users click, and conversion between clicks and strokes.
 
-A point has the convention of a stroke's path: the pixel (x, y) of a frame of w x h is ``[x / w, y / h]``.
+Coordinates follow the convention of strokes: the pixel (x, y) of a frame of w x h is ``[x / w, y / h]``.
 """
 
 import math
@@ -23,9 +23,9 @@ PromptKind = Literal["strokes", "clicks", "boxes", "masks"]
 class Click(TypedDict):
     """A point that is on an object (positive) or not on it (negative).
 
-    ``point``: [x, y], each a share of the frame's width or height in [0, 1].
-    ``positive``: whether the object is there. A negative click says nothing about which other object is.
-    ``object_id``: 1..N.
+    ``point``: [x, y] in relative coordinates from 0 to 1.
+    ``positive``: Whether the object is at this point. A negative click does not tell which other object is.
+    ``object_id``: Number of the object, 1..N.
     """
 
     point: list[float]
@@ -37,7 +37,10 @@ Prompt = Stroke | Click | Box
 
 
 class ErrorCentre(NamedTuple):
-    """The pixel where a prediction of one object is most wrong, and whether the object is missing there."""
+    """The pixel at the centre of the largest error in a prediction of one object.
+
+    ``missing`` is true if the prediction lacks the object there, and false if the prediction is superfluous.
+    """
 
     x: int
     y: int
@@ -45,7 +48,7 @@ class ErrorCentre(NamedTuple):
 
 
 class ClickError(UserError):
-    """Error for clicks that cannot be used; the message names the click and the reason."""
+    """The error for clicks that cannot be used; the message names the click and the reason."""
 
 
 def is_click(prompt: Any) -> TypeGuard[Click]:
@@ -54,11 +57,14 @@ def is_click(prompt: Any) -> TypeGuard[Click]:
 
 
 def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
-    """Raise :class:`ClickError` at the first click that is malformed.
+    """Check that clicks are well-formed.
 
     Args:
-        clicks: what should be a list of :class:`Click`.
-        num_objects: the highest ``object_id`` allowed; None for any.
+        clicks: The values to check, which should be of type :class:`Click`.
+        num_objects: Highest ``object_id`` that is allowed; None for any.
+
+    Raises:
+        ClickError: A click is malformed.
     """
     for index, click in enumerate(clicks):
         if not isinstance(click, dict) or not {"point", "positive", "object_id"} <= set(click):
@@ -67,7 +73,7 @@ def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ClickError(f"click {index} has object_id {number!r}; it must be 1, 2, ...")
         if num_objects is not None and number > num_objects:
-            raise ClickError(f"click {index} is for object {number} of {num_objects}")
+            raise ClickError(f"click {index} is for object {number}, but there are {num_objects} objects")
         if not isinstance(click["positive"], bool):
             raise ClickError(f"click {index} has positive {click['positive']!r}; it must be true or false")
         try:
@@ -81,17 +87,19 @@ def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
 def error_centre(ground_truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> ErrorCentre | None:
     """Return the next click on an object by the rule of SAM 2 and RITM: the deepest wrong pixel.
 
-    The depth of a wrong pixel is its exact Euclidean distance to the nearest pixel that is not wrong in the
-    same way; outside the frame nothing is wrong. The deepest missing pixel is clicked where it is deeper than
-    the deepest superfluous one, else that one; among equals the first, row by row. Without a prediction
-    that is the centre of the object.
+    The depth of a wrong pixel is its Euclidean distance to the nearest pixel that does not have the same kind
+    of error (missing or superfluous); pixels outside the frame count as correct. The deepest missing pixel is
+    clicked if it is deeper than the deepest superfluous one, else the deepest superfluous pixel. Of several
+    equally deep pixels, the first one in row-major order is clicked. For an empty prediction, the result is
+    the centre of the object.
 
     Args:
-        ground_truth: the object's mask [h, w].
-        prediction: of it [h, w].
+        ground_truth: Mask [h, w] of the object.
+        prediction: Predicted mask [h, w] of the object.
 
     Returns:
-        None where nothing is wrong (SAM 2's own function clicks the pixel (0, 0) away then).
+        The click, or None if there is no error. (SAM 2's own function returns a negative click at (0, 0)
+        then.)
     """
     missing, superfluous = ground_truth & ~prediction, prediction & ~ground_truth
     depth_missing, y_missing, x_missing = _deepest(missing)
@@ -104,10 +112,10 @@ def error_centre(ground_truth: NDArray[np.bool_], prediction: NDArray[np.bool_])
 
 
 def _deepest(region: NDArray[np.bool_]) -> tuple[float, int, int]:
-    """Return depth, row and column of a region's deepest pixel; depth 0 for an empty region.
+    """Return depth, row and column of a region's deepest pixel; the depth of an empty region is 0.
 
-    The whole padded frame is transformed: the float32 depths depend on the position in their last digits, so
-    that a crop would order equal depths in another way than SAM 2's function does.
+    The distance transform is computed on the whole padded frame, because the last digits of the float32
+    depths depend on the position. A crop would order equal depths differently from SAM 2's function.
     """
     if not region.any():
         return 0.0, 0, 0
@@ -123,9 +131,9 @@ def click_on_error(
     """Return the next click on an object by SAM 2's rule (:func:`error_centre`); void pixels are never wrong.
 
     Args:
-        ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
-        prediction: labels [h, w].
-        object_id: 1..N.
+        ground_truth: Labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
+        prediction: Labels [h, w].
+        object_id: Number of the object, 1..N.
     """
     predicted = (prediction == object_id) & (ground_truth != VOID)
     centre = error_centre(ground_truth == object_id, predicted)
@@ -139,19 +147,20 @@ def clicks_on_errors(
     limit: int = 3,
     min_area: int = 100,
 ) -> list[Click]:
-    """Return clicks by CiVOS' rule S3: the centres of what remains of an error after repeated erosion.
+    """Return clicks by CiVOS' rule S3: the centres of the pixels that survive the most erosions of an error.
 
-    Of each object's missing pixels (positive) and superfluous ones (negative) those that outlast all others
-    under erosion by a cross of five pixels fall into connected pieces; each of the first ``limit`` pieces,
-    row by row, is clicked at its pixel nearest to its mean, where the connected region of the error
-    around it has at least ``min_area`` pixels.
+    An error mask consists of an object's missing pixels (positive clicks) or of its superfluous pixels
+    (negative clicks). It is eroded repeatedly by a cross of five pixels, and the pixels of the last non-empty
+    mask are divided into connected components. The first ``limit`` components in row-major order are
+    considered. Each is clicked at the pixel nearest to its mean, if the connected region of the error around
+    this pixel has at least ``min_area`` pixels.
 
     Args:
-        ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
-        prediction: labels [h, w]; all zeros asks for clicks on the objects themselves.
-        num_objects: N.
-        limit: positive clicks of an object at most, and as many negative ones.
-        min_area: regions of an error with fewer pixels are passed over.
+        ground_truth: Labels [h, w]; pixels of label 255 (void) belong to no object and get no click.
+        prediction: Labels [h, w]; all zeros yield clicks on the objects themselves.
+        num_objects: Number of objects N.
+        limit: Largest number of positive clicks of an object, and of its negative clicks.
+        min_area: Smallest number of pixels of an error region that is clicked.
     """
     clicks: list[Click] = []
     for object_id in range(1, num_objects + 1):
@@ -164,11 +173,12 @@ def clicks_on_errors(
 
 
 def _eroded_centres(error: NDArray[np.bool_], limit: int, min_area: int) -> list[tuple[int, int]]:
-    """Return the pixels (x, y) at the centres of what survives most erosions; see clicks_on_errors."""
+    """Return the centres (x, y) of the components that survive the most erosions; see clicks_on_errors."""
     if not error.any():
         return []
     padded = np.pad(error.view(np.uint8), 1)
-    erosions = cv2.distanceTransform(padded, cv2.DIST_L1, 3)[1:-1, 1:-1]  # city blocks: a cross' erosions
+    # The city-block distance equals the number of erosions by a cross that a pixel survives, plus one.
+    erosions = cv2.distanceTransform(padded, cv2.DIST_L1, 3)[1:-1, 1:-1]
     survivors = (erosions == erosions.max()).astype(np.uint8)
     regions, sizes = _components(error.view(np.uint8))
     pieces, _ = _components(survivors)
@@ -191,15 +201,16 @@ def _components(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.
 
 
 def clicks_from_strokes(strokes: Sequence[Stroke], rule: ClickRule = "S2", limit: int = 3) -> list[Click]:
-    """Return clicks by CiVOS' rules S1 and S2: the point of a scribble nearest to the mean of its points.
+    """Convert strokes to clicks by CiVOS' rules S1 and S2.
 
-    Every object is clicked there, positively, and the points of all others (the background among them) are
-    negative clicks of it: by S1 only where the background has been drawn on, by S2 always.
+    A stroke is represented by its point nearest to the mean of its points. Each object gets positive clicks
+    at its own points. The points of all other objects and of the background become negative clicks of the
+    object: by S1 only if there is a stroke of the background, by S2 always.
 
     Args:
-        strokes: of one frame and round.
-        rule: S1 for one point an object, from all of its strokes together, or S2 for one of every stroke.
-        limit: of S2, points of an object at most.
+        strokes: Strokes of one frame and round.
+        rule: S1 for one point per object, from all of its strokes together; S2 for one point per stroke.
+        limit: Largest number of points of an object, for S2.
     """
     points: dict[int, list[NDArray[np.float64]]] = {}
     for stroke in strokes:
@@ -224,16 +235,16 @@ def _middle(path: NDArray[np.float64]) -> list[float]:
 
 
 def strokes_from_clicks(clicks: Iterable[Click], radius: float = 0.0, aspect: float = 1.0) -> list[Stroke]:
-    """Return clicks as strokes of one point each, which the brush makes a disc, or as rings.
+    """Convert clicks to strokes, either of one point each, which the brush draws as a disc, or to rings.
 
-    A positive click is a stroke of its object. A negative one is a stroke of the background, unless another
-    object is clicked at the same point, whose stroke already says that this object is not there.
+    A positive click becomes a stroke of its object. A negative click becomes a stroke of the background,
+    unless another object has a positive click at the same point, whose stroke already excludes this object.
 
     Args:
-        clicks: of one frame and round.
-        radius: of a closed circular stroke around the point, in shares of the frame's height; 0 for the
-            point.
-        aspect: the frame's width over its height.
+        clicks: Clicks of one frame and round.
+        radius: Radius of a circular stroke around the point, as a fraction of the frame's height; 0 for a
+            stroke of one point.
+        aspect: Width of the frame divided by its height.
     """
     clicks = list(clicks)
     taken = {tuple(click["point"]) for click in clicks if click["positive"]}
@@ -258,30 +269,30 @@ def _ring(point: Sequence[float], radius: float, aspect: float, corners: int = 2
 
 
 def understood_prompts(segmenter: object) -> frozenset[PromptKind]:
-    """Return the kinds of prompts that a segmenter accepts: its attribute ``prompts``, or strokes without it.
+    """Return the kinds of prompts that a segmenter accepts: its attribute ``prompts``, by default strokes.
 
     Raises:
-        UserError: the attribute names something else.
+        UserError: The attribute contains an unknown kind, or no kind.
     """
     named = getattr(segmenter, "prompts", "strokes")
     kinds = frozenset([named] if isinstance(named, str) else named)
     if not kinds or not kinds <= set(get_args(PromptKind)):
         raise UserError(
-            f"{type(segmenter).__name__}.prompts: some of {', '.join(get_args(PromptKind))} are possible, "
-            f"got {named!r}"
+            f"{type(segmenter).__name__}.prompts: one or more of {', '.join(get_args(PromptKind))} are "
+            f"needed, got {named!r}"
         )
     return kinds
 
 
 def click_radius(segmenter: object) -> float:
-    """Return the radius of the mark that a click of a later round becomes for a segmenter of strokes.
+    """Return the radius of the ring to which a later click is converted for a segmenter of strokes.
 
     Returns:
-        the segmenter's attribute ``click_radius``, in shares of the frame's height; 0 (a point) without one,
-        and for a segmenter that takes clicks themselves.
+        The segmenter's attribute ``click_radius``, as a fraction of the frame's height. The radius is 0 (a
+        point) for a segmenter without the attribute, and for a segmenter that accepts clicks.
 
     Raises:
-        UserError: the attribute is not a number from 0 to 0.5.
+        UserError: The attribute is not a number from 0 to 0.5.
     """
     radius = getattr(segmenter, "click_radius", 0.0)
     if isinstance(radius, bool) or not isinstance(radius, (int, float)) or not 0 <= radius <= 0.5:
@@ -297,15 +308,15 @@ def translate(
     radius: float = 0.0,
     aspect: float = 1.0,
 ) -> list[Any]:
-    """Convert prompts to a kind that a segmenter accepts.
+    """Convert prompts to the kinds that a segmenter accepts.
 
     Args:
-        prompts: of one frame and round.
-        kinds: what is understood; prompts of these kinds stay as they are.
-        rule: by which strokes become clicks, see :func:`clicks_from_strokes`.
-        limit: see there.
-        radius: of the mark that a click becomes, see :func:`strokes_from_clicks`.
-        aspect: see there.
+        prompts: Prompts of one frame and round.
+        kinds: Kinds that the segmenter accepts; prompts of these kinds are not converted.
+        rule: Rule by which strokes are converted to clicks; see :func:`clicks_from_strokes`.
+        limit: Largest number of points of an object; see :func:`clicks_from_strokes`.
+        radius: Radius of the ring to which a click is converted; see :func:`strokes_from_clicks`.
+        aspect: Width of the frame divided by its height; see :func:`strokes_from_clicks`.
     """
     kinds = frozenset(kinds)
     boxes = [prompt for prompt in prompts if is_box(prompt)]

@@ -1,4 +1,4 @@
-"""Strokes on a picture, for people to look at."""
+"""Drawing of strokes on pictures for display."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,10 @@ def draw_strokes(
     """Draw strokes on a copy of a picture.
 
     Args:
-        picture: RGB [h, w, 3].
-        strokes: drawn in their object's colour with a white rim (the background's: white, with a black rim).
-        palette: RGB uint8 [256, 3], the colour of each object.
+        picture: Picture RGB [h, w, 3].
+        strokes: Strokes, which are drawn in the object's colour with a white rim; strokes of the background
+            are drawn in white with a black rim.
+        palette: Colour of each object, RGB uint8 [256, 3].
 
     Returns:
         RGB uint8 [h, w, 3].

@@ -1,4 +1,4 @@
-"""From an error to its axis: the opening by a disk, and the thinning to one pixel."""
+"""The medial axis of an error mask: opening by a disk, and thinning to lines of one pixel."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import morphology
 
-# `skimage.morphology.medial_axis` builds a table of neighbourhoods at every call: 15 to 20 ms, more than all
-# the rest of a stroke takes. Of what is inside it only this loop has to be compiled, and there is no public
-# way to it; where it is not found, the public function draws the same axis, slower.
+# `skimage.morphology.medial_axis` builds a table of neighbourhoods at every call, which takes 15 to 20 ms,
+# longer than all other computations of a stroke. This module caches the table and calls the compiled loop of
+# scikit-image directly. The loop is private; if it cannot be imported, the public function computes the same
+# axis more slowly.
 try:
     from skimage.morphology._skeletonize_various_cy import _skeletonize_loop
 except ImportError:
@@ -22,9 +23,10 @@ Box = tuple[slice, slice]  # rows and columns
 
 
 def opening(mask: Mask, radius: float) -> Mask:
-    """Erosion and dilation by ``skimage.morphology.disk(radius)``; what lies outside the frame is left out.
+    """Erode and dilate a mask by ``skimage.morphology.disk(radius)``, ignoring pixels outside the frame.
 
-    A disk of a broken radius is lopsided: the result can reach beyond the mask.
+    A disk whose radius is not an integer is asymmetric, so that the result can contain pixels outside the
+    mask.
     """
     kernel = morphology.disk(radius)
     eroded, opened = _eroded(mask, kernel), np.zeros_like(mask)
@@ -34,12 +36,15 @@ def opening(mask: Mask, radius: float) -> Mask:
 
 
 def _eroded(mask: Mask, kernel: Mask) -> Mask:
-    """``cv2.erode(mask, kernel)`` for a disk, where its square and its axes leave something at all.
+    """Return ``cv2.erode(mask, kernel)`` for a disk, computed faster.
 
-    A rectangle takes OpenCV a tenth of the time that a disk takes.
+    The mask is first eroded by rectangles inside the disk, which OpenCV does in a tenth of the time. Only the
+    surroundings of the remaining pixels are eroded by the disk itself.
     """
     centre = len(kernel) // 2
-    if not kernel[centre, centre]:  # a disk so small and lopsided that it may miss the frame at its corners
+    if not kernel[
+        centre, centre
+    ]:  # the disk is so small and asymmetric that it may miss the frame at corners
         return _erode(mask, kernel) & _dilate(np.ones_like(mask), kernel)
     square = _reach(kernel.diagonal(), centre)
     across = _reach(kernel[centre], centre)
@@ -62,7 +67,7 @@ def _dilate(mask: Mask, kernel: Mask) -> Mask:
 
 
 def _boxes(mask: Mask, margin: int) -> Iterator[tuple[Box, Box]]:
-    """Return the bounding box of each connected piece, and the same with a margin."""
+    """Yield the bounding box of each connected component, and the box extended by a margin."""
     for outline in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
         x, y, width, height = cv2.boundingRect(outline)
         near = slice(max(y - margin, 0), y + height + margin), slice(max(x - margin, 0), x + width + margin)
@@ -70,16 +75,16 @@ def _boxes(mask: Mask, margin: int) -> Iterator[tuple[Box, Box]]:
 
 
 def _reach(line: Mask, centre: int) -> int:
-    """How far a line through a disk reaches to either side of the centre."""
+    """Return how far a line through the centre of a disk extends to both sides."""
     inside = np.flatnonzero(line)
     return int(min(centre - inside[0], inside[-1] - centre))
 
 
 def medial_axis(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """``skimage.morphology.medial_axis`` with background all around the frame, its ties broken by ``rng``.
+    """Return ``skimage.morphology.medial_axis`` of a mask, with background around the frame.
 
-    Pixels go one by one, unless a part would come off: those nearest the background first, of these those
-    with the most neighbours, of these by chance.
+    Pixels are removed one by one, unless the removal would change the connectivity. Pixels nearest to the
+    background are removed first; of these, pixels with the most neighbours; ties are broken by ``rng``.
     """
     x, y, width, height = cv2.boundingRect(mask)
     box = slice(y, y + height), slice(x, x + width)
@@ -90,7 +95,7 @@ def medial_axis(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _thinned(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return the medial axis of a mask that does not touch the frame."""
+    """Return the medial axis of a mask that does not touch the border of the array."""
     if _skeletonize_loop is None:
         return np.asarray(morphology.medial_axis(mask.astype(bool), rng=rng), bool)
     rows, columns = map(np.ascontiguousarray, np.nonzero(mask.view(bool)))
@@ -105,8 +110,8 @@ def _thinned(mask: Mask, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _distance(mask: Mask) -> NDArray[np.floating]:
-    """Distance of each pixel to the nearest 0; its square, rounded, is exact."""
-    if min(mask.shape) > 2000:  # where single precision no longer tells neighbouring squares apart
+    """Return the distance of each pixel to the nearest 0, so accurate that its rounded square is exact."""
+    if min(mask.shape) > 2000:  # single precision would not distinguish neighbouring integers as squares
         return np.asarray(ndimage.distance_transform_edt(mask), np.float64)
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # several times faster
     return np.asarray(distance, np.float32)
@@ -114,10 +119,10 @@ def _distance(mask: Mask) -> NDArray[np.floating]:
 
 @lru_cache(maxsize=1)
 def _removal_table() -> NDArray[np.uint8]:
-    """For each of the 512 patterns of a 3x3 neighbourhood: 1 where its centre has to stay.
+    """Return for each of the 512 patterns of a 3x3 neighbourhood whether its centre has to be kept.
 
-    It stays where it is set and either its removal changes the number of connected pieces or the pattern has
-    fewer than three pixels.
+    A centre is kept if it is set, and if either its removal changes the number of connected components or the
+    pattern has fewer than three pixels.
     """
     table = np.zeros(512, np.uint8)
     for index in range(512):

@@ -1,4 +1,4 @@
-"""From strokes to the three interaction channels that A-Net reads beside the image."""
+"""Rasterisation of strokes, and the three interaction channels that are A-Net's input besides the image."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ _BRUSH = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 
 
 def _polyline(points: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bresenham's pixels along an integer polyline [P, 2], ends included; joints come twice.
+    """Return Bresenham's pixels along an integer polyline [P, 2] with its ends; inner points occur twice.
 
-    On the way from one point to the next the axis with the larger difference (``major``) steps by one pixel
-    and the other has moved by round-half-up(k * minor / major) pixels after k steps, which is what the
-    incremental rule "D = 2 minor - major, step when D >= 0" works out to.
+    Between two points, the axis with the larger difference (``major``) advances by one pixel per step. After
+    k steps the other axis has advanced by round-half-up(k * minor / major) pixels. This is equivalent to the
+    incremental rule "D = 2 minor - major, step when D >= 0".
     """
     if len(points) == 1:
         return points
@@ -31,10 +31,11 @@ def _polyline(points: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def rasterise(strokes: Sequence[Stroke], height: int, width: int) -> NDArray[np.float32]:
-    """Draw strokes with the released system's brush.
+    """Draw strokes with the brush of the authors' released system.
 
-    Points are round(path * (width, height)), joined by Bresenham lines and drawn one pixel up and to the left
-    (clamped to the frame), dilated by a 5x5 ellipse and blurred by a 5x5 Gaussian of sigma 6.
+    The points round(path * (width, height)) are joined by Bresenham lines, which are drawn one pixel up and
+    to the left (clamped to the frame). The lines are dilated by a 5x5 ellipse and blurred by a 5x5 Gaussian
+    of sigma 6.
 
     Returns:
         float32 [height, width] in [0, 1]; zero where there is no stroke.
@@ -52,9 +53,10 @@ def rasterise(strokes: Sequence[Stroke], height: int, width: int) -> NDArray[np.
 def join_channels(
     previous: NDArray[np.float32], positive: NDArray[np.float32], negative: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Lay out the channels [..., 3, h, w] that A-Net reads, from [..., h, w] each.
+    """Stack the interaction channels [..., 3, h, w] of A-Net from maps [..., h, w].
 
-    They are the previous mask, positive strokes, and negative strokes, the latter where the previous mask is.
+    The channels are the previous mask, the positive strokes, and the negative strokes multiplied by the
+    previous mask.
     """
     return np.stack([previous, positive, negative * previous], axis=-3)
 
@@ -70,14 +72,15 @@ def interaction_channels(
     """Return the channels (previous mask, positive strokes, negative strokes) of every object of one frame.
 
     Args:
-        strokes: all strokes drawn on the frame so far; an object's own are positive, all others negative.
-        mask: uint8 [height, width], the frame's mask before this round; None in the first round of a video,
-            when the previous mask is 0.5 everywhere and there are no negatives.
-        num_objects: N.
-        height: the height of the frame in pixels.
-        width: the width of the frame in pixels.
-        negatives_everywhere: keep negative strokes in the first round and outside the previous mask, which
-            the released system drops.
+        strokes: All strokes drawn on the frame so far. For an object, its own strokes are positive and all
+            others negative.
+        mask: Mask of the frame before this round, uint8 [height, width]. None in the first round of a video:
+            the previous mask is then 0.5 everywhere, and negative strokes are dropped.
+        num_objects: Number of objects N.
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        negatives_everywhere: Whether to keep negative strokes in the first round and outside the previous
+            mask, which the authors' released system drops.
 
     Returns:
         float32 [N, 3, height, width].

@@ -1,4 +1,4 @@
-"""The DAVIS robot: strokes along the medial axis of what a prediction gets wrong."""
+"""The DAVIS robot, which draws strokes along the medial axis of a prediction's errors."""
 
 import contextlib
 import gc
@@ -20,18 +20,19 @@ _KERNEL_SIZE = Rule(lambda v: is_number(v) and 0 <= v < 1, "a number from 0 to b
 
 
 class Robot:
-    """Draws the strokes of the robot of the DAVIS interactive challenge, with its ties broken from a seed.
+    """The simulated user of the DAVIS interactive challenge, with ties broken by a seeded generator.
 
-    For every object (and the background) the pixels that belong to it and were given to something else are
-    opened by a disk and thinned to their medial axis; the longest path through each connected piece of the
-    axis becomes one Bézier curve. The strokes are those of davisinteractive 1.0.4, to the last bit, where its
-    generator of random numbers is the same; no code of it is used.
+    For every object and the background, the robot computes the error mask: the pixels that belong to it but
+    have another label in the prediction. The mask is opened by a disk and thinned to its medial axis. The
+    longest path through each connected component of the axis becomes a Bézier curve. The strokes are
+    bit-identical to those of davisinteractive 1.0.4 with the same random number generator; no code of that
+    package is used.
 
     Args:
-        kernel_size: the opening's diameter as a share of the square root of the error's area, in [0, 1).
-        max_kernel_radius: upper bound of the opening's radius, in pixels.
-        min_nb_nodes: pieces whose axis has fewer pixels than this get no stroke.
-        nb_points: points of a curve (at most 1000).
+        kernel_size: Diameter of the disk relative to the square root of the error's area, in [0, 1).
+        max_kernel_radius: Largest radius of the disk in pixels.
+        min_nb_nodes: Smallest number of pixels of a component of the axis; smaller components get no stroke.
+        nb_points: Number of points of a curve (at most 1000).
 
     Raises:
         ValueError: ``kernel_size`` is not in [0, 1).
@@ -51,7 +52,7 @@ class Robot:
         self.rng = np.random.default_rng(0)
 
     def seed(self, *key: int | str) -> None:
-        """Restart the tie-breaks from a key such as (session seed, sequence, scribble, round)."""
+        """Seed the generator for ties from a key such as (session seed, sequence, scribble, round)."""
         words = [part if isinstance(part, int) else int.from_bytes(part.encode(), "little") for part in key]
         self.rng = np.random.default_rng(words)
 
@@ -62,16 +63,16 @@ class Robot:
         num_objects: int,
         key: Sequence[int | str] = (0,),
     ) -> list[Stroke]:
-        """Correct one frame.
+        """Draw strokes that correct the prediction of one frame.
 
         Args:
-            prediction: labels [h, w]; all zeros asks for strokes on the objects themselves.
-            ground_truth: labels [h, w]; pixels of label 255 (void) belong to no object and get no stroke.
-            num_objects: N.
-            key: what the tie-breaks are seeded with.
+            prediction: Labels [h, w]; all zeros yield strokes on the objects themselves.
+            ground_truth: Labels [h, w]; pixels of label 255 (void) belong to no object and get no stroke.
+            num_objects: Number of objects N.
+            key: Seed of the generator for ties.
 
         Returns:
-            the strokes, empty where there is nothing to correct.
+            The strokes; empty if the prediction has no errors that need a stroke.
         """
         self.seed(*key)
         size = np.array(ground_truth.shape[::-1], np.float64)
@@ -84,13 +85,14 @@ class Robot:
             return [{"path": curve.tolist(), "object_id": object_id} for object_id, curve in curves]
 
     def _paths(self, error: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-        """Return the pixels (x, y) of the path [P, 2] through each piece of the error's medial axis."""
+        """Return the pixels (x, y) of the path [P, 2] through each component of the error's medial axis."""
         x, y, width, height = cv2.boundingRect(error)
         if not width:
             return []
         radius = min(self.kernel_size * float(np.sqrt(np.count_nonzero(error))) * 0.5, self.max_kernel_radius)
-        # A disk of a broken radius is lopsided, so that the opened error can reach beyond the error: a margin
-        # of twice the radius leaves every neighbourhood as it is in the whole frame.
+        # A disk whose radius is not an integer is asymmetric, so that the opened error can contain pixels
+        # outside the error. With a margin of twice the radius, the crop gives the same result as the whole
+        # frame.
         margin = 2 * int(np.ceil(radius)) + 2
         left, top = max(x - margin, 0), max(y - margin, 0)
         inside = np.ascontiguousarray(error[top : y + height + margin, left : x + width + margin])
@@ -99,7 +101,7 @@ class Robot:
 
     @staticmethod
     def _opened(error: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
-        """Open the error morphologically, with a radius that shrinks to 1 until something is left."""
+        """Open the error morphologically; while the result is empty, reduce the radius, down to 1."""
         opened = error
         while radius > 1:
             opened = opening(error, radius)
@@ -111,10 +113,10 @@ class Robot:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection for a while.
+    """Disable garbage collection in the ``with`` block.
 
-    Curves become lists of a thousand lists each, and so many new objects make Python search the objects of
-    the process for garbage again and again, which takes longer than the rest of a stroke.
+    A curve is converted to a list of a thousand lists. So many new objects would trigger several runs of the
+    garbage collector, which take longer than all other computations of a stroke.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -125,7 +127,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@lru_cache(maxsize=16)  # of up to 8 MB
+@lru_cache(maxsize=16)  # each entry takes up to 8 MB
 def _bernstein(n_points: int, nb_points: int) -> NDArray[np.float64]:
     t = np.linspace(0.0, 1.0, nb_points).reshape(1, -1)
     i = np.arange(n_points).reshape(-1, 1)
@@ -134,7 +136,10 @@ def _bernstein(n_points: int, nb_points: int) -> NDArray[np.float64]:
 
 
 def _bezier(points: NDArray[np.integer], nb_points: int) -> NDArray[np.float64]:
-    """Return davisinteractive's ``bezier_curve``: [nb_points, 2] of fewer points [P, 2], else the points."""
+    """Return davisinteractive's ``bezier_curve`` of points [P, 2].
+
+    The result is a curve [nb_points, 2], or the points themselves if P exceeds nb_points.
+    """
     if len(points) > nb_points:
         return points.astype(np.float64)
     return _bernstein(len(points), nb_points).dot(points.astype(np.float64))

@@ -1,7 +1,7 @@
-"""Simulated users for training, who annotate a frame or correct a faulty mask of it.
+"""Simulated users for training, who annotate a frame or correct a faulty mask of a frame.
 
-All functions treat one object at a time, as A-Net does, and take all random choices from the generator that
-they are given: the same state of the generator gives the same strokes in any process.
+All functions treat one object at a time, as A-Net does. They use only the random generator that is passed to
+them, so that the same state of the generator yields the same strokes in any process.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from ivos.runtime.renamed_options import accept_former_keywords
 
 Mask = NDArray[np.uint8]
 KEEP_FIRST = 0.3
-"""Fraction of the corrections that also have strokes of a first round, as on a frame annotated again."""
+"""Fraction of corrections that also have strokes of a first round, as on a frame that is annotated again."""
 
-_MIN_PIXELS = 10  # of a region in which strokes are drawn
+_MIN_PIXELS = 10  # smallest number of pixels of a region in which strokes are drawn
 
 
 def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, float]) -> list[Stroke]:
     """Sample points inside an object, at a density drawn log-uniformly for each call.
 
     Args:
-        mask: uint8 [h, w], 1 on the object (0 elsewhere, 255 void).
-        rng: The generator of the random choices.
+        mask: Mask uint8 [h, w], 1 on the object, 0 elsewhere, 255 for void.
+        rng: The random generator.
         density: Lowest and highest number of points per pixel of the object; at least one point is drawn.
 
     Returns:
-        Strokes of a single point each, for object 1; none where the object is empty.
+        Strokes of a single point each, for object 1; an empty list if the mask is empty.
     """
     height, width = mask.shape
     rows, columns = np.nonzero(mask == 1)
@@ -49,17 +49,17 @@ def sample_points(mask: Mask, rng: np.random.Generator, density: tuple[float, fl
 
 @dataclass(frozen=True)
 class Deformation:
-    """A deformation that makes a true mask as faulty as a network's prediction.
+    """A random deformation of a ground-truth mask, which simulates the errors of a network's prediction.
 
     Attributes:
         rotation: Largest rotation to either side, in degrees, about the object's centre.
-        scale: Largest change of size, as a fraction (0.1: from 1/1.1 to 1.1).
+        scale: Largest change of size, as a fraction; 0.1 stands for factors from 1/1.1 to 1.1.
         shear: Largest shear along x.
         shift: Largest shift along x and y, as a fraction of the object's width and height.
         noise: Largest displacement of the boundary, as a fraction of the square root of the area.
-        blunder: Probability that a piece of the object is missing, and that a piece is added.
+        blunder: Probability that a piece of the object is removed, and also that a piece is added.
         blunder_size: Smallest and largest radius of a piece, as a fraction of the square root of the area.
-        lost: Probability that nothing of the object is left, as after a failed propagation.
+        lost: Probability that the mask becomes empty, as after a failed propagation.
     """
 
     rotation: float = 10.0
@@ -72,7 +72,7 @@ class Deformation:
     lost: float = 0.0
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> Mask:
-        """Deform a mask uint8 [h, w] into one of 0 and 1; an empty mask stays empty."""
+        """Return a deformed mask of 0 and 1 from a mask uint8 [h, w]; an empty mask stays empty."""
         solid = (mask == 1).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(solid)
         if not width:
@@ -81,7 +81,7 @@ class Deformation:
             return np.zeros_like(solid)
         side = float(np.sqrt(np.count_nonzero(solid)))
         moved = self._affine(solid.astype(np.float32), (x, y, width, height), rng)
-        # Thresholding a blurred mask against smooth noise moves its boundary in and out.
+        # Comparing a blurred mask with smooth noise moves its boundary inwards and outwards.
         blur = max(self.noise * side, 0.5)
         soft = cv2.GaussianBlur(moved, (0, 0), blur) - 0.5
         wobble = _smooth_noise(mask.shape, 2 * blur, rng)
@@ -107,7 +107,7 @@ class Deformation:
 
 
 def _smooth_noise(shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return noise of unit range that varies over about `scale` pixels."""
+    """Return smooth noise from -1 to 1 that varies on a scale of about `scale` pixels."""
     height, width = shape[:2]
     grid = rng.uniform(-1, 1, (int(height / scale) + 2, int(width / scale) + 2)).astype(np.float32)
     return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
@@ -126,24 +126,25 @@ def _blunder(faulty: Mask, solid: Mask, value: int, radius: float, rng: np.rando
 @accept_former_keywords(later="correction_prob", points="point_prob")
 @dataclass(frozen=True)
 class SimulatedUser:
-    """A user who draws the strokes of one object on one frame, as A-Net's interaction channels.
+    """A simulated user who annotates one object on one frame, and returns A-Net's interaction channels.
 
     Attributes:
-        correction_prob: Fraction of the samples that are corrections of a faulty mask; the others are first
+        correction_prob: Fraction of samples that are corrections of a faulty mask; all others are first
             rounds.
-        point_prob: Fraction of the first rounds that are points in the object; the others are the robot's
+        point_prob: Fraction of first rounds that are points in the object; all others are the robot's
             strokes.
         density: Lowest and highest number of points per pixel of the object.
-        deformation: Makes the faulty mask of a correction.
-        robot: Draws the strokes of corrections.
-        boundary_prob: Fraction of the rounds, first ones and corrections, whose strokes are on the boundary
-            of the object or of the errors.
-        skeleton_prob: The same for strokes on the skeleton.
-        curve_prob: The same for Bezier curves.
-        click_prob: The same for clicks, each a point or a ring.
-        box_prob: The same for bounding boxes, of first rounds only.
-        negatives_everywhere: Keep negative strokes outside the previous mask, as networks on a frozen encoder
-            expect; see :func:`ivos.interaction.interaction_channels`.
+        deformation: Deformation that creates the faulty mask of a correction.
+        robot: Robot that draws the strokes of corrections.
+        boundary_prob: Fraction of all rounds whose strokes are on the boundary of the object or of the
+            errors.
+        skeleton_prob: Fraction of all rounds whose strokes are on the skeleton of the object or of the
+            errors.
+        curve_prob: Fraction of all rounds whose strokes are Bézier curves.
+        click_prob: Fraction of all rounds whose strokes are clicks, drawn as points or rings.
+        box_prob: Fraction of first rounds whose stroke is a bounding box.
+        negatives_everywhere: Whether to keep negative strokes outside the previous mask, as networks with a
+            frozen encoder expect; see :func:`ivos.interaction.interaction_channels`.
 
     Raises:
         UserError: The probabilities of the kinds of strokes are negative, or their sum is above 1.
@@ -171,20 +172,24 @@ class SimulatedUser:
         return {name: getattr(self, f"{name}_prob") for name in STROKE_KINDS}
 
     def __call__(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return the channels of a first round or of a correction, by chance; see :meth:`first_round`."""
+        """Return the channels of either a first round or a correction, chosen at random.
+
+        The arguments and the result are those of :meth:`first_round`.
+        """
         if rng.random() >= self.correction_prob:
             return self.first_round(mask, rng)
         return self.later_round(mask, rng)
 
     def first_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return the channels of a first round: previous mask 0.5, positive strokes, no negative ones.
+        """Return the channels of a first round: previous mask 0.5, positive strokes, no negative strokes.
 
         Args:
-            mask: uint8 [h, w], 1 on the object, 0 elsewhere, 255 void; without a 1 there is no stroke.
-            rng: The generator of the random choices.
+            mask: Mask uint8 [h, w], 1 on the object, 0 elsewhere, 255 for void. There are no strokes if the
+                object is empty.
+            rng: The random generator.
 
         Returns:
-            float32 [3, h, w].
+            Interaction channels, float32 [3, h, w].
         """
         return self.channels(self.first_strokes(mask, rng), None, mask.shape)
 
@@ -198,7 +203,7 @@ class SimulatedUser:
         return self.channels(strokes + self.correct(faulty, mask, rng), faulty, mask.shape)
 
     def first_strokes(self, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
-        """Draw strokes on the object: points, the robot's strokes, or another kind by chance."""
+        """Draw strokes of a random kind on the object: points, the robot's strokes, or another kind."""
         kind = self._kind(rng)
         if kind and (drawn := self._strokes(kind, (mask == 1).astype(np.uint8), 1, rng)):
             return drawn
@@ -206,10 +211,10 @@ class SimulatedUser:
             return sample_points(mask, rng, self.density)
         drawn = self.correct(np.zeros_like(mask), mask, rng)
         strokes = [stroke for stroke in drawn if stroke["object_id"] == 1]
-        return strokes or sample_points(mask, rng, self.density)  # an object too thin for the robot
+        return strokes or sample_points(mask, rng, self.density)  # the robot draws nothing on thin objects
 
     def correct(self, predicted: Mask, mask: Mask, rng: np.random.Generator) -> list[Stroke]:
-        """Draw strokes on the errors of a prediction: object 1 on what it misses, 0 on what it adds."""
+        """Draw strokes on the errors of a prediction: object 1 on missing pixels, 0 on superfluous pixels."""
         kind = self._kind(rng)
         if kind and kind != "box":
             missed = ((mask == 1) & (predicted == 0)).astype(np.uint8)
@@ -222,17 +227,18 @@ class SimulatedUser:
     def correction(
         self, predicted: Mask, mask: Mask, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], np.random.Generator]:
-        """Return the channels [3, h, w] of a corrected prediction, and the randomness as it is afterwards.
+        """Return the channels [3, h, w] of a correction, and the random generator in its new state.
 
-        A process that calls this has to import this module only, and its caller goes on with the randomness.
+        The method is meant for worker processes, which import only this module. The caller in the main
+        process continues with the returned generator.
         """
         return self.channels(self.correct(predicted, mask, rng), predicted, mask.shape), rng
 
     def _kind(self, rng: np.random.Generator) -> str | None:
-        """Draw the kind of the strokes of a round; None for points or the robot's strokes."""
+        """Choose a random kind of strokes for a round; None stands for points or the robot's strokes."""
         chances = self._chances()
         if not any(chances.values()):
-            return None  # nothing is drawn from the generator
+            return None  # the state of the generator must not change here
         value = rng.random()
         for name, chance in chances.items():
             value -= chance
@@ -242,7 +248,7 @@ class SimulatedUser:
 
     @staticmethod
     def _strokes(kind: str, region: Mask, object_id: int, rng: np.random.Generator) -> list[Stroke]:
-        """Draw strokes of a kind in the largest piece of a region; none in a tiny one."""
+        """Draw strokes of a kind in the largest component of a region, unless it is very small."""
         piece = largest_piece(region)
         if np.count_nonzero(piece) < _MIN_PIXELS:
             return []

@@ -13,7 +13,7 @@ from ivos.runtime.errors import UserError, listing
 from ivos.runtime.files import write_text
 
 OVERSHOOT = 0.005
-"""How far beyond [0, 1] a coordinate may lie, by rounding or by drawing over the frame's edge."""
+"""Largest distance of a coordinate from [0, 1], caused by rounding or by drawing over the frame's edge."""
 
 
 class Stroke(TypedDict):
@@ -21,7 +21,7 @@ class Stroke(TypedDict):
 
     Attributes:
         path: Points [x, y], as fractions of the frame's width and height, in [0, 1].
-        object_id: 1..N, or 0 for the background.
+        object_id: Number of the object, 1..N, or 0 for the background.
     """
 
     path: list[list[float]]
@@ -36,19 +36,19 @@ class Scribbles(TypedDict):
 
 
 class ScribbleError(UserError):
-    """Strokes that cannot be used; the message says where and why."""
+    """The error for strokes that cannot be used; the message gives the place and the reason."""
 
 
 def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> None:
-    """Refuse malformed strokes.
+    """Check that strokes are well-formed.
 
     Args:
-        strokes: What should be a list of :class:`Stroke`. A coordinate may lie outside [0, 1] by
-            :data:`OVERSHOOT`.
-        num_objects: The highest ``object_id`` that is allowed; None for any.
+        strokes: The values to check, which should be of type :class:`Stroke`. A coordinate may lie outside
+            [0, 1] by at most :data:`OVERSHOOT`.
+        num_objects: Highest ``object_id`` that is allowed; None for any.
 
     Raises:
-        ScribbleError: The first stroke that is malformed, and its fault.
+        ScribbleError: A stroke is malformed.
     """
     for index, stroke in enumerate(strokes):
         if not isinstance(stroke, dict) or "path" not in stroke or "object_id" not in stroke:
@@ -57,7 +57,9 @@ def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> Non
         if isinstance(object_id, bool) or not isinstance(object_id, int | np.integer) or object_id < 0:
             raise ScribbleError(f"stroke {index} has object_id {_short(object_id)}; it must be 0, 1, 2, ...")
         if num_objects is not None and object_id > num_objects:
-            raise ScribbleError(f"stroke {index} is for object {_short(object_id)} of {num_objects}")
+            raise ScribbleError(
+                f"stroke {index} is for object {_short(object_id)}, but there are {num_objects} objects"
+            )
         if not isinstance(path, list | tuple | np.ndarray):
             raise ScribbleError(f"stroke {index} has a path {_short(path)}; it must be a list of points")
         if not len(path):
@@ -78,7 +80,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """Format a value as Python writes it, shortened to a few words."""
+    """Format a value by ``repr``, shortened to a few words."""
     return reprlib.repr(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
@@ -95,14 +97,14 @@ def read_scribbles(
 
     Args:
         path: The JSON file (UTF-8; a byte-order mark is accepted).
-        sequence: The sequence that it must be for; None for any.
-        num_frames: The number of frames that it must list; None for any.
-        num_objects: The highest object number that is allowed; None for any.
-        object_ids: The numbers that the objects 1..N have in the file, where these are not 1..N; strokes are
-            renumbered.
+        sequence: Expected name of the sequence; None for any.
+        num_frames: Expected number of frames; None for any.
+        num_objects: Highest object number that is allowed; None for any.
+        object_ids: Numbers that the objects 1..N have in the file; None if they are 1..N. Strokes are
+            renumbered to 1..N.
 
     Raises:
-        ScribbleError: What is wrong, with the name of the file.
+        ScribbleError: The file cannot be read, or its content is malformed or differs from the expectations.
     """
     content = _read_json(Path(path))
     if not isinstance(content, dict) or not isinstance(content.get("scribbles"), list):
@@ -114,10 +116,10 @@ def read_scribbles(
         raise ScribbleError(f"{path}: drawn on sequence {_short(name)}, not on {sequence!r}")
     frames = content["scribbles"]
     if num_frames is not None and len(frames) != num_frames:
-        raise ScribbleError(f"{path}: lists {len(frames)} frames, the sequence has {num_frames}")
+        raise ScribbleError(f"{path}: lists {len(frames)} frames, but the sequence has {num_frames}")
     for index, strokes in enumerate(frames):
         if not isinstance(strokes, list):
-            raise ScribbleError(f"{path}: frame {index} holds no list of strokes")
+            raise ScribbleError(f"{path}: frame {index} does not contain a list of strokes")
         try:
             check_strokes(strokes, num_objects)
             frames[index] = [_normalised(stroke, object_ids) for stroke in strokes]
@@ -127,22 +129,22 @@ def read_scribbles(
 
 
 def _normalised(stroke: Any, object_ids: Sequence[int] | None) -> Any:
-    """Return a stroke with its points within the frame and its object's number out of 1..N."""
+    """Return a stroke with its points clipped to the frame and its object renumbered to 1..N."""
     path, number = stroke["path"], stroke["object_id"]
     if not all(0 <= value <= 1 for point in path for value in point):
         path = [[min(max(value, 0.0), 1.0) for value in point] for point in path]
     if object_ids is not None and number:
         if number not in object_ids:
             contiguous = list(object_ids) == list(range(1, len(object_ids) + 1))
-            known = len(object_ids) if contiguous else listing(object_ids)
-            raise ScribbleError(f"a stroke is for object {_short(number)} of {known}")
+            known = f"1 to {len(object_ids)}" if contiguous else listing(object_ids)
+            raise ScribbleError(f"a stroke is for object {_short(number)}, but the objects are {known}")
         number = list(object_ids).index(number) + 1
     return stroke | {"path": path, "object_id": number}
 
 
 def _read_json(path: Path) -> Any:
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe could block
             raise ScribbleError(f"{path}: not a file")
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
@@ -151,12 +153,12 @@ def _read_json(path: Path) -> Any:
         raise ScribbleError(f"{path}: not readable ({error.strerror})") from error
     except ScribbleError:
         raise
-    except ValueError as error:  # no UTF-8, no JSON, a number of more digits than Python reads
+    except ValueError as error:  # not UTF-8, not JSON, or a number with more digits than Python accepts
         raise ScribbleError(f"{path}: not a readable JSON file ({error})") from error
 
 
 def write_scribbles(path: str | Path, scribbles: Scribbles) -> None:
-    """Write a DAVIS scribble file, whole or not at all; further fields of strokes are kept."""
+    """Write a DAVIS scribble file atomically; additional fields of strokes are kept."""
     for index, strokes in enumerate(scribbles["scribbles"]):
         try:
             check_strokes(strokes)

@@ -1,14 +1,15 @@
-"""The correlation in PyTorch, as matrix products: the implementation for the CPU and for any other device.
+"""The correlation as matrix products in PyTorch, for the CPU and for devices other than NVIDIA GPUs.
 
-Displacements are multiples of the dilation, so pixels of one residue class (y mod dilation, x mod dilation)
-only ever meet pixels of their own class. On such a class, the displacements are -r..r in steps of one, and
-a tile of 2 x 8 target pixels meets a window of (2 + 2r) x (8 + 2r) reference pixels: one matrix product
-over the channels, of which the band of wanted pairs is kept. That wastes half of the products and is still
-many times faster than one shifted product per displacement, which waits for memory. The gradients are the
-same products the other way round: the band, filled with weights, times the window.
+Displacements are multiples of the dilation, so that a pixel is only compared with pixels of its own residue
+class (y mod dilation, x mod dilation). Within a class, the displacements are -r..r in steps of one, and a
+tile of 2 x 8 target pixels is compared with a window of (2 + 2r) x (8 + 2r) reference pixels. This is one
+matrix product over the channels, from which only the band of pairs within the radius is used. Half of the
+products are wasted, but the method is still many times faster than one shifted product per displacement,
+which is limited by memory bandwidth. The gradients are the transposed products: the band, filled with
+weights, times the window.
 
-Pixels are kept as rows of channels (a `tape`: [classes, rows, columns, C], with a margin of zeros where
-needed), so that a window is a plain view once its columns have been copied side by side.
+Pixels are stored as rows of channels (a `tape`: [classes, rows, columns, C], with a margin of zeros if
+needed), so that a window is a view of the tape after its columns have been copied side by side.
 """
 
 from collections.abc import Iterator
@@ -21,19 +22,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TILE_ROWS, TILE_COLUMNS = 2, 8
-# Rows of pixels turned at a time between channels first and channels last: on the CPU as many as stay in the
-# cache, elsewhere all, because a launch costs more.
+# Number of pixel rows that are converted at a time between channels-first and channels-last. On the CPU so
+# many rows fit into the cache; on other devices all rows are converted at once, because launches are
+# expensive.
 ROWS_AT_A_TIME = {"cpu": 8}
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """Return the type that sums are kept in: float32 for the half types, else the type itself."""
+    """Return the type in which sums are accumulated: float32 for half precision, else the type itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """How h x w pixels fall into residue classes, and a class into tiles of TILE_ROWS x TILE_COLUMNS."""
+    """The division of h x w pixels into classes, and of a class into tiles of TILE_ROWS x TILE_COLUMNS."""
 
     height: int
     width: int
@@ -42,36 +44,37 @@ class Lattice:
 
     @property
     def side(self) -> int:
-        """Displacements along an axis."""
+        """The number of displacements along an axis."""
         return 2 * self.radius + 1
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Tiles down and across the largest class."""
+        """The number of tiles of the largest class, vertically and horizontally."""
         rows, columns = -(-self.height // self.dilation), -(-self.width // self.dilation)
         return -(-rows // TILE_ROWS), -(-columns // TILE_COLUMNS)
 
     @property
     def window(self) -> tuple[int, int]:
-        """Rows and columns that a tile meets."""
+        """The numbers of rows and columns of the window with which a tile is compared."""
         return TILE_ROWS + 2 * self.radius, TILE_COLUMNS + 2 * self.radius
 
     @property
     def residues(self) -> tuple[range, range]:
-        """Residues of y and of x that have pixels."""
+        """The residues of y and of x for which there are pixels."""
         return range(min(self.dilation, self.height)), range(min(self.dilation, self.width))
 
     def tape(self, features: Tensor, margin: int) -> Tensor:
-        """Return zeros for the classes of one residue of y, [residues of x, rows, columns, C] with margins.
+        """Return a tape of zeros for the classes of one residue of y: [residues of x, rows, columns, C].
 
-        A call uses one such tape throughout, because it stays in the cache and new memory is slow to touch.
+        The same tape is reused for all residues, because it stays in the cache, and because the first access
+        to new memory is slow.
         """
         rows, columns = self.tiles[0] * TILE_ROWS, self.tiles[1] * TILE_COLUMNS
         shape = (len(self.residues[1]), rows + 2 * margin, columns + 2 * margin, features.shape[1])
         return features.new_zeros(shape, dtype=accumulation_type(features.dtype))
 
     def chunks(self, residue: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-        """Yield some rows of the image with this residue of y at a time, and their places in the class."""
+        """Yield slices of the image's rows with this residue of y, and the same rows in the class."""
         rows = range(residue, self.height, self.dilation)
         count = ROWS_AT_A_TIME.get(device.type, len(rows))
         for first in range(0, len(rows), count):
@@ -79,7 +82,7 @@ class Lattice:
             yield slice(some[0], some[-1] + 1, self.dilation), slice(first, first + len(some))
 
     def load(self, tape: Tensor, margin: int, features: Tensor, residue: int) -> None:
-        """Write the rows of [C, h, w] with this residue of y; the margin stays zero."""
+        """Copy the rows of features [C, h, w] with this residue of y into a tape; the margin stays zero."""
         inner = tape[:, margin:, margin:]
         for there, here in self.chunks(residue, tape.device):
             pixels = (
@@ -88,10 +91,10 @@ class Lattice:
             for x in self.residues[1]:
                 columns = pixels[:, x :: self.dilation]
                 inner[x, here, : columns.shape[1]] = columns
-        inner[:, here.stop :].zero_()  # the class before may have had a row more
+        inner[:, here.stop :].zero_()  # the previous class may have had one more row
 
     def unload(self, tape: Tensor, features: Tensor, residue: int) -> None:
-        """Undo `load` with no margin: write the rows of [C, h, w] with this residue of y."""
+        """Copy a tape without a margin into the rows of features [C, h, w] with this residue of y."""
         for there, here in self.chunks(residue, tape.device):
             pixels = tape.new_empty((here.stop - here.start, self.width, features.shape[0]))
             for x in self.residues[1]:
@@ -105,8 +108,8 @@ class Lattice:
         The windows overlap, so the result is a view of one copy of the pixels.
 
         Args:
-            tape: pixels of a class, [rows, columns, C].
-            tile_column: number of the column of tiles.
+            tape: Pixels of a class, [rows, columns, C].
+            tile_column: Number of the column of tiles.
         """
         tall, wide = self.window
         channels = tape.shape[-1]
@@ -115,10 +118,11 @@ class Lattice:
         return strip.as_strided((self.tiles[0], tall * wide, channels), (step, channels, 1))
 
     def band(self, products: Tensor) -> Tensor:
-        """Return the products of pairs within the radius, a view [tiles, 2, 8, side, side].
+        """Return the products of pairs within the radius, as a view [tiles, 2, 8, side, side].
 
         Args:
-            products: of all pixels of a tile with all of its window, [tiles, tile pixels, window pixels].
+            products: Products of all pixels of a tile with all pixels of its window, [tiles, tile pixels,
+                window pixels].
         """
         tall, wide = self.window
         pixels = tall * wide
@@ -129,7 +133,15 @@ class Lattice:
     def pairs(
         self, band: Tensor, volume: Tensor, y: int, x: int, column: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield equal views of a column of tiles' band and of [side, side, h, w]; (y, x): the class."""
+        """Yield corresponding views of the band of a column of tiles and of a volume [side, side, h, w].
+
+        Args:
+            band: Band of a column of tiles; see :meth:`band`.
+            volume: Correlation or weights, [side, side, h, w].
+            y: Residue of y of the class.
+            x: Residue of x of the class.
+            column: Number of the column of tiles.
+        """
         step = self.dilation
         columns = volume[..., x + column * TILE_COLUMNS * step :: step][..., :TILE_COLUMNS]
         for i in range(TILE_ROWS):
@@ -165,13 +177,13 @@ def gather(weights: Tensor, displaced: Tensor, radius: int, dilation: int) -> Te
     """Sum over displacements d of weights[:, d](y, x) * displaced(y + dy, x + dx), divided by C.
 
     Args:
-        weights: [B, side^2, h, w].
-        displaced: [B, C, h, w].
-        radius: as in `ivos.kernels.correlation`.
-        dilation: as in `ivos.kernels.correlation`.
+        weights: Weights [B, side^2, h, w].
+        displaced: Features [B, C, h, w].
+        radius: See `ivos.kernels.correlation`.
+        dilation: See `ivos.kernels.correlation`.
 
     Returns:
-        [B, C, h, w], contiguous, of the type of `displaced`.
+        The sums [B, C, h, w], contiguous, of the type of `displaced`.
     """
     batch, channels, height, width = displaced.shape
     cpu = Lattice(height, width, radius, dilation)
@@ -185,7 +197,7 @@ def gather(weights: Tensor, displaced: Tensor, radius: int, dilation: int) -> Te
     for entry, y in product(range(batch), cpu.residues[0]):
         cpu.load(surroundings, radius, displaced[entry], y)
         for x, column in product(cpu.residues[1], range(cpu.tiles[1])):
-            # Weights left over from another class fall on pixels that do not exist, and so are never read.
+            # Weights that remain from another class belong to pixels outside the image, which are never read.
             for here, there in cpu.pairs(band, volume[entry], y, x, column):
                 here.copy_(there)
             tiles = torch.bmm(banded, cpu.windows(surroundings[x], column))
@@ -197,12 +209,12 @@ def gather(weights: Tensor, displaced: Tensor, radius: int, dilation: int) -> Te
 
 
 def transpose(volume: Tensor, radius: int, dilation: int) -> Tensor:
-    """See each displacement from its other end: out[d](q) = volume[-d](q + d), zero outside.
+    """Exchange the roles of both pixels of each displacement: out[d](q) = volume[-d](q + d), zero outside.
 
     Args:
-        volume: [B, side^2, h, w].
-        radius: as in `ivos.kernels.correlation`.
-        dilation: as in `ivos.kernels.correlation`.
+        volume: Correlation or weights, [B, side^2, h, w].
+        radius: See `ivos.kernels.correlation`.
+        dilation: See `ivos.kernels.correlation`.
     """
     side, (height, width) = 2 * radius + 1, volume.shape[-2:]
     out = torch.zeros_like(volume, memory_format=torch.contiguous_format)
@@ -219,15 +231,18 @@ def transpose(volume: Tensor, radius: int, dilation: int) -> Tensor:
 def correlation_gradient(
     grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int
 ) -> Tensor:
-    """Gradient of the target (`displaced`: the reference) or, `transposed`, of the reference (the target)."""
+    """Return the gradient with respect to the target or, if `transposed`, with respect to the reference.
+
+    `displaced` is the other one of the two feature maps.
+    """
     weights = transpose(grad, radius, dilation) if transposed else grad
     return gather(weights, displaced, radius, dilation)
 
 
 def unfold(maps: Tensor, radius: int, dilation: int) -> Tensor:
-    """Each pixel's window of [B, N, h, w], zero outside: [B, N, side^2, h, w]."""
+    """Return the window around each pixel of maps [B, N, h, w] with zero padding: [B, N, side^2, h, w]."""
     side, (height, width) = 2 * radius + 1, maps.shape[-2:]
-    if height == 0 or width == 0:  # which F.unfold refuses
+    if height == 0 or width == 0:  # F.unfold refuses empty maps
         return maps[:, :, None].expand(-1, -1, side * side, -1, -1)
     windows = F.unfold(maps, side, dilation=dilation, padding=radius * dilation)
     return windows.view(*maps.shape[:2], side * side, height, width)
@@ -236,7 +251,7 @@ def unfold(maps: Tensor, radius: int, dilation: int) -> Tensor:
 def local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the moved masks [B, N, h, w] and the log-sum-exp [B, h, w] in the type of the sums."""
+    """Return the moved masks [B, N, h, w] and the log-sum-exp [B, h, w] in the accumulation type."""
     wide = accumulation_type(target.dtype)
     volume = correlation(target.to(wide), reference.to(wide), radius, dilation)
     log_sum = volume.logsumexp(1)
@@ -258,7 +273,10 @@ def local_transfer_gradient(
     radius: int,
     dilation: int,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of target, reference and mask; `needs`: of the features, of the mask. None: not needed."""
+    """Return the gradients with respect to target, reference and mask, or None for those not needed.
+
+    The two values of `needs` tell whether the gradients of the features and of the mask are needed.
+    """
     wide = accumulation_type(target.dtype)
     grad, masks = grad.to(wide), mask.to(wide)
     volume = correlation(target.to(wide), reference.to(wide), radius, dilation)

@@ -1,8 +1,8 @@
-"""Compile `correlation.cu` on the user's machine with NVRTC, launch it on PyTorch's current stream.
+"""Compilation of `correlation.cu` on the user's machine by NVRTC, and launches on PyTorch's current stream.
 
-Nothing but the packages `cuda-core` and `cuda-bindings` is needed: the NVRTC library and the two CUDA
-headers come with PyTorch's own CUDA wheels. A compiled file is kept in memory, and on disk for the next
-process.
+Only the packages `cuda-core` and `cuda-bindings` are needed besides PyTorch: the NVRTC library and the two
+CUDA headers are part of PyTorch's CUDA wheels. Compiled kernels are cached in memory, and on disk for later
+processes.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from torch import Tensor
 from ivos.runtime.files import replacing
 
 log = logging.getLogger(__name__)
-_PACKAGED = Path(__file__).with_name("correlation.cu")  # in the wheel; in a checkout it lies in kernels/
+_PACKAGED = Path(__file__).with_name("correlation.cu")  # path in a wheel; in a checkout it is in kernels/
 SOURCE = _PACKAGED if _PACKAGED.exists() else Path(__file__).parents[2] / "kernels" / "correlation.cu"
 KERNELS = (
     "correlation",
@@ -33,21 +33,21 @@ KERNELS = (
 )
 SCALARS = {torch.float32: "float", torch.float16: "__half", torch.bfloat16: "__nv_bfloat16"}
 
-# As in correlation.cu.
+# Constants of correlation.cu.
 PIXELS, GROUPS, ROWS, WINDOW, CORRELATED = 8, 4, 4, 9, 8
 THREADS = GROUPS * WINDOW * ROWS
 
 
 class ToolchainMissing(ImportError):
-    """cuda-core, NVRTC or the CUDA headers are not installed; the message says what to install."""
+    """The error if cuda-core, NVRTC or the CUDA headers are missing; the message tells what to install."""
 
 
 @functools.cache
 def toolchain() -> tuple[ModuleType, str, str]:
-    """Find what compiling needs: the module cuda.core, NVRTC's version, the folder of the CUDA headers.
+    """Return the module cuda.core, the version of NVRTC, and the folder of the CUDA headers.
 
     Raises:
-        ToolchainMissing: if any of them is not there.
+        ToolchainMissing: One of them is missing.
     """
     major = (torch.version.cuda or "13").split(".")[0]
     advice = f'install them with: pip install "cuda-core[cu{major}]"'
@@ -75,18 +75,18 @@ def toolchain() -> tuple[ModuleType, str, str]:
 def compile_cubin(
     arch: str, dtype: torch.dtype, name: str, messages: Any = None, verbose: bool = False
 ) -> bytes:
-    """Compile a kernel for one architecture and element type; needs no GPU.
+    """Compile a kernel for one architecture and element type; this does not need a GPU.
 
     Args:
-        arch: such as "sm_90".
-        dtype: float32, float16 or bfloat16.
-        name: one of KERNELS.
-        messages: a file-like object for the compiler's messages.
-        verbose: have the use of registers and shared memory among the messages.
+        arch: Architecture, such as "sm_90".
+        dtype: Element type: float32, float16 or bfloat16.
+        name: Name of the kernel, one of KERNELS.
+        messages: File-like object that receives the compiler's messages.
+        verbose: Whether the messages include the use of registers and shared memory.
 
     Raises:
-        ToolchainMissing: see `toolchain`.
-        RuntimeError: with NVRTC's own message, when it refuses the source or the architecture.
+        ToolchainMissing: See `toolchain`.
+        RuntimeError: NVRTC refuses the source or the architecture; the error contains its message.
     """
     core, _, headers = toolchain()
     options = core.ProgramOptions(
@@ -98,12 +98,12 @@ def compile_cubin(
     )
     try:
         return bytes(core.Program(SOURCE.read_text(), "c++", options).compile("cubin", logs=messages).code)
-    except Exception as error:  # cuda-core's own class, of which older versions have another
+    except Exception as error:  # the class of cuda-core's error depends on its version
         raise RuntimeError(f"NVRTC cannot compile {name} for {arch}, {dtype}: {error}") from error
 
 
 def cache_folder() -> Path:
-    """Where compiled files are kept: $IVOS_KERNEL_CACHE, else ivos/kernels in the user's cache folder."""
+    """Return the folder of compiled kernels: $IVOS_KERNEL_CACHE, or ivos/kernels in the user's cache."""
     chosen = os.environ.get("IVOS_KERNEL_CACHE")
     if chosen:
         return Path(chosen)
@@ -111,10 +111,10 @@ def cache_folder() -> Path:
 
 
 def cached_cubin(arch: str, dtype: torch.dtype, name: str) -> bytes:
-    """Return `compile_cubin`'s result from the disk, or compile and leave it there.
+    """Return the result of `compile_cubin` from the cache on disk; if it is missing, compile and save it.
 
-    The file's name holds the hash of source, architecture, type and NVRTC version. A folder that cannot be
-    read or written costs a compilation, not an error.
+    The name of the file contains a hash of the source, kernel, architecture, type and version of NVRTC. If
+    the folder cannot be read or written, the kernel is compiled without an error.
     """
     _, version, _ = toolchain()
     scalar = SCALARS[dtype]
@@ -126,23 +126,23 @@ def cached_cubin(arch: str, dtype: torch.dtype, name: str) -> bytes:
         cubin = compile_cubin(arch, dtype, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as aside:  # whole or not at all, whoever else compiles at the same time
-            aside.write_bytes(cubin)
+        with replacing(path) as temporary:  # atomic, because several processes may compile at the same time
+            temporary.write_bytes(cubin)
     except OSError as error:
-        log.debug("compiled kernels are not kept: %s", error)
+        log.debug("compiled kernels cannot be saved: %s", error)
     return cubin
 
 
 @functools.cache
 def kernel(device: int, dtype: torch.dtype, name: str) -> Any:
-    """Return the named kernel, ready to be launched on CUDA device number `device`."""
+    """Return a kernel by name, loaded for CUDA device number `device`."""
     major, minor = torch.cuda.get_device_capability(device)
     cubin = cached_cubin(f"sm_{major}{minor}", dtype, name)
     return toolchain()[0].ObjectCode.from_cubin(cubin).get_kernel(name)
 
 
 class _CurrentStream:
-    """PyTorch's current stream in the form that cuda-core takes."""
+    """PyTorch's current stream, with the interface that cuda-core expects."""
 
     def __init__(self, device: torch.device) -> None:
         self.pointer = torch.cuda.current_stream(device).cuda_stream
@@ -154,17 +154,18 @@ class _CurrentStream:
 def launch_on_gpu(
     name: str, dtype: torch.dtype, device: torch.device, blocks: int, arguments: list[Any]
 ) -> None:
-    """Launch a kernel of THREADS threads a block; arguments are ctypes scalars and addresses (c_void_p).
+    """Launch a kernel with THREADS threads per block; arguments are ctypes scalars and addresses (c_void_p).
 
     Raises:
-        RuntimeError: with the CUDA message, if the kernel cannot be loaded or launched.
+        RuntimeError: The kernel cannot be loaded or launched; the error contains CUDA's message.
     """
     core = toolchain()[0]
     with torch.cuda.device(device):
         index = torch.cuda.current_device()
-        # A thread that PyTorch has made no CUDA call on yet, as those of autograd may be, has no context.
+        # A thread in which PyTorch has not called CUDA yet, such as a thread of autograd, has no CUDA
+        # context.
         core.Device(index).set_current()
-        # cuda-core takes a plain int for an address.
+        # cuda-core expects addresses as plain integers.
         values = [a.value or 0 if isinstance(a, ctypes.c_void_p) else a for a in arguments]
         try:
             function = kernel(index, dtype, name)
@@ -175,21 +176,21 @@ def launch_on_gpu(
             raise RuntimeError(f"CUDA kernel {name} ({dtype}) failed on {device}: {error}") from error
 
 
-# The tests put a launcher in its place that runs the same source on the CPU.
+# The function that launches kernels. Tests replace it by one that runs the same source on the CPU.
 launch: Callable[[str, torch.dtype, torch.device, int, list[Any]], None] = launch_on_gpu
 
 
 def _runs(extent: int, step: int, count: int) -> int:
-    """How many runs of `count` points, `step` apart, tile an axis; `runs` in correlation.cu."""
+    """Return how many runs of `count` points with distance `step` cover an axis, as in correlation.cu."""
     return extent // (step * count) * step + min(step, extent % (step * count))
 
 
 def _dense(features: Tensor) -> tuple[Tensor, int]:
-    """Return the features as dense tensors and their layout.
+    """Return features as a dense tensor, and their memory layout.
 
     Returns:
-        The features, and 0 if they are contiguous, 1 if channels-last, 2 if channels-last and also
-        aligned so that the kernel can read vectors of channels.
+        The features, and their layout: 0 for contiguous, 1 for channels-last, 2 for channels-last with an
+        alignment that allows the kernel to read vectors of channels.
     """
     if features.is_contiguous():
         return features, 0
@@ -205,14 +206,14 @@ def _features(features: Tensor) -> tuple[Tensor, ctypes.c_int]:
 
 
 def _run(name: str, like: Tensor, arguments: list[Any], radius: int, dilation: int) -> None:
-    """Launch over all centres of `like` [B, C, h, w]; appends the shape, which every kernel takes last."""
+    """Launch a kernel over all pixels of `like` [B, C, h, w]; its shape is appended to the arguments."""
     batch, channels, height, width = like.shape
     blocks = batch * _runs(height, dilation, ROWS) * -(-_runs(width, dilation, PIXELS) // GROUPS)
     if blocks == 0:
         return
     if height * width >= 2**31 or blocks >= 2**31:
         raise ValueError(
-            f"target: {height} x {width} pixels, batch of {batch}, is more than one launch can index"
+            f"target: {height} x {width} pixels in a batch of {batch} exceed the index range of one launch"
         )
     values = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
     values = [ctypes.c_void_p(None) if a is None else a for a in values]
@@ -221,7 +222,7 @@ def _run(name: str, like: Tensor, arguments: list[Any], radius: int, dilation: i
 
 
 def _widened(radius: int, dtype: torch.dtype) -> bool:
-    """Windows of several blocks are summed up in the output, which must then be float32."""
+    """Return whether the output must be float32, because several blocks of a window are accumulated in it."""
     return 2 * radius + 1 > WINDOW and dtype != torch.float32
 
 

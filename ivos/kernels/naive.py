@@ -1,6 +1,7 @@
-"""The correlation and the local transfer as plain sums, which every other implementation is tested against.
+"""The correlation and the local transfer as plain sums, against which all other implementations are tested.
 
-One shifted product per displacement: slow, obvious, differentiable by autograd, exact in float64.
+The functions compute one shifted product per displacement. They are slow but simple, differentiable by
+autograd, and support float64.
 """
 
 from collections.abc import Iterator
@@ -11,12 +12,12 @@ from torch import Tensor
 
 
 def shifts(x: Tensor, radius: int, dilation: int) -> Iterator[Tensor]:
-    """Yield x(y + dy, x + dx) for dy, dx in dilation * {-radius..radius}, dx fastest; zero outside.
+    """Yield x(y + dy, x + dx) for dy, dx in dilation * {-radius..radius}, where dx varies fastest.
 
     Args:
-        x: [..., h, w].
-        radius: steps to either side.
-        dilation: pixels in a step.
+        x: Maps [..., h, w], which are padded with zeros.
+        radius: Number of displacements to each side.
+        dilation: Distance in pixels between neighbouring displacements.
 
     Yields:
         (2 * radius + 1)^2 views of the shape of `x`.

@@ -1,9 +1,9 @@
-"""Operators of the correlation: choice of the implementation, shapes for tracing, gradients, autocast.
+"""Operators of the correlation: choice of the implementation, shapes for tracing, gradients and autocast.
 
-The ops are `ivos::correlation`, `ivos::local_transfer` and their gradients. They are opaque to
-torch.compile and torch.export, so that what runs is chosen when they run: the same exported program works
-with and without a GPU. The naive formulation is not behind them: it is ordinary PyTorch, differentiable by
-itself.
+The ops are `ivos::correlation`, `ivos::local_transfer` and their gradients. They are opaque to torch.compile
+and torch.export, so that the implementation is chosen at run time: the same exported program works with and
+without a GPU. The naive formulation is not registered, because it consists of ordinary, differentiable
+PyTorch functions.
 """
 
 import functools
@@ -31,7 +31,7 @@ def requested(implementation: str | None) -> str:
     """Return the requested implementation: the argument, else the variable IVOS_KERNEL, else "auto".
 
     Raises:
-        ValueError: for a name that is none.
+        ValueError: The name of the implementation is unknown.
     """
     source, name = "implementation", implementation
     if name is None:
@@ -47,29 +47,30 @@ def _toolchain_missing() -> bool:
     try:
         cuda.toolchain()
     except cuda.ToolchainMissing as error:
-        log.warning("The CUDA kernels cannot be compiled, a slower PyTorch path runs instead: %s", error)
+        log.warning("The CUDA kernels cannot be compiled; slower PyTorch code is used instead: %s", error)
         return True
     return False
 
 
 @functools.cache
 def say(implementation: str, device: str, dtype: torch.dtype) -> None:
-    """Log which implementation runs, once for each device and type."""
+    """Log which implementation is used, once for each device and type."""
     log.info("Correlation on %s in %s: %s", device, str(dtype).removeprefix("torch."), NAMES[implementation])
 
 
 def choose(implementation: str, tensor: Tensor) -> ModuleType:
-    """Return the module that runs for `tensor`: with "auto" the CUDA kernels on an NVIDIA GPU, else PyTorch.
+    """Return the module with the implementation for a tensor.
+
+    "auto" selects the CUDA kernels on an NVIDIA GPU if they can be compiled, else PyTorch.
 
     Raises:
-        ValueError: for "cuda" where the tensor is not on an NVIDIA GPU, or is of another type than
-            the kernels take.
-        ToolchainMissing: for "cuda" where cuda-core or NVRTC is missing.
+        ValueError: "cuda" is requested, but the tensor is not on an NVIDIA GPU, or its type is not supported.
+        ToolchainMissing: "cuda" is requested, but cuda-core or NVRTC is missing.
     """
     compiled = tensor.is_cuda and torch.version.hip is None and tensor.dtype in cuda.SCALARS
     if implementation == "cuda" and not compiled:
         raise ValueError(
-            "implementation: the CUDA kernels take float32, float16 and bfloat16 on an NVIDIA GPU, "
+            "implementation: the CUDA kernels need float32, float16 or bfloat16 on an NVIDIA GPU, "
             f"got {tensor.dtype} on {tensor.device}"
         )
     if implementation == "cuda":
@@ -97,7 +98,10 @@ def _fake_correlation(
 def _correlation_gradient(
     grad: Tensor, displaced: Tensor, transposed: bool, radius: int, dilation: int, implementation: str
 ) -> Tensor:
-    """Gradient of the target (`displaced`: the reference) or, `transposed`, of the reference (the target)."""
+    """Return the gradient with respect to the target or, if `transposed`, with respect to the reference.
+
+    `displaced` is the other one of the two feature maps.
+    """
     chosen = choose(implementation, displaced)
     return chosen.correlation_gradient(grad, displaced, transposed, radius, dilation)
 
@@ -135,11 +139,11 @@ correlation = register_operator(
 def _local_transfer(
     target: Tensor, reference: Tensor, mask: Tensor, radius: int, dilation: int, implementation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the moved masks, contiguous, and what the gradient needs; see `cpu.local_transfer`.
+    """Return the moved masks, contiguous, and the tensors for the gradient; see `cpu.local_transfer`.
 
     Returns:
-        The moved masks [B, N, h, w] in the type of `mask`, the same in the type that sums are kept in
-        (empty where that is the same type), and the logarithm of the softmax's denominator [B, h, w].
+        The moved masks [B, N, h, w] in the type of `mask`; the moved masks in the accumulation type (empty if
+        both types are equal); and the logarithm of the softmax's denominator [B, h, w].
     """
     moved, log_sum = choose(implementation, target).local_transfer(target, reference, mask, radius, dilation)
     if moved.dtype == mask.dtype:
@@ -170,7 +174,7 @@ def _local_transfer_gradient(
     dilation: int,
     implementation: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of target, reference and mask, contiguous; empty where not asked for."""
+    """Return the gradients with respect to target, reference and mask; empty for gradients not requested."""
     chosen = choose(implementation, target)
     grads = chosen.local_transfer_gradient(
         grad, target, reference, mask, moved, log_sum, (of_features, of_mask), radius, dilation
@@ -226,7 +230,7 @@ local_transfer = register_operator(
 
 
 def _cast(op: Any, device_type: str) -> Any:
-    """Return the op under autocast: tensors are cast to autocast's type, but float64 stays."""
+    """Return a function that runs an op under autocast, which casts all tensors except float64."""
 
     def run(*args: Any) -> Any:
         with torch.autocast(device_type, enabled=False):

@@ -1,4 +1,4 @@
-// Stands in for CUDA's header of this name: bfloat16 as the upper half of a float's bits.
+// A replacement for CUDA's header of this name: bfloat16 is stored as the upper half of a float's bits.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -16,6 +16,6 @@ inline __nv_bfloat16 __float2bfloat16(float x) {
     if (std::isnan(x)) return {0x7fff};
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
-    bits += 0x7fff + (bits >> 16 & 1);  // to nearest, ties to even
+    bits += 0x7fff + (bits >> 16 & 1);  // round to nearest, ties to even
     return {std::uint16_t(bits >> 16)};
 }

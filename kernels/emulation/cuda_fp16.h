@@ -1,4 +1,4 @@
-// Stands in for CUDA's header of this name: float16 by the host compiler's own type.
+// A replacement for CUDA's header of this name: float16 is the host compiler's own type.
 #pragma once
 struct __half {
     _Float16 value;

@@ -1,5 +1,5 @@
-// Stands in for what nvcc gives a CUDA source, so that g++ can compile one and the CPU run it: the blocks in turn,
-// the threads of a block as coroutines that change over at each barrier.
+// Replacements for the built-ins of nvcc, so that g++ can compile a CUDA source and the CPU can run it. Blocks run one
+// after the other. The threads of a block are coroutines that switch at each barrier.
 #pragma once
 #include <math.h>
 #include <ucontext.h>
@@ -11,7 +11,7 @@
 #define __device__
 #define __global__
 #define __launch_bounds__(...)
-#define __shared__ static  // one block at a time
+#define __shared__ static  // sufficient, because one block runs at a time
 
 struct Index {
     unsigned x, y, z;
@@ -47,8 +47,8 @@ inline void enter() {
     swapcontext(&threads[threadIdx.x].context, &scheduler);
 }
 
-// Run a block, its threads in ascending or descending order between barriers. False if some of them wait at a
-// barrier that the others never reach.
+// Run a block, with its threads in ascending or descending order between barriers. Return false if some threads wait
+// at a barrier that the others never reach.
 inline bool run_block(unsigned count, bool descending) {
     threads.resize(count);
     for (Thread& thread : threads) {

@@ -1,4 +1,4 @@
-// The CUDA source itself, compiled for the CPU, with an entry that takes arguments as cuLaunchKernel does.
+// The CUDA source compiled for the CPU, with a function that accepts the same arguments as cuLaunchKernel.
 #include "cuda_stub.h"
 
 #include SOURCE
@@ -28,7 +28,8 @@ int launch(void (*kernel)(A...), unsigned blocks, unsigned threads, void** argum
 
 }  // namespace
 
-// 0: done; 1: no such kernel; 2: wrong number of arguments; 3: a barrier that not all threads reach.
+// Run a kernel. Return 0 on success, 1 for an unknown kernel, 2 for a wrong number of arguments, and 3 if not all
+// threads reach a barrier.
 extern "C" int emulate(const char* name, unsigned blocks, unsigned threads, void** arguments, unsigned count,
                        bool descending) {
 #define TRY(kernel) \

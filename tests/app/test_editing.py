@@ -238,7 +238,7 @@ def test_a_box_around_an_object_gives_its_extent(server, tmp_path):
     one = Painter(server).phase("idle")
     box = {"frame": 3, "path": [[0.6, 0.6], [0.4, 0.4]], "box": True}
     assert "a box needs two opposite corners" in one.ask("stroke", id="x", object_id=0, **box)
-    assert "a box has two" in one.ask("stroke", id="x", object_id=1, **{**box, "path": [[0.1, 0.1]]})
+    assert "a box needs two" in one.ask("stroke", id="x", object_id=1, **{**box, "path": [[0.1, 0.1]]})
     assert one.state["prompts"] == ["strokes"]
     assert one.ask("stroke", id="a", object_id=1, **box) == ""
     one.until(lambda each: each.state["previewed"] == 3 and (0, 3) in each.masks)

@@ -241,8 +241,8 @@ def test_unequal_sizes_name_the_odd_ones(layout):
     layout.add_frame("cat", 0, size=(WIDTH + 2, HEIGHT))
     layout.add_mask("cat", 1, size=(HEIGHT, WIDTH))
     assert layout.problems() == [
-        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, the video's frames are {WIDTH}x{HEIGHT}",
-        f"Annotations/480p/cat/00001.png: is {HEIGHT}x{WIDTH}, the video's frames are {WIDTH}x{HEIGHT}",
+        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, but the video's frames are {WIDTH}x{HEIGHT}",
+        f"Annotations/480p/cat/00001.png: is {HEIGHT}x{WIDTH}, but the video's frames are {WIDTH}x{HEIGHT}",
     ]
 
 
@@ -295,7 +295,7 @@ def test_strokes_name_objects_by_the_labels_of_the_masks(layout):
     assert [s["object_id"] for strokes in sample.decoded().strokes["scribbles"] for s in strokes] == [2]
     layout.add_scribble("cat", object_id=1)
     assert layout.problems(sequences="cat") == [
-        "Scribbles/cat/001.json: frame 1, a stroke is for object 1 of 2, 7"
+        "Scribbles/cat/001.json: frame 1, a stroke is for object 1, but the objects are 2, 7"
     ]
 
 
@@ -384,11 +384,11 @@ def test_no_object_in_any_mask(layout):
     ("content", "words"),
     [
         (scribbles("dog"), "drawn on sequence 'dog', not on 'cat'"),
-        (scribbles(frames=4), "lists 4 frames, the sequence has 3"),
+        (scribbles(frames=4), "lists 4 frames, but the sequence has 3"),
         (scribbles(point=(0.5, 1.01)), "outside [0, 1]"),
         (scribbles(point=(-0.01, 0.5)), "outside [0, 1]"),
         (scribbles(point=(float("nan"), 0.5)), "outside [0, 1]"),
-        (scribbles(object_id=3), "object 3 of 2"),
+        (scribbles(object_id=3), "object 3, but the objects are 1 to 2"),
         (scribbles(annotated=()), "strokes on 0 frames"),
         (scribbles(annotated=(0, 2)), "strokes on 2 frames"),
         ({"sequence": "cat"}, "not a DAVIS scribble file"),
@@ -441,7 +441,7 @@ def test_long_lists_are_cut_with_a_count():
 def test_files_that_change_after_the_check(layout):
     cat = DavisFolder(layout.root)[1]
     layout.add_frame("cat", 1, size=(4, 4))
-    with pytest.raises(DataError, match=r"00001.jpg: is 4x4 now, was 20x14"):
+    with pytest.raises(DataError, match=r"00001.jpg: is 4x4 now, but was 20x14 when it was checked"):
         cat.load_frames()
     layout.frame("cat", 1).unlink()
     with pytest.raises(DataError, match=r"00001.jpg: missing"):

@@ -111,7 +111,7 @@ def test_sizes_that_do_not_agree(sbd):
     with Image.open(path) as image:
         image.resize((40, 32)).save(path)
     assert problems(sbd) == [
-        f"{INSIDE}/inst/2008_000000.mat: is 80x64, the video's frames are 40x32",
+        f"{INSIDE}/inst/2008_000000.mat: is 80x64, but the video's frames are 40x32",
     ]
 
 

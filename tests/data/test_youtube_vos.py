@@ -144,7 +144,7 @@ def test_sizes_that_do_not_agree(youtube_vos):
     with Image.open(path) as image:
         image.resize((40, 32)).save(path)
     assert problems(youtube_vos) == [
-        "train/JPEGImages/video0/00000.jpg: is 40x32, the video's frames are 80x64"
+        "train/JPEGImages/video0/00000.jpg: is 40x32, but the video's frames are 80x64"
     ]
 
 

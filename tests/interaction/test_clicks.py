@@ -262,7 +262,7 @@ def test_segmenters_say_what_they_understand():
     assert understood_prompts(having(prompts="clicks")) == {"clicks"}
     assert understood_prompts(having(prompts=("clicks", "strokes"))) == {"clicks", "strokes"}
     assert understood_prompts(having(prompts=["boxes", "clicks"])) == {"boxes", "clicks"}
-    with pytest.raises(UserError, match=r"Own\.prompts: some of strokes, clicks.* got 'words'"):
+    with pytest.raises(UserError, match=r"Own\.prompts: one or more of strokes, clicks.* got 'words'"):
         understood_prompts(having(prompts="words"))
 
 
@@ -272,7 +272,7 @@ def test_segmenters_say_what_they_understand():
         ({"point": [2, 0]}, r"outside \[0, 1\]"),
         ({"point": "ab"}, r"must be \[x, y\]"),
         ({"object_id": 0}, "must be 1, 2"),
-        ({"object_id": 3}, "object 3 of 2"),
+        ({"object_id": 3}, "object 3, but there are 2 objects"),
         ({"positive": 1}, "must be true or false"),
     ],
 )

@@ -224,20 +224,20 @@ BAD_IN_BOTH = [
     (
         {"reference": torch.zeros(2, 3, 6, 7).double()},
         TypeError,
-        r"^reference: is torch.float64, target torch",
+        r"^reference: is torch.float64, but target is torch",
     ),
     ({"target": torch.zeros(3, 6, 7)}, ValueError, r"^target: must have 4 dimensions, got shape \(3, 6, 7\)"),
     (
         {"reference": torch.zeros(2, 4, 6, 7)},
         ValueError,
-        r"^reference: shape \(2, 4, 6, 7\) does not fit target",
+        r"^reference: shape \(2, 4, 6, 7\) does not match target",
     ),
     ({"reference": torch.zeros(1, 3, 6, 7)}, ValueError, r"^reference: shape"),
     ({"reference": torch.zeros(2, 3, 7, 6)}, ValueError, r"^reference: shape"),
     (
         {"reference": torch.zeros(2, 3, 6, 7, device="meta")},
         ValueError,
-        r"^reference: is on meta, target on cpu",
+        r"^reference: is on meta, but target is on cpu",
     ),
     (
         {"target": torch.zeros(2, 0, 6, 7), "reference": torch.zeros(2, 0, 6, 7)},
@@ -255,10 +255,18 @@ BAD_IN_BOTH = [
 ]
 BAD_IN_TRANSFER = [
     ({"mask": torch.zeros(2, 1, 6, 7).bool()}, TypeError, r"^mask: must be float16"),
-    ({"mask": torch.zeros(2, 1, 6, 7).half()}, TypeError, r"^mask: is torch.float16, target torch.float32"),
-    ({"mask": torch.zeros(2, 1, 6, 8)}, ValueError, r"^mask: shape \(2, 1, 6, 8\) does not fit target"),
+    (
+        {"mask": torch.zeros(2, 1, 6, 7).half()},
+        TypeError,
+        r"^mask: is torch.float16, but target is torch.float32",
+    ),
+    ({"mask": torch.zeros(2, 1, 6, 8)}, ValueError, r"^mask: shape \(2, 1, 6, 8\) does not match target"),
     ({"mask": torch.zeros(3, 1, 6, 7)}, ValueError, r"^mask: shape"),
-    ({"mask": torch.zeros(2, 1, 6, 7, device="meta")}, ValueError, r"^mask: is on meta, target on cpu"),
+    (
+        {"mask": torch.zeros(2, 1, 6, 7, device="meta")},
+        ValueError,
+        r"^mask: is on meta, but target is on cpu",
+    ),
     ({"normalize": "columns"}, ValueError, r"^normalize: must be displacements or rows, got 'columns'"),
 ]
 
@@ -325,7 +333,7 @@ def test_chosen_by_device(fresh, monkeypatch):
 
 def test_cuda_on_the_cpu():
     with pytest.raises(
-        ValueError, match=r"^implementation: the CUDA kernels take .* got torch.float32 on cpu"
+        ValueError, match=r"^implementation: the CUDA kernels need .* got torch.float32 on cpu"
     ):
         kernels.correlation(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), implementation="cuda")
 

@@ -267,7 +267,7 @@ def test_memory_of_the_local_transfer(dtype):
 
 def test_other_device_is_bad_input():
     target, other = draw((1, 2, 4, 5)), torch.zeros(1, 2, 4, 5)
-    with pytest.raises(ValueError, match=r"^reference: is on cpu, target on cuda:0"):
+    with pytest.raises(ValueError, match=r"^reference: is on cpu, but target is on cuda:0"):
         kernels.correlation(target, other)
 
 
