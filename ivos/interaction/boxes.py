@@ -49,7 +49,9 @@ def check_boxes(boxes: Sequence[Any], num_objects: int | None = None) -> None:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise BoxError(f"box {index} has object_id {number!r}; it must be 1, 2, ...")
         if num_objects is not None and number > num_objects:
-            raise BoxError(f"box {index} is for object {number}, but there are {num_objects} objects")
+            raise BoxError(
+                f"box {index} is for object {number}, but the highest object number is {num_objects}"
+            )
         try:
             left, top, right, bottom = (float(value) for value in one["box"])
         except (TypeError, ValueError) as error:

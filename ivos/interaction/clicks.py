@@ -73,7 +73,9 @@ def check_clicks(clicks: Sequence[Any], num_objects: int | None = None) -> None:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ClickError(f"click {index} has object_id {number!r}; it must be 1, 2, ...")
         if num_objects is not None and number > num_objects:
-            raise ClickError(f"click {index} is for object {number}, but there are {num_objects} objects")
+            raise ClickError(
+                f"click {index} is for object {number}, but the highest object number is {num_objects}"
+            )
         if not isinstance(click["positive"], bool):
             raise ClickError(f"click {index} has positive {click['positive']!r}; it must be true or false")
         try:

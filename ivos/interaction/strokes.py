@@ -58,7 +58,8 @@ def check_strokes(strokes: Sequence[Any], num_objects: int | None = None) -> Non
             raise ScribbleError(f"stroke {index} has object_id {_short(object_id)}; it must be 0, 1, 2, ...")
         if num_objects is not None and object_id > num_objects:
             raise ScribbleError(
-                f"stroke {index} is for object {_short(object_id)}, but there are {num_objects} objects"
+                f"stroke {index} is for object {_short(object_id)}, but the highest object number is "
+                f"{num_objects}"
             )
         if not isinstance(path, list | tuple | np.ndarray):
             raise ScribbleError(f"stroke {index} has a path {_short(path)}; it must be a list of points")

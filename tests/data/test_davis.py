@@ -241,7 +241,8 @@ def test_unequal_sizes_name_the_odd_ones(layout):
     layout.add_frame("cat", 0, size=(WIDTH + 2, HEIGHT))
     layout.add_mask("cat", 1, size=(HEIGHT, WIDTH))
     assert layout.problems() == [
-        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, but the video's frames are {WIDTH}x{HEIGHT}",
+        f"JPEGImages/480p/cat/00000.jpg: is {WIDTH + 2}x{HEIGHT}, but the video's frames "
+        f"are {WIDTH}x{HEIGHT}",
         f"Annotations/480p/cat/00001.png: is {HEIGHT}x{WIDTH}, but the video's frames are {WIDTH}x{HEIGHT}",
     ]
 

@@ -115,5 +115,5 @@ def test_wrong_calls_are_named(segmenter):
     segmenter.start(np.zeros((2, 4, 4, 3), np.uint8), 1)
     with pytest.raises(ValueError, match="frames 0 to 1, got 2"):
         segmenter.interact(2, [])
-    with pytest.raises(ScribbleError, match="object 2, but there are 1 objects"):
+    with pytest.raises(ScribbleError, match="object 2, but the highest object number is 1"):
         segmenter.interact(0, [stroke(0.1, 0.1, 2)])

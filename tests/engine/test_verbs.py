@@ -411,7 +411,7 @@ def test_wrong_calls_are_named(network, frames):
         segmenter.propagate(7, [])  # at the call, not at the first frame
     with pytest.raises(ValueError, match=r"reach: \(3, 5\) does not contain the annotated frame 2"):
         segmenter.propagate(2, [], reach=(3, 5))
-    with pytest.raises(UserError, match="object 3, but there are 2 objects"):
+    with pytest.raises(UserError, match="object 3, but the highest object number is 2"):
         segmenter.preview(2, stroke(0.3, 3))
     with pytest.raises(UserError, match=r"segmenter\.undo_gib: at least 0"):
         ATNetSegmenter(network, undo_gib=-1)

@@ -36,7 +36,7 @@ def test_a_box_for_segmenters_that_take_it_or_not():
         ({"box": [0.2, 0, 1.2, 1]}, "left < right"),
         ({"box": [0, 1]}, "must be .left, top, right, bottom."),
         ({"object_id": 0}, "must be 1, 2"),
-        ({"object_id": 3}, "object 3, but there are 2 objects"),
+        ({"object_id": 3}, "object 3, but the highest object number is 2"),
     ],
 )
 def test_malformed_boxes_are_named(change, message):

@@ -272,7 +272,7 @@ def test_segmenters_say_what_they_understand():
         ({"point": [2, 0]}, r"outside \[0, 1\]"),
         ({"point": "ab"}, r"must be \[x, y\]"),
         ({"object_id": 0}, "must be 1, 2"),
-        ({"object_id": 3}, "object 3, but there are 2 objects"),
+        ({"object_id": 3}, "object 3, but the highest object number is 2"),
         ({"positive": 1}, "must be true or false"),
     ],
 )

@@ -39,7 +39,7 @@ def test_there_and_back(tmp_path):
         (lambda s: s["scribbles"][0][0]["path"].append([float("nan"), 0]), r"outside \[0, 1\]"),
         (lambda s: s["scribbles"][0][0]["path"].append([0.5]), r"must be \[x, y\]"),
         (lambda s: s["scribbles"][0][0].update(path=[]), "empty path"),
-        (lambda s: s["scribbles"][0][0].update(object_id=2), "object 2, but there are 1 objects"),
+        (lambda s: s["scribbles"][0][0].update(object_id=2), "object 2, but the highest object number is 1"),
         (lambda s: s["scribbles"][0][0].update(object_id="1"), "object_id '1'"),
         (lambda s: s["scribbles"][0].append({}), "stroke 1 is not an object"),
         (lambda s: s.update(scribbles={}), "no list 'scribbles'"),

@@ -242,7 +242,7 @@ BAD_IN_BOTH = [
     (
         {"target": torch.zeros(2, 0, 6, 7), "reference": torch.zeros(2, 0, 6, 7)},
         ValueError,
-        r"^target: has no",
+        r"^target: must have at least one",
     ),
     ({"target": [1.0]}, TypeError, r"^target: must be a tensor, got list"),
     ({"reference": None}, TypeError, r"^reference: must be a tensor, got NoneType"),

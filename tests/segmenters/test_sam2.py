@@ -169,7 +169,7 @@ def test_a_box_is_given_as_two_points_and_replaces_earlier_prompts(segmenter, cl
     assert torch.equal(corners, torch.tensor([[0.25, 0.25], [0.5, 0.75]]))
     segmenter.interact(0, [click(0.9, 0.9, positive=False)])  # a click adds to the box
     assert segmenter._session.point_inputs_per_obj[0][0]["point_labels"].tolist() == [[[2, 3, 1, 0]]]
-    with pytest.raises(UserError, match="object 3 of 2"):
+    with pytest.raises(UserError, match="object 3, but the highest object number is 2"):
         segmenter.interact(0, [box(0, 0, 0.5, 0.5, 3)])
 
 
