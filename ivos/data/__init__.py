@@ -1,1 +1,1 @@
-"""Data sets in their layouts, synthetic video, and the datamodules that train on them."""
+"""Readers of data sets, synthetic video, and the Lightning data modules for training."""

@@ -1,6 +1,6 @@
-"""Small sets in the layouts of YouTube-VOS and SBD, to try, test and time what reads the real ones.
+"""Small data sets in the layouts of YouTube-VOS and SBD, for tests and benchmarks of their readers.
 
-For one in DAVIS layout there is :func:`ivos.data.synthetic.write_davis`.
+:func:`ivos.data.synthetic.write_davis` writes a data set in DAVIS layout.
 """
 
 import json
@@ -18,9 +18,10 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # frames RGB [T, h, w, 3] an
 
 
 def write_youtube_vos(root: str | Path, clips: Iterable[Pair], split: str = "train") -> Path:
-    """Clips as videos ``video0``, ``video1``, ... of YouTube-VOS, frame t named as every fifth: 5t.
+    """Write clips in the layout of YouTube-VOS, as videos ``video0``, ``video1``, ...
 
-    ``meta.json`` names for each object the frames from the first to the last that show it.
+    Frame t has the number 5t, because YouTube-VOS has a mask on every fifth frame. For each object,
+    ``meta.json`` lists the frames from the first to the last that show it.
 
     Returns:
         ``root``.
@@ -44,7 +45,7 @@ def write_youtube_vos(root: str | Path, clips: Iterable[Pair], split: str = "tra
 
 
 def write_sbd(root: str | Path, images: Iterable[Pair], split: str = "train") -> Path:
-    """Return the first frames of clips as images ``2008_000000``, ``2008_000001``, ... of SBD.
+    """Write the first frames of clips in the layout of SBD, as images ``2008_000000``, ``2008_000001``, ...
 
     Returns:
         ``root``.
@@ -62,7 +63,7 @@ def write_sbd(root: str | Path, images: Iterable[Pair], split: str = "train") ->
 
 
 def _instances(labels: NDArray[np.uint8]) -> dict[str, object]:
-    """SBD's struct: the segmentation, a sparse matrix of each instance's boundary, and its category."""
+    """Return SBD's struct: segmentation, sparse matrices of the instances' boundaries, and categories."""
     from scipy.sparse import csc_matrix
 
     present = sorted(set(np.unique(labels).tolist()) - {0, VOID})

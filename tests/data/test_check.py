@@ -46,7 +46,7 @@ def test_every_fault_is_named(davis, capsys, truncate):
 def test_another_folder(tmp_path, capsys):
     assert main(["sbd", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert out.count("is not SBD as it unpacks") == 1
+    assert out.count("is not SBD as released") == 1
     assert out.splitlines()[-1] == f"{tmp_path}: 2 faults"
 
 
@@ -54,7 +54,7 @@ def test_options(davis, youtube_vos, capsys):
     assert main(["davis", str(davis), "--split", "trainval"]) == 0
     assert "4 of 80x64" in capsys.readouterr().out
     assert main(["davis", str(davis), "--resolution", "Full-Resolution"]) == 1
-    assert "there is: 480p" in capsys.readouterr().out
+    assert "existing: 480p" in capsys.readouterr().out
     assert main(["youtube_vos", str(youtube_vos), "--split", "valid"]) == 1
 
 

@@ -175,8 +175,8 @@ def test_no_layout(tmp_path):
 
 def test_missing_resolution_names_what_is_there(layout):
     assert layout.problems(resolution="1080p") == [
-        "JPEGImages/1080p (there is: 480p)",
-        "Annotations/1080p (there is: 480p)",
+        "JPEGImages/1080p (existing: 480p)",
+        "Annotations/1080p (existing: 480p)",
     ]
 
 
@@ -409,7 +409,7 @@ def test_unreadable_scribbles(layout):
 
 def test_scribble_numbering(layout):
     layout.add_scribble("cat", 3)
-    assert layout.problems() == ["Scribbles/cat/002.json: missing, but 003.json is there"]
+    assert layout.problems() == ["Scribbles/cat/002.json: missing, but 003.json exists"]
     layout.scribble("cat", 3).rename(layout.scribble("cat", 2).with_name("extra.json"))
     assert layout.problems() == ["Scribbles/cat/extra.json: not named by a number (001.json)"]
 

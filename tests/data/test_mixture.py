@@ -68,10 +68,10 @@ def test_a_set_of_weight_0_is_not_opened(sets):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"sbd": 1, "davis": 1}, "one lacks: youtube_vos"),
-        ({"sbd": 1, "davis": 1, "youtube_vos": 1, "coco": 1}, "one lacks: coco"),
-        ({"sbd": 1, "davis": -1, "youtube_vos": 1}, "weights of 0 or more"),
-        ({"sbd": 0, "davis": 0, "youtube_vos": 0}, "weights of 0 or more"),
+        ({"sbd": 1, "davis": 1}, "unpaired: youtube_vos"),
+        ({"sbd": 1, "davis": 1, "youtube_vos": 1, "coco": 1}, "unpaired: coco"),
+        ({"sbd": 1, "davis": -1, "youtube_vos": 1}, "weights must be 0 or more"),
+        ({"sbd": 0, "davis": 0, "youtube_vos": 0}, "weights must be 0 or more"),
     ],
 )
 def test_impossible_weights(sets, weights, message):
@@ -153,7 +153,7 @@ def test_images_move_smoothly_from_what_they_are():
 
 
 def test_images_cannot_be_followed_unless_they_move(sbd):
-    with pytest.raises(DataError, match="all 2 are single images, where 4 frames are asked for"):
+    with pytest.raises(DataError, match="all 2 are single images, but 4 frames are needed"):
         tiny(SBD(sbd), num_frames=4)
     mixture = Mixture({"sbd": partial(SBD, root=sbd)}, {"sbd": 1})
     with pytest.raises(DataError, match=r"sbd: no clip to train on.*\(data\.samples\.stills\)"):

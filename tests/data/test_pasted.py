@@ -110,7 +110,7 @@ def test_what_is_wrong_with_a_folder(folder, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "0.png").write_bytes((folder / "0.png").read_bytes())
     assert len(Pictures(tmp_path / "one")) == 1
-    with pytest.raises(UserError, match="one picture alone"):
+    with pytest.raises(UserError, match="a single picture is not enough"):
         Pictures(tmp_path / "one", split="train")
     with pytest.raises(UserError, match="no split 'test'"):
         Pictures(folder, split="test")
@@ -157,7 +157,7 @@ def test_masks_that_do_not_match_are_named(tmp_path):
             cv2.imwrite(str(root / "images" / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
         for number in range(masks):
             cv2.imwrite(str(root / "masks" / f"{number}.png"), np.full((32, 32), 255, np.uint8))
-    with pytest.raises(UserError, match="do not pair") as error:
+    with pytest.raises(UserError, match="without counterpart") as error:
         Pictures(tmp_path / "fewer")
     assert "1.png: no mask" in str(error.value)
     with pytest.raises(UserError, match=r"another size than 0\.png"):

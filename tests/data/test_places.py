@@ -67,7 +67,7 @@ def test_a_missing_set_is_told_with_place_and_option(make, place, option):
     assert place in str(error.value)
     assert f"{option}=FOLDER" in str(error.value)
     assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="an empty name"):
+    with pytest.raises(DataError, match="the name of its folder is empty"):
         make("")
 
 

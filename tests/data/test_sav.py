@@ -108,14 +108,17 @@ def test_all_that_is_wrong_is_named(sav, truncate):
     with pytest.raises(DataError) as error:
         SAV(sav)
     text = "\n".join(error.value.problems)
-    for part in ("one/000: missing, where other objects have masks: 00012", "001/00008.png: unreadable",
-                 "two/x: no masks"):  # fmt: skip
+    for part in (
+        "one/000: no masks on frames on which other objects have one: 00012",
+        "001/00008.png: unreadable",
+        "two/x: no masks",
+    ):
         assert part in text
     (place / "Annotations_6fps/two/x").rmdir()
     with pytest.raises(DataError) as error:
         SAV(sav, videos=["two"])
     assert "two/*/00016.png: masks without a frame" in error.value.problems[0]
-    with pytest.raises(DataError, match="is not SA-V as it unpacks"):
+    with pytest.raises(DataError, match="is not SA-V as released"):
         SAV(sav, "test")
     with pytest.raises(DataError, match=r"uv run -m ivos\.data\.tools\.extract_sav_train"):
         SAV(sav, "train")
@@ -185,7 +188,7 @@ def test_train_is_unpacked_from_its_videos(mp4, clips, tmp_path, capsys):
 def test_videos_that_cannot_be_unpacked_are_named_and_the_others_kept(mp4, tmp_path, capsys):
     (mp4 / "sav_000/sav_000002_manual.json").write_text('{"masklet": 3}')
     assert main([str(mp4), str(tmp_path / "SA-V"), "--processes", "1"]) == 2
-    assert "sav_000002_manual.json: no list of masklets" in capsys.readouterr().err
+    assert "sav_000002_manual.json: not a file with masklets" in capsys.readouterr().err
     assert len(SAV(tmp_path / "SA-V", "train")) == 1
     assert not list((tmp_path / "SA-V/sav_train").glob(".*"))
     assert "missing" in unpack(mp4 / "sav_000/sav_000001.mp4", tmp_path / "x", ["auto"])

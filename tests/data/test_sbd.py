@@ -126,4 +126,4 @@ def test_an_image_without_instances_is_left_out_of_samples(sbd, caplog):
     savemat(sbd / INSIDE / "inst/2008_000001.mat", empty)
     samples = MiniSequences(SBD(sbd), num_frames=1, window=0, crop=32)
     assert [video.name for video in samples.videos] == ["2008_000000"]
-    assert "1 of 2 clips are left out" in caplog.text
+    assert "1 of 2 clips are not used" in caplog.text

@@ -157,7 +157,7 @@ def test_all_that_is_wrong_is_named(make, truncate):
     root = make("endovis")
     place = root / "release_1/seq_1"
     picture(place / "labels/frame001.png", np.full((64, 80, 3), 7, np.uint8))
-    with pytest.raises(DataError, match=r"the colours #070707 are none of labels\.json"):
+    with pytest.raises(DataError, match=r"the colours #070707 are not in labels\.json"):
         EndoVis(root, "train", index=False)
     truncate(place / "labels/frame001.png")
     (place / "left_frames/frame002.png").unlink()
@@ -176,8 +176,8 @@ def test_all_that_is_wrong_is_named(make, truncate):
     [
         (EndoVis, "val", "no sequences of EndoVis 2018 for split 'val'"),
         (ESD, "val", "ESD has no split 'val'; it has: train, test"),
-        (ESD, "test", "is not ESD as it unpacks"),
-        (VIPSeg, "val", "is not VIPSeg as it unpacks"),
+        (ESD, "test", "is not ESD as released"),
+        (VIPSeg, "val", "is not VIPSeg as released"),
         (VirtualKITTI, "snow", "has no condition 'snow'"),
     ],
 )

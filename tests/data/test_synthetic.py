@@ -175,7 +175,7 @@ def test_a_maker_that_is_killed_is_followed_by_the_next(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/cache: .* cannot be kept here \(.*data\.cache_dir="):
+    with pytest.raises(DataError, match=r"file/cache: .* cannot be stored here \(.*data\.cache_dir="):
         synthetic_davis(tmp_path / "file/cache", {"val": SMALL}, num_workers=1)
 
 
@@ -254,7 +254,7 @@ def test_windows_hold_all_of_a_figure(monkeypatch):
 
 def test_objects_that_find_no_place():
     crowd = dataclasses.replace(SMALL, min_objects=20, max_objects=20, min_size=0.3)
-    with pytest.raises(DataError, match="20 objects of at least 16 pixels find no place in 64x48"):
+    with pytest.raises(DataError, match="no room for 20 objects of at least 16 pixels in 64x48"):
         render_clip(crowd, 0)
     with pytest.raises(IndexError, match="clip 3 of 3"):
         render_clip(SMALL, 3)
@@ -285,5 +285,5 @@ def test_sprite_masks_in_grey(tmp_path, value):
     with pytest.raises(DataError, match=r"box\.png: no object"):
         render_clip(spec, 0)
     cv2.imwrite(str(tmp_path / "masks/box.png"), mask[:-1])
-    with pytest.raises(DataError, match=r"box\.png: of another size than box\.jpg"):
+    with pytest.raises(DataError, match=r"box\.png: its size differs from that of box\.jpg"):
         render_clip(spec, 0)

@@ -82,7 +82,7 @@ def test_all_that_is_wrong_is_named(make, truncate):
     first, second = error.value.problems
     assert first.startswith("train/Annotations/vid0/00001.png: unreadable")
     assert second == "train/Annotations/vid1/00002.png: mask without a frame"
-    with pytest.raises(DataError, match="is not MOSE as it unpacks") as error:
+    with pytest.raises(DataError, match="is not MOSE as released") as error:
         VideoFolders("MOSE", root, "test")
     assert error.value.problems == ("test/JPEGImages", "test/Annotations")
     with pytest.raises(DataError, match=r"data\.kind: must be one of MOSE"):

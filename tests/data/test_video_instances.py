@@ -89,12 +89,14 @@ def test_all_that_is_wrong_is_named(tmp_path, clips):
     )
     content["annotations"][2]["segmentations"].pop()
     file.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"video v1, objects 1: not a mask for each of 6 frames"):
+    with pytest.raises(
+        DataError, match=r"video v1, objects 1: the number of masks is not the number of frames, 6"
+    ):
         VideoInstances("LV-VIS", tmp_path)
     file.write_text('{"videos": [{"id": 1}]}')
-    with pytest.raises(DataError, match="not of the form of YouTube-VIS"):
+    with pytest.raises(DataError, match="not in the format of YouTube-VIS"):
         VideoInstances("LV-VIS", tmp_path)
-    with pytest.raises(DataError, match="is not UVO as it unpacks"):
+    with pytest.raises(DataError, match="is not UVO as released"):
         VideoInstances("UVO", tmp_path)
     with pytest.raises(DataError, match=r"data/LV-VIS.*data\.lv_vis_root=FOLDER"):
         VideoInstances("LV-VIS")

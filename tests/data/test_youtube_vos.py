@@ -155,8 +155,8 @@ def test_meta_and_masks_that_do_not_agree(youtube_vos, meta):
 
     meta(change)
     found = problems(youtube_vos)
-    assert found[0] == "train/meta.json: video video0: names object 7, which no mask shows"
-    assert found[1] == "train/Annotations/video1/00010.png: has object 2, which meta.json does not name"
+    assert found[0] == "train/meta.json: video video0: lists object 7, which no mask shows"
+    assert found[1] == "train/Annotations/video1/00010.png: shows object 2, which is not in meta.json"
     assert len(found) == 5
 
 
@@ -179,7 +179,7 @@ def test_meta_naming_what_is_not_there(youtube_vos, meta):
     [
         ({"objects": {}}, "objects none"),
         ({"objects": {"0": {"frames": ["00000"]}}}, "numbers from 1"),
-        ({"objects": {"1": {"frames": []}}}, "names object 1 without frames"),
+        ({"objects": {"1": {"frames": []}}}, "lists object 1 without frames"),
         ({"objects": {"1": {}}}, "not of the form"),
         ({"objects": {"one": {"frames": ["00000"]}}}, "not of the form"),
         ({"objects": {"1": {"frames": "00000"}}}, "not of the form"),
@@ -203,7 +203,9 @@ def test_names_in_meta_that_lead_elsewhere(youtube_vos, meta):
 @pytest.mark.parametrize("text", ["[" * 100_000, "", "{", "[]", "{}", '{"videos": []}', '{"videos": {}}'])
 def test_malformed_meta(youtube_vos, text):
     (youtube_vos / "train/meta.json").write_text(text)
-    with pytest.raises(DataError, match=r"meta\.json: (not a readable JSON file|no YouTube-VOS meta\.json)"):
+    with pytest.raises(
+        DataError, match=r"meta\.json: (not a readable JSON file|not a meta\.json of YouTube-VOS)"
+    ):
         YouTubeVOS(youtube_vos)
 
 

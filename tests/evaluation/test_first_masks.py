@@ -86,7 +86,7 @@ def test_other_protocols_need_true_masks(youtube_vos, trainer, tmp_path):
 
 def test_an_object_without_a_mask_is_named(youtube_vos):
     write_labels(youtube_vos / "valid/Annotations/video0/00010.png", np.zeros((20, 30), np.uint8))
-    with pytest.raises(DataError, match="video video0: names object 2, which no mask shows"):
+    with pytest.raises(DataError, match="video video0: lists object 2, which no mask shows"):
         YouTubeVOS(youtube_vos, "valid", first_masks=True)
 
 

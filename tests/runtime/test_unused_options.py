@@ -27,7 +27,7 @@ def composed(program, *arguments):
 UNUSED = {
     "clips beside a folder": (
         "evaluate data.root=/x data.num_clips=3",
-        "data.num_clips=3: has no effect: it is for synthetic clips, but data.root=/x names a folder",
+        "data.num_clips=3: has no effect: it applies to synthetic clips, but data.root=/x names a folder",
     ),
     "clips of one role": ("train data.root=/x data.val.num_clips=3", "data.val.num_clips=3: has no effect"),
     "generator": ("train data.root=/x data.val.noise=0.5", "data.val.noise=0.5: has no effect: it is for"),
@@ -38,15 +38,15 @@ UNUSED = {
     "choice of a generator": ("train data=davis synthetic=easy", "synthetic=easy: has no effect"),
     "resolution of clips": (
         "evaluate data.resolution=Full-Resolution",
-        "data.resolution=Full-Resolution: has no effect: only a folder in DAVIS layout has it; name one by",
+        "data.resolution=Full-Resolution: has no effect: it applies to a folder in DAVIS layout; name one by",
     ),
     "mixture beside a folder": (
         "train experiment=anet data.root=/x data.train.weights.sbd=0",
-        "data.train.weights.sbd=0: has no effect: it is for a mixture",
+        "data.train.weights.sbd=0: has no effect: it applies to a mixture",
     ),
     "folder beside a mixture": (
         "train experiment=anet data.train.folder.year=2016",
-        "data.train.folder.year=2016: has no effect: it is for the folder that data.root=FOLDER names",
+        "data.train.folder.year=2016: has no effect: it applies to the folder of data.root=FOLDER",
     ),
     "pictures": (
         "train pictures=/x",

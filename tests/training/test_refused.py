@@ -19,7 +19,7 @@ WRONG = {
     f"{LAST}.data.batch_size=0": f"{LAST}.data.batch_size: must be a whole number from 1, got 0",
     f"{LAST}.data.num_workers=-1": f"{LAST}.data.num_workers: must be null, or a whole number from 0",
     f"{LAST}.data.num_workers=100000": f"{LAST}.data.num_workers: must be null, or a whole number from 0",
-    f"{LAST}.data.samples.crop=33": "crop: a multiple of 32",
+    f"{LAST}.data.samples.crop=33": "crop: must be a multiple of 32",
     f"{LAST}.data.samples.crop=abc": f"{LAST}.data.samples.crop: must be a whole number, got 'abc'",
     f"{LAST}.data.samples.zoom=[1]": f"{LAST}.data.samples.zoom: must be a list of 2",
     f"{LAST}.data.samples.num_frames=99": "num_frames=99",

@@ -157,7 +157,7 @@ def test_weights_of_another_width_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["stages.anet.data.samples.crop=100"], "crop: a multiple of 32"),
+        (["stages.anet.data.samples.crop=100"], "crop: must be a multiple of 32"),
         (["resume=true"], "resume=true: name the folder"),
         (["checkpoint=none.ckpt"], "none.ckpt: no such file"),
         (["stages.tnet.data.samples.num_frames=9"], "num_frames=9"),

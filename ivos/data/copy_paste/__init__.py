@@ -1,1 +1,1 @@
-"""Copy-paste clips: video made of pieces of still pictures while training asks for it."""
+"""Copy-paste clips: synthetic video composed of pieces of still pictures during training."""

@@ -1,4 +1,4 @@
-"""Random outlines and surfaces of the objects of copy-paste clips."""
+"""Random outlines and surfaces of the objects in copy-paste clips."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from ivos.data.copy_paste.config import CANVAS, Float, Image
 from ivos.data.copy_paste.motion import rotation
 from ivos.data.copy_paste.pictures import Pictures
 
-_TINT = 0.3  # with more, objects have colours that no real scene has
+_TINT = 0.3  # larger values give colours that do not occur in real scenes
 
 
 def tint(image: Image, strength: float, rng: np.random.Generator) -> Float:
@@ -33,7 +33,7 @@ def material(
 
 
 def smooth_noise(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> Float:
-    """Return smooth noise [h, w] with some cells per side."""
+    """Return smooth noise [h, w] with a number of cells per side."""
     grid = rng.standard_normal((cells + 1, cells + 1), np.float32)
     return np.asarray(cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
@@ -48,7 +48,7 @@ def painted_surface(pictures: Pictures, number: int | None, rng: np.random.Gener
             where = (smooth_noise(size, int(rng.integers(1, 5)), rng) > rng.uniform(-0.3, 0.8)).astype(
                 np.uint8
             )
-        elif kind < 0.7:  # a side of a line, or a band
+        elif kind < 0.7:  # a half plane or a band
             angle, rows = rng.uniform(0, np.pi), np.arange(CANVAS) - CANVAS / 2
             height = np.cos(angle) * rows[None] + np.sin(angle) * rows[:, None]
             low = rng.uniform(-0.3, 0.3) * CANVAS
@@ -61,7 +61,7 @@ def painted_surface(pictures: Pictures, number: int | None, rng: np.random.Gener
                 )
         where = np.asarray(where, np.uint8)
         np.copyto(surface, material(pictures, size, None, rng), where=where[..., None] > 0)
-    if rng.random() < 0.5:  # round: light from one side
+    if rng.random() < 0.5:  # shading as of a curved surface
         surface *= 1 + 0.25 * np.clip(smooth_noise(size, 1, rng), -1.5, 1.5)[..., None]
     return surface
 
@@ -78,7 +78,7 @@ def random_outline(rng: np.random.Generator) -> Image:
     """Return a random shape in the middle of the canvas, uint8 [C, C] of 0 and 1."""
     mask, kind = np.zeros((CANVAS, CANVAS), np.uint8), rng.random()
     middle = CANVAS / 2
-    if kind < 0.4:  # a wavy round
+    if kind < 0.4:  # a closed curve with a wavy radius
         angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         radius = np.ones_like(angles)
         for k in range(1, 6):
@@ -90,7 +90,7 @@ def random_outline(rng: np.random.Generator) -> Image:
     elif kind < 0.65:  # a polygon
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
         points = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(0.4, 1, len(angles))[:, None]
-    else:  # boxes and rounds put together
+    else:  # a union of boxes and ellipses
         for _ in range(int(rng.integers(2, 6))):
             centre, axes = (
                 middle + rng.uniform(-0.25, 0.25, 2) * CANVAS,
@@ -110,7 +110,7 @@ def random_outline(rng: np.random.Generator) -> Image:
 
 
 def picture_region(patch: Image, rng: np.random.Generator) -> Image:
-    """Return the mask of a region bounded by a picture's edges, uint8 [C, C]; empty where there is none."""
+    """Return the mask of a region bounded by edges of a picture, uint8 [C, C]; empty if none is found."""
     colours = cv2.GaussianBlur(patch, (0, 0), rng.uniform(0.8, 2)).astype(np.float32) / 64
     features = [colours[..., i] for i in range(3)] + [smooth_noise(patch.shape[:2], 2, rng) * 0.7]
     weights = rng.standard_normal(4)

@@ -1,4 +1,4 @@
-"""Rendering of copy-paste clips: backdrop, camera, light, objects, and the camera's noise."""
+"""Rendering of copy-paste clips: backdrop, camera motion, lighting, objects and camera noise."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ def render(
     """Render a clip.
 
     Args:
-        pictures: The pictures of which it is made.
-        spec: Its settings.
+        pictures: Pictures of which the clip is composed.
+        spec: Settings of the clip.
         size: Height and width of the frames.
-        times: The times of the T frames, which rise from 0; ``range(T)`` for a clip without gaps.
-        rng: The generator of all random choices.
+        times: Times of the T frames, increasing from 0; ``range(T)`` for a clip without gaps.
+        rng: Generator of all random choices.
 
     Returns:
         Frames uint8 RGB [T, h, w, 3] and labels uint8 [T, h, w], 0 for background.
@@ -73,7 +73,7 @@ def record(frame: Float, softness: float, noise: float, quality: int, rng: np.ra
 
 
 def motion_blur(layer: Float, alpha: Float, motion: NDArray[np.float64]) -> tuple[Float, Float]:
-    """Blur an object along its motion, as an exposure of half the time between frames does."""
+    """Blur an object along its motion, as with an exposure time of half the frame interval."""
     length = int(np.hypot(*motion) * 0.5)
     if length < 2:
         return layer, alpha
@@ -86,7 +86,7 @@ def motion_blur(layer: Float, alpha: Float, motion: NDArray[np.float64]) -> tupl
 
 
 class Backdrop:
-    """The still backdrop: a picture with pieces of other pictures in it, larger than the frame."""
+    """Static backdrop, larger than the frame: a picture with pasted pieces of other pictures."""
 
     def __init__(
         self, pictures: Pictures, spec: CopyPasteConfig, size: tuple[int, int], backdrop: int, tempo: float,
@@ -108,7 +108,7 @@ class Backdrop:
 
     def _clutter(self, pictures: Pictures, base: Float, rng: np.random.Generator) -> None:
         h, w = base.shape[:2]
-        if rng.random() < 0.35:  # a line, as of a post or a bar
+        if rng.random() < 0.35:  # a line, such as a post or a bar
             thick = int(rng.integers(1, max(2, h // 20)))
             points = rng.uniform(0, 1, (2, 2)) * (w, h)
             if rng.random() < 0.6:
@@ -142,7 +142,7 @@ class Backdrop:
 
 
 class Lighting:
-    """Gains over time of the whole frame and of each object."""
+    """Time-dependent brightness gains of the whole frame and of each object."""
 
     def __init__(self, spec: CopyPasteConfig, num_frames: int, rng: np.random.Generator) -> None:
         self.gains = np.ones((num_frames, 3), np.float32)

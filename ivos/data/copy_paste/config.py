@@ -20,28 +20,28 @@ class CopyPasteConfig:
     Attributes:
         num_things: Smallest and largest number of objects.
         size: Smallest and largest square root of an object's area, as a fraction of the frame's shorter side.
-        cutouts: Fraction of the objects that are cut out of pictures, where these have masks; the fractions
-            that follow are of the other objects.
-        figures: Fraction of the objects that are jointed figures.
-        regions: Fraction of the objects that are regions of a picture.
-        speed: Slowest and fastest clip, in shorter sides per frame; drawn uniformly in the logarithm.
+        cutouts: Fraction of the objects that are masked objects of pictures or cut-outs, if there are any.
+            ``figures`` and ``regions`` are fractions of the remaining objects.
+        figures: Fraction of the remaining objects that are jointed figures.
+        regions: Fraction of the remaining objects that are regions of a picture.
+        speed: Smallest and largest speed of a clip, in shorter sides per frame; drawn log-uniformly.
         bend: Largest displacement of the flow that deforms objects, as a fraction of their size.
-        clutter: Largest number of pieces of pictures in the backdrop.
-        camouflage: Probability that an object is made of the backdrop's own picture.
-        twins: Probability that an object comes with another that looks like it, which is background or an
-            object of its own.
-        occluders: Probability of something in front of all objects that is background.
-        light: Probability that the light changes, smoothly or from one frame to the next.
+        clutter: Largest number of pasted pieces of pictures in the backdrop.
+        camouflage: Probability that an object is made of the same picture as the backdrop.
+        twins: Probability that an object is accompanied by a similar one, which is background or an object of
+            its own.
+        occluders: Probability of an occluder in front of all objects, which is labelled as background.
+        light: Probability that the lighting changes, smoothly or abruptly.
         blur: Probability that fast objects have motion blur.
         soft: Probability that a clip is out of focus.
         noise: Largest standard deviation of the noise, in grey levels of 255.
         jpeg: Lowest quality of JPEG compression.
-        cutout_resolution: Largest side in pixels at which a cut-out is stored before it is placed; None: the
-            canvas of 96 pixels that all other objects have.
-        cutout_tint: Strength of the change of a cut-out's colours.
-        same_kind: Probability that an object is followed by up to ``max_same_kind`` further objects of its
-            kind, each of which is an object of its own.
-        max_same_kind: Largest number of further objects of one kind.
+        cutout_resolution: Largest side in pixels at which a cut-out is stored before it is placed; None uses
+            the canvas of 96 pixels, as for all other objects.
+        cutout_tint: Strength of the random change of a cut-out's colours.
+        same_kind: Probability that an object is accompanied by up to ``max_same_kind`` copies of it, each an
+            object of its own with its own motion.
+        max_same_kind: Largest number of such copies.
     """
 
     num_things: tuple[int, int] = (1, 4)

@@ -36,7 +36,7 @@ class SmoothPath:
         return self.speed + self.sway * self.rate * np.cos(self.rate * t + self.phase)
 
     def linear(self, t: float) -> NDArray[np.float64]:
-        """Return rotation and scale, 2 x 2."""
+        """Return the rotation and scaling at time t, 2 x 2."""
         angle = self.start + self.spin * t + self.wag * np.sin(self.rate * t + self.phase[1])
         return float(np.exp(np.clip(self.growth * t, -0.6, 0.6))) * rotation(angle)
 
@@ -52,7 +52,7 @@ class Camera:
         self.jolts = rng.standard_normal((64, 2))
 
     def at(self, t: int) -> NDArray[np.float64]:
-        """Return the map of the world's pixels to those of frame t, 3 x 3."""
+        """Return the transformation from world pixels to pixels of frame t, 3 x 3."""
         linear = self.path.linear(t)
         shift = (self.path.shift(t) + self.shake * self.jolts[t % 64]) * self.side
         return affine(linear, self.centre + shift - linear @ self.centre)

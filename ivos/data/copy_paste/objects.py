@@ -1,4 +1,4 @@
-"""Objects of copy-paste clips: how they are made of pictures, and how they move."""
+"""Objects of copy-paste clips: their composition from pictures and their motion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from ivos.data.synthetic.sprites import inpainted_rim
 
 @dataclass
 class Part:
-    """A part of an object on a canvas of its own, which swings about a joint.
+    """A part of an object, drawn on its own canvas, which swings about a joint.
 
     Attributes:
         image: RGBA, premultiplied by alpha, float32 [h, w, 4].
-        joint: The joint on the canvas, (x, y).
-        at: The joint on the canvas of the parent, or in the frame of the object, (x, y).
-        angle: The mean angle in radians.
-        swing: The amplitude of the swing in radians.
-        rate: The angular frequency of the swing per frame.
-        phase: The phase of the swing.
-        parent: The index of the part to which it is attached; None: to the object.
-        scale: Pixels of the parent's canvas per pixel of its own.
+        joint: Position of the joint on this part's canvas, (x, y).
+        at: Position of the joint on the parent's canvas, or in object coordinates without a parent, (x, y).
+        angle: Mean angle in radians.
+        swing: Amplitude of the swing in radians.
+        rate: Angular frequency of the swing, in radians per frame.
+        phase: Phase of the swing.
+        parent: Index of the part to which this part is attached; None attaches it to the object.
+        scale: Pixels of the parent's canvas per pixel of this part's canvas.
     """
 
     image: Float
@@ -47,7 +47,7 @@ class Part:
     scale: float = 1.0
 
     def place(self, t: float) -> NDArray[np.float64]:
-        """Return the map of its canvas to that of its parent, 3 x 3."""
+        """Return the transformation from this part's canvas to the parent's, 3 x 3."""
         linear = self.scale * rotation(self.angle + self.swing * np.sin(self.rate * t + self.phase))
         return affine(linear, self.at - linear @ self.joint)
 
@@ -67,7 +67,7 @@ def patch_object(pictures: Pictures, number: int | None, rng: np.random.Generato
 
 
 def region_object(pictures: Pictures, number: int | None, rng: np.random.Generator) -> list[Part]:
-    """Make an object of a region of a picture, or of a patch where no region is large enough."""
+    """Make an object of a region of a picture, or a :func:`patch_object` if no region is large enough."""
     which = int(rng.integers(len(pictures))) if number is None else number
     for _ in range(4):
         scale = float(np.exp(rng.uniform(np.log(0.6), np.log(3))))
@@ -80,7 +80,10 @@ def region_object(pictures: Pictures, number: int | None, rng: np.random.Generat
 
 
 def cutout_object(pictures: Pictures, spec: CopyPasteConfig, rng: np.random.Generator) -> list[Part]:
-    """Make an object of a picture's masked object, at ``spec.cutout_resolution`` pixels at most."""
+    """Make an object of a masked object of a picture or of a cut-out.
+
+    Its longer side has at most ``spec.cutout_resolution`` pixels.
+    """
     number = int(rng.integers(len(pictures.objects) + len(pictures.cutouts)))
     if number < len(pictures.objects):
         which, mask = pictures.objects[number]
@@ -111,7 +114,11 @@ def cutout_object(pictures: Pictures, spec: CopyPasteConfig, rng: np.random.Gene
 def make_limb(
     pictures: Pictures, surface: Float | None, length: float, thick: float, rng: np.random.Generator
 ) -> tuple[Float, NDArray[np.float64]]:
-    """Make a limb that points down from its joint: RGBA [h, w, 4] and the joint (x, y)."""
+    """Make a limb that points down from its joint.
+
+    Returns:
+        Image RGBA [h, w, 4] and position of the joint (x, y).
+    """
     width, height = max(4, int(2 * thick) + 5), max(6, int(length + 2 * thick) + 5)
     mask = np.zeros((height, width), np.uint8)
     taper, x = rng.uniform(0.55, 1.0), width / 2
@@ -141,7 +148,7 @@ def figure_object(pictures: Pictures, number: int | None, rng: np.random.Generat
 
 
 class _Figure:
-    """The limbs of a figure, and what they have in common."""
+    """Builder of a jointed figure, with the materials and the motion that its limbs share."""
 
     def __init__(self, pictures: Pictures, number: int | None, rng: np.random.Generator) -> None:
         self.pictures, self.rng, self.canvas = pictures, rng, (CANVAS, CANVAS)
@@ -309,7 +316,7 @@ class _Figure:
 def make_object(
     pictures: Pictures, spec: CopyPasteConfig, number: int | None, rng: np.random.Generator
 ) -> list[Part]:
-    """Make an object of a random kind; ``number`` is the picture that it is made of, None for any."""
+    """Make an object of a random kind from picture ``number``, or from random pictures if it is None."""
     if (pictures.objects or pictures.cutouts) and rng.random() < spec.cutouts:
         return cutout_object(pictures, spec, rng)
     kind = rng.random()
@@ -323,7 +330,12 @@ def make_object(
 def warp(
     image: Float, matrix: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[slice, slice, Float] | None:
-    """Warp an image into a frame: the rows and columns that it touches, and their pixels; None if none."""
+    """Warp an image into a frame.
+
+    Returns:
+        Rows and columns of the frame that the warped image covers, and its pixels there; None if it is
+        outside the frame.
+    """
     h, w = image.shape[:2]
     corners = np.array([[0, w, w, 0], [0, 0, h, h], [1, 1, 1, 1]], np.float64)
     box = (matrix @ corners)[:2]
@@ -333,7 +345,7 @@ def warp(
     if (high <= low).any():
         return None
     shrink = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    if shrink < 0.6:  # or pixels would be left out
+    if shrink < 0.6:  # against aliasing
         image = np.asarray(cv2.blur(image, (round(1 / shrink),) * 2), np.float32)
     local = matrix[:2].copy()
     local[:, 2] -= low
@@ -365,12 +377,12 @@ class MovingObject:
         self.grid = np.stack(np.meshgrid(*map(np.arange, size[::-1])), 2).astype(np.float32)
 
     def to_world(self, t: int) -> NDArray[np.float64]:
-        """Return the map of the object's frame to the world's pixels, 3 x 3."""
+        """Return the transformation from object coordinates to world pixels, 3 x 3."""
         linear = self.path.linear(t) @ self.stretch @ self.flip * self.extent
         return affine(linear, self.place + self.path.shift(t) * self.side)
 
     def render(self, t: int, camera: NDArray[np.float64]) -> tuple[Float, Float]:
-        """Render it: premultiplied colours [h, w, 3] and alpha [h, w]."""
+        """Render the object at time t: premultiplied colours [h, w, 3] and alpha [h, w]."""
         base = camera @ self.to_world(t)
         layer = np.zeros((*self.size, 4), np.float32)
         places: list[NDArray[np.float64]] = []
@@ -388,7 +400,7 @@ class MovingObject:
         return layer[..., :3], layer[..., 3]
 
     def _bent(self, layer: Float, t: int) -> Float:
-        """Deform the object by its flow at time t."""
+        """Deform a rendered object by its flow at time t."""
         wave = np.array([1.0, np.sin(self.rate * t), np.cos(self.rate * t)], np.float32)
         push = np.tensordot(wave * [0.7, 0.5, 0.5], self.flow, 1).astype(np.float32) * np.float32(
             0.6 * self.bend
@@ -401,7 +413,7 @@ def place_objects(
     pictures: Pictures, spec: CopyPasteConfig, size: tuple[int, int], backdrop: int, tempo: float,
     rng: np.random.Generator,
 ) -> list[MovingObject]:  # fmt: skip
-    """Return the objects of a clip from back to front: labelled 1, 2, ..., or 0 if background."""
+    """Return the objects of a clip from back to front, with labels 1, 2, ..., or 0 for background."""
     objects: list[MovingObject] = []
     label = 0
     for _ in range(int(rng.integers(spec.num_things[0], spec.num_things[1] + 1))):

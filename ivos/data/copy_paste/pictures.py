@@ -1,4 +1,4 @@
-"""Pictures from which copy-paste clips are made."""
+"""Pictures of which copy-paste clips are composed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,27 +16,28 @@ from ivos.video.labels import VOID
 
 @accept_former_keywords(subset="split")
 class Pictures:
-    """The pictures of a folder in memory, each at full, half and quarter size.
+    """Pictures of a folder, held in memory at full, half and quarter size.
 
     Attributes:
         names: The names of the files.
         levels: The three sizes of each picture, uint8 RGB [h, w, 3].
-        objects: For each object of 16 pixels or more, the index of its picture and its mask, uint8 [h, w] of
-            0 and 1.
-        cutouts: The colours, uint8 RGB [h, w, 3], and the alpha, float32 [h, w] in [0, 1], of each cut-out.
+        objects: For each masked object of at least 16 pixels, the index of its picture and its mask, uint8
+            [h, w] of 0 and 1.
+        cutouts: For each cut-out, its colours, uint8 RGB [h, w, 3], and its alpha, float32 [h, w] in [0, 1].
 
     Args:
-        folder: A folder of JPEG and PNG files, whose subfolders are ignored; or a folder with ``images`` and
-            ``masks`` of the same names, as sets of still images with masks have (0 is background, 255 is void
-            or, in masks of 0 and 255 only, the object).
+        folder: A folder of JPEG and PNG files, whose subfolders are ignored; or a folder with subfolders
+            ``images`` and ``masks`` that contain files of equal names, as in data sets of still images with
+            masks. In masks, 0 is background and 255 is void, or the object if there are no other values.
         height: Larger pictures are reduced to this height in pixels.
-        split: ``all``, or ``train`` and ``val``: every eighth picture, from the first on, belongs to ``val``.
-        cutouts: A folder of PNG files with an alpha channel, which are used as objects, never as backdrops,
-            and are split in the same way. None: there are none.
+        split: ``all``, ``train`` or ``val``. Every eighth picture, starting with the first, belongs to
+            ``val``, the others to ``train``.
+        cutouts: A folder of PNG files with an alpha channel, which are used as objects but not as backdrops
+            and are split in the same way; None uses no cut-outs.
 
     Raises:
-        DataError: There is no such folder, no picture in it (or in the split), pictures that cannot be read
-            (all of them are named), or masks that do not match their pictures.
+        DataError: The folder does not exist or has no picture of the split, pictures cannot be read (all of
+            them are named), or masks do not match their pictures.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class Pictures:
             raise DataError("pictures: a folder of pictures is needed: pictures=FOLDER")
         chosen = {"all": lambda i: True, "train": lambda i: i % 8, "val": lambda i: i % 8 == 0}
         if split not in chosen:
-            raise DataError(f"pictures have no split {split!r}; they have: {', '.join(chosen)}")
+            raise DataError(f"pictures have no split {split!r}; the splits are: {', '.join(chosen)}")
         root = Path(folder)
         masked = (root / "images").is_dir() and (root / "masks").is_dir()
         every = sprite_files(str(root)) if masked else [(path, None) for path in picture_files(root)]
         pairs = [pair for i, pair in enumerate(every) if chosen[split](i)]
         files = [path for path, _ in pairs]
         if not files:
-            raise DataError(f"{folder}: one picture alone leaves none for the split {split!r}")
+            raise DataError(f"{folder}: a single picture is not enough for the split {split!r}")
         found = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in files]
         if broken := [path.name for path, picture in zip(files, found, strict=True) if picture is None]:
             raise DataError(f"{folder}: {len(broken)} of {len(files)} pictures cannot be read", broken)
@@ -71,7 +72,7 @@ class Pictures:
             labels = None if mask is None else sprite_labels(path, mask)
             image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
             if min(image.shape[:2]) < 32:
-                raise DataError(f"{folder}: pictures of at least 32 x 32 pixels are needed")
+                raise DataError(f"{folder}: all pictures must have at least 32 x 32 pixels")
             if image.shape[0] > height:
                 width = max(32, round(image.shape[1] * height / image.shape[0]))
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -91,17 +92,17 @@ class Pictures:
     def patch(
         self, number: int, size: tuple[int, int], scale: float, turn: float, rng: np.random.Generator
     ) -> Image:
-        """Cut a rotated piece out of a picture at a random place; beyond the border it is mirrored.
+        """Cut a rotated piece out of a picture at a random place; the picture is mirrored at its borders.
 
         Args:
-            number: The index of the picture.
+            number: Index of the picture.
             size: Height and width of the piece.
             scale: Pixels of the picture per pixel of the piece.
-            turn: The rotation in radians.
-            rng: The generator that draws the place.
+            turn: Rotation in radians.
+            rng: Generator that draws the place.
 
         Returns:
-            uint8 RGB [height, width, 3].
+            The piece, uint8 RGB [height, width, 3].
         """
         level = int(np.clip(np.floor(np.log2(max(scale, 1e-3)) + 0.5), 0, 2))
         image = self.levels[number][level]
@@ -122,10 +123,10 @@ class Pictures:
 
 
 def _read_cutouts(folder: Path, height: int, chosen: Callable[[int], object]) -> list[tuple[Image, Float]]:
-    """Read the cut-outs of a folder, no larger than ``height`` and without their transparent margins.
+    """Read the cut-outs of a folder, reduced to ``height`` and cropped to their visible part.
 
     Raises:
-        DataError: There is no such folder, or a file in it that is not a PNG with an alpha channel.
+        DataError: The folder does not exist, or a file in it is not a PNG with an alpha channel.
     """
     files = files_in(folder, ".png")
     if not files:
@@ -139,12 +140,12 @@ def _read_cutouts(folder: Path, height: int, chosen: Callable[[int], object]) ->
             continue
         x, y, w, h = cv2.boundingRect((image[..., 3] > 0).astype(np.uint8))
         if min(w, h) < 8:
-            problems.append(f"{path}: is transparent everywhere, or smaller than 8 pixels")
+            problems.append(f"{path}: entirely transparent, or smaller than 8 pixels")
             continue
         cut = image[y : y + h, x : x + w].astype(np.float32)
         alpha = cut[..., 3:] / 255
         colours = np.concatenate([cut[..., 2::-1] * alpha, alpha], 2)
-        if h > height:  # averages of colours are weighted by alpha: transparent pixels may have any colour
+        if h > height:  # colours are weighted by alpha, because those of transparent pixels are arbitrary
             size = (max(8, round(w * height / h)), height)
             colours = np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_AREA), np.float32)
         rgb = np.clip(colours[..., :3] / np.maximum(colours[..., 3:], 1e-3), 0, 255).astype(np.uint8)

@@ -1,13 +1,14 @@
-"""Mini-sequences of copy-paste clips, which are rendered while training asks for them.
+"""Mini-sequences of copy-paste clips, which are rendered during training.
 
-A clip shows a backdrop (a picture, with pieces of other pictures in it) through a moving camera, and objects
-that move before it. An object is made of several materials, each a piece of a picture at any scale and of any
-tint: a patch with an outline and materials of its own, a region of a picture along its edges, or a jointed
-figure; where the pictures have masks, an object can also be cut out of a picture. Every object moves
-smoothly, is deformed by a smooth flow that changes with time, and may hide another; some look like the
-annotated object and are background.
+A clip shows a backdrop and moving objects in front of it through a moving camera. The backdrop is a picture
+with pasted pieces of other pictures. An object is a patch with a random outline and random materials, a
+region of a picture along its edges, a jointed figure, or, if there are masks or cut-outs, a real object.
+Materials are pieces of pictures with random scale and tint. Every object moves smoothly, is deformed by a
+smooth flow that varies over time, and may occlude another. Some objects look like an annotated object but are
+background.
 
-Nothing is stored on disk: a clip is a function of its numbers, and takes milliseconds.
+Clips are not stored on disk: a clip is a function of the seed and its number and takes milliseconds to
+render.
 """
 
 import itertools
@@ -28,31 +29,34 @@ from ivos.runtime.options import Seed, whole
 from ivos.video.files import DataError
 
 _NEGATIVE_FOR_OTHERS = 0.6
-"""Share of the samples whose objects' strokes are negative strokes of the others, where users keep these."""
+"""Share of the samples in which each object's positive strokes are negative strokes of the other objects.
+
+It applies only to users who keep negative strokes in the first round (``negatives_everywhere``).
+"""
 
 __all__ = ["CopyPasteConfig", "CopyPasteData", "CopyPasteSamples", "Pictures", "render"]
 
 
 class CopyPasteSamples(Dataset[MiniSequence]):
-    """An endless data set of mini-sequences of copy-paste clips, each a function of (seed, number).
+    """An endless data set of mini-sequences of copy-paste clips, each a function of the seed and its number.
 
-    Each sample is a clip whose first frame is annotated. The objects that are large enough on the first frame
-    are candidates for annotation; the others are background.
+    The first frame of each sample is annotated. Objects that are large enough on the first frame can be
+    annotated; the others are background.
 
     Args:
-        pictures: The pictures of which clips are made.
-        spec: The settings of the clips.
-        num_frames: T, the number of frames of a sample.
-        window: The frames after the annotated one are drawn from so many, at least T - 1; None: they follow
-            without gaps.
+        pictures: Pictures of which the clips are composed.
+        spec: Settings of the clips.
+        num_frames: Number of frames T of a sample.
+        window: Number of frames after the annotated one from which the other T - 1 are drawn; None uses
+            consecutive frames.
         size: Height and width of the frames, multiples of 32.
         max_objects: Largest number of objects of a sample.
         min_area: Smallest area in pixels of an object that can be annotated.
-        user: The simulated user that draws the strokes.
-        seed: The seed of the data set.
+        user: Simulated user who draws the strokes.
+        seed: Seed of the data set.
 
     Raises:
-        DataError: The size or the number of frames is not possible.
+        DataError: The size or the number of frames is invalid.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class CopyPasteSamples(Dataset[MiniSequence]):
         seed: Seed = 0,
     ) -> None:
         if any(side % 32 or side <= 0 for side in size):
-            raise DataError(f"size: multiples of 32 are needed, got {list(size)}")
+            raise DataError(f"size: height and width must be multiples of 32, got {list(size)}")
         self.pictures, self.spec, self.num_frames = pictures, spec or CopyPasteConfig(), num_frames
         self.window = num_frames - 1 if window is None else window
         if not 1 <= num_frames <= self.window + 1:
@@ -80,8 +84,8 @@ class CopyPasteSamples(Dataset[MiniSequence]):
         self.user = user or SimulatedUser()
 
     def __getitem__(self, number: int) -> MiniSequence:
-        """Return the mini-sequence of a number; see the class."""
-        for attempt in itertools.count():  # on the first frame of a clip all objects may be hidden
+        """Return the mini-sequence with this number."""
+        for attempt in itertools.count():  # until a clip shows an object on its first frame
             rng = np.random.default_rng([self.seed, number, attempt])
             steps = rng.permutation(self.window)[: self.num_frames - 1] + 1
             times = [0, *sorted(steps.tolist())]
@@ -104,16 +108,16 @@ class CopyPasteSamples(Dataset[MiniSequence]):
 
 
 def negative_for_others(interaction: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return interaction channels in which each object's positive strokes are negative ones of the others.
+    """Add the positive strokes of each object to the negative strokes of all other objects.
 
-    This is what a user who annotates several objects on one frame gives a network that sees negative strokes
-    in the first round, too.
+    This imitates a user who annotates several objects on one frame, for a network that gets negative strokes
+    also in the first round.
 
     Args:
-        interaction: previous mask, positive and negative strokes of each object, [N, 3, h, w].
+        interaction: Previous mask, positive and negative strokes of each object, [N, 3, h, w].
 
     Returns:
-        The same shape; the input is unchanged.
+        New interaction channels of the same shape.
     """
     together = interaction.copy()
     for index in range(len(interaction)):
@@ -124,11 +128,12 @@ def negative_for_others(interaction: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 class CopyPasteData(TrainingData):
-    """Training on copy-paste clips, validation on videos.
+    """Data module that trains on copy-paste clips and validates on videos.
 
     Args:
-        train: The pictures.
-        samples: Makes samples of pictures: :class:`CopyPasteSamples` with all arguments except its pictures.
+        train: Pictures for the training clips.
+        samples: Function that creates the data set from pictures, such as :class:`CopyPasteSamples` with all
+            other arguments set.
         options: See :class:`ivos.data.training.TrainingData`.
     """
 

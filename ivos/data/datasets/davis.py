@@ -1,13 +1,13 @@
-"""Videos of a folder in DAVIS layout, which are checked before any work and read when they are needed.
+"""Videos of a folder in DAVIS layout; all files are checked when it is opened, and read when needed.
 
 ::
 
     ROOT/ImageSets/2017/val.txt            names of the videos, one a line
     ROOT/JPEGImages/480p/bear/00000.jpg    frames, of any format of PICTURE_SUFFIXES
     ROOT/Annotations/480p/bear/00000.png   masks, object numbers as palette indices; 255 is void
-    ROOT/Scribbles/bear/001.json           strokes of a first round (optional; 002.json, ... are others)
+    ROOT/Scribbles/bear/001.json           strokes of the first round (optional; or 002.json, ...)
 
-The folders of the resolution may be missing, as in MOSE.
+The resolution folders may be missing, as in MOSE.
 """
 
 import re
@@ -30,28 +30,27 @@ from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, 
 class DavisFolder(VideoSet):
     """The videos of a split of a folder in DAVIS layout: an immutable list, ordered by name.
 
-    Every file of the selected videos is decoded and checked when the folder is opened, so that nothing
-    fails half-way through a long run. It costs about 3 ms of processor time per 854x480 frame with its mask,
-    spread over processes: on one core 6 s for the 1999 frames of DAVIS 2017 val, 18 s for all 6208 of
-    trainval. The result is stored in an index, so that the next time only changed files are decoded.
+    Every file of the selected videos is decoded and checked when the folder is opened, so that a long run
+    does not fail halfway. This takes about 3 ms of processor time per 854x480 frame with its mask, spread
+    over processes: on one core 6 s for the 1999 frames of DAVIS 2017 val, 18 s for the 6208 frames of
+    trainval. The result is stored in an index, so that only changed files are decoded the next time.
 
-    The objects of a video are those that any of its masks shows, numbered 1..N in the order of their labels;
-    labels may have gaps. On a frame whose mask does not show an object, the object is absent: it may appear
-    late, or leave.
+    The objects of a video are all objects in its masks, numbered 1..N in the order of their labels; labels
+    may have gaps. An object is absent from a frame whose mask does not show it: it may appear late or leave.
 
     Args:
-        root: The folder with ImageSets, JPEGImages, Annotations and (optionally) Scribbles; None: the default
-            place, ``data/DAVIS``.
-        split: The name of a list in ImageSets; "trainval" is train and val where it has no list of its own.
-        sequences: Names of videos of the split to keep; None for all.
-        year: The folder of the lists in ImageSets.
-        resolution: The folder of the frames in JPEGImages and of the masks in Annotations.
+        root: Folder with ImageSets, JPEGImages, Annotations and (optionally) Scribbles; None uses the default
+            location, ``data/DAVIS``.
+        split: Name of a list in ImageSets; "trainval" means train and val if it has no list of its own.
+        sequences: Names of the videos of the split to use; None uses all.
+        year: Folder of the lists in ImageSets.
+        resolution: Folder of the frames in JPEGImages and of the masks in Annotations.
         index: See :func:`ivos.video.index.inspect_files`.
-        first_masks: Whether only first masks have been published, as of ``test-dev``: all frames are then
-            segmented from these masks (``protocol=first_mask``), and nothing is scored.
+        first_masks: Whether only first masks have been published, as for ``test-dev``. All frames are then
+            segmented from these masks (``protocol=first_mask``), and there are no scores.
 
     Raises:
-        DataError: All that is wrong with the folder; every offending file is named.
+        DataError: The folder cannot be used; the message lists all faults and files concerned.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class DavisFolder(VideoSet):
             inside = f"; data=mose reads {listing(found)}" if (found := subsets_in(self.root)) else ""
             raise DataError(
                 f"{self.root} is not a folder in DAVIS layout "
-                "(ImageSets/YEAR/SUBSET.txt, JPEGImages/RESOLUTION/SEQUENCE/*.jpg, "
+                "(ImageSets/YEAR/SPLIT.txt, JPEGImages/RESOLUTION/SEQUENCE/*.jpg, "
                 f"Annotations/RESOLUTION/SEQUENCE/*.png){inside}; missing:",
                 [f"{folder.relative_to(self.root)}{_instead(folder)}" for folder in missing],
             )
@@ -99,7 +98,7 @@ class DavisFolder(VideoSet):
     def _check_video(
         self, name: str, frames: list[Path], masks: list[Path], inspected: Mapping[Path, FileInfo]
     ) -> Video | list[str]:
-        """Return the video, or its problems, each of which begins with the path of a file."""
+        """Return the video, or a list of its problems, each of which starts with the path of a file."""
         problems = [] if frames else [f"{self._frames / name}: no frames (*.jpg, *.png, ...)"]
         problems += [] if masks else [f"{self._masks / name}: no masks (*.png)"]
         problems += _unpaired(frames, masks, self.first_masks) if frames and masks else []
@@ -121,7 +120,7 @@ class DavisFolder(VideoSet):
 
 
 def _check_options(**options: object) -> None:
-    """Refuse values that cannot be names; Hydra may have read a name as a number."""
+    """Check that values are names; whole numbers are accepted, because Hydra may parse a name as a number."""
     for name, value in options.items():
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise DataError(f"data.{name}: a name is needed, got {value!r}")
@@ -135,7 +134,7 @@ def _check_scribbles(video: Video) -> list[str]:
     for number, path in enumerate(numbered, start=1):
         if int(path.stem) != number:
             missing = path.with_name(f"{number:03d}.json")
-            problems.append(f"{missing}: missing, but {path.name} is there")
+            problems.append(f"{missing}: missing, but {path.name} exists")
             break
     ids = video.object_ids or None
     for path in numbered:
@@ -146,12 +145,12 @@ def _check_scribbles(video: Video) -> list[str]:
             continue
         annotated = sum(bool(strokes) for strokes in frames)
         if annotated != 1:
-            problems.append(f"{path}: strokes on {annotated} frames; a first round has them on one")
+            problems.append(f"{path}: strokes on {annotated} frames; a first round needs them on one frame")
     return problems
 
 
 def _no_files(folder: Path, suffix: str) -> list[str]:
-    """Return what is named like a file of strokes but is not a file, for which a robot would draw."""
+    """Return problems of folders that are named like scribble files and would otherwise be ignored."""
     if not folder.is_dir():
         return []
     found = sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
@@ -159,7 +158,7 @@ def _no_files(folder: Path, suffix: str) -> list[str]:
 
 
 def _unpaired(frames: list[Path], masks: list[Path], some_masks: bool) -> list[str]:
-    """Return the frames without a mask, unless only some have one, and the masks without a frame."""
+    """Return problems of frames without a mask (unless ``some_masks``) and of masks without a frame."""
     frame_stems, mask_stems = {path.stem for path in frames}, {path.stem for path in masks}
     bare = [path for path in frames if path.stem not in mask_stems and not some_masks]
     return [f"{path}: frame without a mask" for path in bare] + [
@@ -168,8 +167,8 @@ def _unpaired(frames: list[Path], masks: list[Path], some_masks: bool) -> list[s
 
 
 def _instead(folder: Path) -> str:
-    """Return the folders beside a missing folder, as a hint."""
+    """Return a hint that lists the existing folders next to a missing folder."""
     if not folder.parent.is_dir():
         return ""
-    there = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-    return f" (there is: {listing(there)})" if there else ""
+    existing = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+    return f" (existing: {listing(existing)})" if existing else ""

@@ -1,4 +1,4 @@
-"""What is opened where it depends on ``data.root``: the folder that it names, or something else."""
+"""Data that depend on ``data.root``: a folder in DAVIS layout, or else synthetic clips or a mixture."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,9 @@ from ivos.video.video import VideoSet
 def _unused_beside_root(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that :func:`folder_or_synthetic` ignores; see :func:`ignores`."""
     if options.get("root") is None:
-        why = "only a folder in DAVIS layout has it; name one by data.root=FOLDER, or leave it out"
+        why = "it applies to a folder in DAVIS layout; name one by data.root=FOLDER, or omit it"
         return dict.fromkeys(("year", "resolution"), why)
-    why = f"it is for synthetic clips, but data.root={options['root']} names a folder; leave one of them out"
+    why = f"it applies to synthetic clips, but data.root={options['root']} names a folder; omit one of them"
     return {name: why for name in options if name not in inspect.signature(DavisFolder).parameters}
 
 
@@ -39,19 +39,19 @@ def folder_or_synthetic(
     index: Index = True,
     **synthetic: Any,
 ) -> DavisFolder:
-    """Open the folder in DAVIS layout that is named, or synthetic clips (``conf/data/default.yaml``).
+    """Open a folder in DAVIS layout, or synthetic clips if no folder is named (``conf/data/default.yaml``).
 
     Args:
-        root: the folder; None for synthetic clips.
-        split: see :class:`ivos.data.datasets.davis.DavisFolder`; synthetic clips have ``train`` and ``val``.
-        sequences: see there.
-        year: see there; of no matter to synthetic clips, as the next.
-        resolution: see there.
-        index: see there.
-        synthetic: see :func:`ivos.data.synthetic.open_synthetic`; of no matter to a folder.
+        root: Folder in DAVIS layout; None for synthetic clips.
+        split: See :class:`ivos.data.datasets.davis.DavisFolder`; synthetic clips have ``train`` and ``val``.
+        sequences: See :class:`ivos.data.datasets.davis.DavisFolder`.
+        year: See :class:`ivos.data.datasets.davis.DavisFolder`; ignored for synthetic clips.
+        resolution: See :class:`ivos.data.datasets.davis.DavisFolder`; ignored for synthetic clips.
+        index: See :class:`ivos.data.datasets.davis.DavisFolder`.
+        synthetic: Options of :func:`ivos.data.synthetic.open_synthetic`; ignored for a folder.
 
     Raises:
-        DataError: what is wrong with the folder, or with a parameter.
+        DataError: The folder cannot be used, or an option is invalid.
     """
     if root is None:
         return open_synthetic(split, sequences, index=index, **synthetic)
@@ -61,8 +61,8 @@ def folder_or_synthetic(
 def _unused_beside_folder(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the options that :func:`folder_or_mixture` ignores; see :func:`ignores`."""
     if options.get("root") is None:
-        return {"folder": "it is for the folder that data.root=FOLDER names; name one, or leave it out"}
-    why = f"it is for a mixture, but data.root={options['root']} names a folder; leave one of them out"
+        return {"folder": "it applies to the folder of data.root=FOLDER; name a folder, or omit it"}
+    why = f"it applies to a mixture, but data.root={options['root']} names a folder; omit one of them"
     return dict.fromkeys(("sets", "weights"), why)
 
 
@@ -73,23 +73,23 @@ def folder_or_mixture(
     sets: Mapping[str, partial[VideoSet]],
     weights: Mapping[str, float],
 ) -> DavisFolder | Mixture:
-    """Open the folder in DAVIS layout that is named, or a mixture (``conf/data/anet.yaml``).
+    """Open a folder in DAVIS layout, or a mixture if no folder is named (``conf/data/anet.yaml``).
 
     Args:
-        root: the folder; None for the mixture.
-        folder: opens it.
-        sets: see :class:`ivos.data.datasets.mixture.Mixture`; each knows its ``root``.
-        weights: see there.
+        root: Folder in DAVIS layout; None for the mixture.
+        folder: Function that opens the folder.
+        sets: See :class:`ivos.data.datasets.mixture.Mixture`; the keyword ``root`` of each names its folder.
+        weights: See :class:`ivos.data.datasets.mixture.Mixture`.
 
     Raises:
-        DataError: what is wrong with the folder or the sets, or both are named.
+        DataError: The folder or the data sets cannot be used, or both are named.
     """
     if root is None:
         return Mixture(sets, weights)
     named = [name for name, each in sets.items() if each.keywords.get("root") not in (None, root)]
     if named:
         raise DataError(
-            f"data.root={root} takes the place of all training data, but a folder is named for "
-            f"{listing(named)} too; name DAVIS by data.davis_root=FOLDER instead"
+            f"data.root={root} replaces all training data, but folders are also named for "
+            f"{listing(named)}; name DAVIS by data.davis_root=FOLDER instead"
         )
     return folder(root=root)

@@ -1,4 +1,4 @@
-"""What all readers of a folder share: find it, choose its videos, inspect their files, check each video."""
+"""Base classes of the readers of data sets in folders, which inspect all files and check each video."""
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,16 +16,16 @@ from ivos.video.video import FirstMasksVideo, Video, VideoSet, areas_of, check_f
 
 
 class VideoFiles(Protocol):
-    """The files of one video, of which a reader may know more than these."""
+    """Interface of the files of one video."""
 
     @property
     def frames(self) -> Iterable[Path]:
-        """Pictures to inspect."""
+        """Image files of the frames to inspect."""
         ...
 
     @property
     def masks(self) -> Iterable[Path]:
-        """Masks to inspect."""
+        """Mask files to inspect."""
         ...
 
 
@@ -33,7 +33,7 @@ Files = TypeVar("Files", bound=VideoFiles)
 
 
 class Pair(NamedTuple):
-    """The files of a video that are to be inspected."""
+    """The files of a video as two lists."""
 
     frames: list[Path]
     masks: list[Path]
@@ -43,27 +43,27 @@ class Pair(NamedTuple):
 class FolderSet(VideoSet, Generic[Files]):
     """The annotated frames of the videos of a set in a folder: an immutable list, ordered by name.
 
-    A reader says where its parts are (:meth:`_locate`), what its videos are called (:meth:`_names`), which
-    files a video has (:meth:`_files`) and whether it can be used (:meth:`_check`).
+    A reader defines where the parts of the set are (:meth:`_locate`), the names of its videos
+    (:meth:`_names`), the files of a video (:meth:`_files`), and the check of a video (:meth:`_check`).
 
     Args:
-        root: The folder of the set; None: the default place, ``data/NAME``.
-        split: The part of the set; None for the reader's default.
-        videos: Names to keep, or a file that lists them, one a line; None for all.
+        root: Folder of the data set; None uses the default location, ``data/NAME``.
+        split: Split of the data set; None uses the reader's default.
+        videos: Names of the videos to use, or a file with one name per line; None uses all.
         index: See :func:`ivos.video.index.inspect_files`.
-        skip_faulty: Leave out videos with faults, with a warning, instead of refusing the set.
+        skip_faulty: Whether videos with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name: str
-    """The name of the set and of its folder in the default place."""
+    """Name of the data set, and of its folder in the default location."""
     option: str
-    """The option that names the folder."""
+    """Option that names the folder."""
     default_split: str = "train"
     role: Role = "mask"
-    """What the masks are for the inspection."""
+    """Kind of the mask files for the inspection."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class FolderSet(VideoSet, Generic[Files]):
 
     @abstractmethod
     def _locate(self) -> None:
-        """Find the parts of the set, or refuse it."""
+        """Find the parts of the data set; raise a DataError if they are missing."""
 
     @abstractmethod
     def _names(self) -> list[str]:
@@ -98,22 +98,22 @@ class FolderSet(VideoSet, Generic[Files]):
 
     @abstractmethod
     def _check(self, name: str, files: Files, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """Return the video, or its problems, each of which begins with a path."""
+        """Return the video, or a list of its problems, each of which starts with a path."""
 
     def _where(self) -> str:
-        """Return what the names are of, for messages."""
+        """Return the name of the data set and its split, for messages."""
         return f"{self.name}, {self.split}"
 
 
 class PairedFolders(FolderSet[MaskedFrames]):
     """A set with a folder of frames and a folder of masks for each video.
 
-    A reader says which folders these are (:meth:`_folders`), and what the video of checked files is
+    A reader defines these folders (:meth:`_folders`) and creates the video from its checked files
     (:meth:`_video`).
     """
 
     first_masks: bool = False
-    """Whether masks have been published on the frames alone on which objects first appear."""
+    """Whether masks have been published only for the frames on which objects first appear."""
 
     @abstractmethod
     def _folders(self, name: str) -> tuple[Path, Path]:
@@ -123,7 +123,7 @@ class PairedFolders(FolderSet[MaskedFrames]):
     def _video(
         self, name: str, files: MaskedFrames, size: tuple[int, int], inspected: Mapping[Path, FileInfo]
     ) -> Video | list[str]:
-        """Return the video of files that are readable and of one size, or its problems."""
+        """Return the video with these files, which are readable and of equal size, or a list of problems."""
 
     def _files(self, name: str) -> MaskedFrames:
         images, masks = self._folders(name)
@@ -132,7 +132,7 @@ class PairedFolders(FolderSet[MaskedFrames]):
 
     @staticmethod
     def _key(stem: str) -> str:
-        """Return what the name of a frame has in common with that of its mask."""
+        """Return the part of a file name that a frame and its mask have in common."""
         return stem
 
     def _check(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
@@ -155,14 +155,14 @@ def first_masks_video(
     size: tuple[int, int],
     inspected: Mapping[Path, FileInfo],
 ) -> Video | list[str]:
-    """Return a video whose masks are given on some frames only, or its problems.
+    """Return a video that has masks only on some frames, or a list of its problems.
 
     Args:
-        name: The video's name.
-        frames: All of its frames.
-        masks: Its masks, each named as its frame.
+        name: Name of the video.
+        frames: All frames of the video.
+        masks: Masks of the video, each named like its frame.
         size: Width and height.
-        inspected: What was found out about the files.
+        inspected: Results of the inspection of the files.
     """
     labels = labels_of(masks, inspected)
     if not labels:
@@ -176,7 +176,7 @@ def first_masks_video(
 
 
 def _chosen(videos: Sequence[str] | str | Path | None) -> Sequence[str] | str | None:
-    """Return the names that are wanted: themselves, or those that a file lists."""
+    """Return the given names, or the names that a file lists."""
     if isinstance(videos, Path) or (isinstance(videos, str) and videos.endswith(".txt")):
         if not Path(videos).is_file():
             raise DataError(f"{videos}: no such list of videos (data.train.videos)")
@@ -185,14 +185,14 @@ def _chosen(videos: Sequence[str] | str | Path | None) -> Sequence[str] | str | 
 
 
 def folders_in(place: Path, what: str) -> list[str]:
-    """Return the names of the folders in a folder, in order; they become names of videos.
+    """Return the sorted names of the subfolders of a folder, which become names of videos.
 
     Args:
         place: The folder.
-        what: What it should have, as the message says it.
+        what: Description of the expected content, for the error message.
 
     Raises:
-        DataError: There are none, or one of them cannot be the name of a video.
+        DataError: There are no subfolders, or a name cannot be the name of a video.
     """
     folders = [path.name for path in place.iterdir() if path.is_dir() and path.name[0] != "."]
     faults = [fault for name in folders if (fault := name_fault(name))]
@@ -204,13 +204,13 @@ def folders_in(place: Path, what: str) -> list[str]:
 def missing_files(
     frames: Path, masks: Path, there: Collection[object], masked: Collection[object]
 ) -> list[str]:
-    """Return problems of a video that lacks frames or masks altogether.
+    """Return the problems of a video that has no frames or no masks at all.
 
     Args:
-        frames: The folder of its frames.
-        masks: The folder of its masks.
-        there: Its frames.
-        masked: Its masks.
+        frames: Folder of the frames.
+        masks: Folder of the masks.
+        there: Frames of the video.
+        masked: Masks of the video.
     """
     problems = [] if there else [f"{frames}: no frames (*.jpg, *.png, ...)"]
     return problems + ([] if masked else [f"{masks}: no masks (*.png)"])

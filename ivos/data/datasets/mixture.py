@@ -1,4 +1,4 @@
-"""Several data sets in one, drawn from by weight."""
+"""Mixtures of data sets with weights for random sampling."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -9,31 +9,32 @@ from ivos.video.video import VideoSet
 
 
 class Part(NamedTuple):
-    """A set of a mixture, and the share of the mini-sequences that come from it, before normalisation."""
+    """A data set of a mixture, and its unnormalised share of the mini-sequences."""
 
     videos: VideoSet
     weight: float
 
 
 class Mixture:
-    """Data sets that are drawn from by weight.
+    """Mixture of data sets, from which mini-sequences are sampled according to weights.
 
     Args:
-        sets: what opens each of the sets, by name.
-        weights: of the mini-sequences of each set; they need not sum to 1. A set of weight 0 is not opened.
+        sets: Functions that open the data sets, by name.
+        weights: Weights of the data sets, by name; the sum need not be 1. A set with weight 0 is not opened.
 
     Raises:
-        DataError: a weight is missing, unknown or negative; or all that is wrong with all of the sets.
+        DataError: A weight is missing, unknown or negative, or a data set cannot be used; the message lists
+            the faults of all data sets.
     """
 
     def __init__(self, sets: Mapping[str, Callable[[], VideoSet]], weights: Mapping[str, float]) -> None:
         if set(sets) != set(weights):
-            odd = set(sets) ^ set(weights)
+            unpaired = set(sets) ^ set(weights)
             raise DataError(
-                f"mixture: each set needs a weight, and each weight a set; one lacks: {listing(odd)}"
+                f"mixture: each set needs a weight, and each weight a set; unpaired: {listing(unpaired)}"
             )
         if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
-            raise DataError(f"mixture: weights of 0 or more, not all of them 0, are needed: {dict(weights)}")
+            raise DataError(f"mixture: weights must be 0 or more, and not all 0, got {dict(weights)}")
         self.parts: dict[str, Part] = {}
         faults: list[DataError] = []
         for name, weight in weights.items():

@@ -1,49 +1,49 @@
-"""Where data sets are: by default in the folder ``data`` of the working folder, or of the checkout."""
+"""Locations of data sets: by default the folder ``data`` in the working directory or in the checkout."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from ivos.video.files import DataError
 
-CHECKOUT = Path(__file__).parents[2]  # elsewhere for an installed package, with no such folder in it
+CHECKOUT = Path(__file__).parents[2]  # of an installed package, this is a folder without `data`
 
 
 def folder_of(name: str, named: str | Path | None, option: str) -> Path:
-    """Return the folder of a data set: the one that is named, or the default place.
+    """Return the folder of a data set: the named folder, or the default location.
 
     Args:
-        name: of the set and of its folder within ``data``.
-        named: the user's choice; None for the default place.
-        option: how the user names a folder, for the message.
+        name: Name of the data set and of its folder in ``data``.
+        named: Folder that the user has named; None uses the default location.
+        option: Option with which the user names the folder, for the error message.
 
     Raises:
-        DataError: nothing is named, and the set is not in its default place.
+        DataError: No folder is named, and the data set is not in its default location.
     """
     if named is not None and not str(named):
-        raise DataError(f"{name}: an empty name for its folder ({option}, data.root); name one, or none")
+        raise DataError(f"{name}: the name of its folder is empty ({option}, data.root); set or omit it")
     if named is not None:
         return Path(named)
     places = [Path("data", name), CHECKOUT / "data" / name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise DataError(
-            f"{name}: not in its default place, {places[0]}; "
+            f"{name}: not in its default location, {places[0]}; "
             f"name its folder by {option}=FOLDER (evaluate.py: data.root=FOLDER)"
         )
     return found
 
 
 def require(root: Path, wanted: Iterable[Path], layout: str, hint: str = "") -> None:
-    """Refuse a data set of which parts are not there.
+    """Check that the parts of a data set exist.
 
     Args:
-        root: of the set.
-        wanted: its parts: folders, and files where the name has a suffix.
-        layout: what the root should be, as the message says it.
-        hint: what else to say.
+        root: Folder of the data set.
+        wanted: Required folders, and files (names with a suffix).
+        layout: Description of the expected layout, for the error message.
+        hint: Additional text for the error message.
 
     Raises:
-        DataError: the parts that are missing, relative to the root.
+        DataError: Parts are missing; the message lists them relative to the root.
     """
     missing = [path for path in wanted if not (path.is_file() if path.suffix else path.is_dir())]
     if missing:

@@ -1,4 +1,4 @@
-"""SA-V: its val and test as they unpack, its train as :mod:`ivos.data.tools.extract_sav_train` unpacks it.
+"""Reader of SA-V: val and test as released, train as written by :mod:`ivos.data.tools.extract_sav_train`.
 
 ::
 
@@ -6,7 +6,8 @@
     ROOT/sav_val/JPEGImages_24fps/VIDEO/00000.jpg        every frame
     ROOT/sav_val/Annotations_6fps/VIDEO/000/00000.png    masks of object 000, of every fourth frame
 
-A folder for each object, since objects may overlap: a person and the hand. Frames with masks are used.
+There is a folder for each object, because objects may overlap, such as a person and their hand. Only frames
+with masks are used.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,10 +30,10 @@ FRAMES, MASKS = "JPEGImages_24fps", "Annotations_6fps"
 
 @dataclass(frozen=True)
 class ObjectFolders(OverlappingObjects):
-    """A video whose masks are in a folder for each object; ``annotations`` name one object's."""
+    """A video with one folder of masks for each object; ``annotations`` contains one mask file per frame."""
 
     def read_object(self, path: Path, number: int) -> NDArray[np.uint8]:
-        """See :meth:`Video.read_object`; there is no void."""
+        """Return the mask of an object; see :meth:`Video.read_object`. There are no void pixels."""
         file = path.parents[1] / f"{self.labels_in_files[number - 1] - 1:03d}" / path.name
         begun = self.annotations.index(path) >= (self.begins[number - 1] if self.begins else 0)
         if not begun:
@@ -42,19 +43,19 @@ class ObjectFolders(OverlappingObjects):
 
 @dataclass(frozen=True)
 class _ObjectFiles:
-    """The files of a video: its frames by their names, and each object's masks by its folder."""
+    """The files of a video: frames by name, and masks by the name of the object's folder."""
 
     pictures: Mapping[str, Path]
     objects: Mapping[str, list[Path]]
 
     @property
     def masks(self) -> Iterator[Path]:
-        """All masks."""
+        """The masks of all objects."""
         return chain.from_iterable(self.objects.values())
 
     @property
     def frames(self) -> Iterator[Path]:
-        """The frames of which an object has a mask."""
+        """The frames on which any object has a mask."""
         wanted = {path.stem for path in self.masks}
         return (path for stem, path in self.pictures.items() if stem in wanted)
 
@@ -62,18 +63,18 @@ class _ObjectFiles:
 class SAV(FolderSet[_ObjectFiles]):
     """The annotated frames of the videos of SA-V: an immutable list, ordered by name.
 
-    An object's masks begin with its first file; before it the set does not say where the object is
-    (``Video.known``). From there on it has to have one for each frame that any object has one for.
+    The position of an object is unknown before its first mask file (``Video.known``). From then on, it needs
+    a mask on every frame on which any object has one.
 
     Args:
-        root: the folder with ``sav_SUBSET``, or that one itself; None: the default place, ``data/SA-V``.
+        root: Folder with ``sav_SPLIT``, or that folder itself; None uses the default location, ``data/SA-V``.
         split: ``val``, ``test``, or ``train`` as :mod:`ivos.data.tools.extract_sav_train` writes it.
-        videos: names to keep, or a file that lists them; None for all.
-        index: see :func:`ivos.video.index.inspect_files`.
-        skip_faulty: leave videos with faults out, with a word, instead of refusing the set.
+        videos: Names of the videos to use, or a file that lists them; None uses all.
+        index: See :func:`ivos.video.index.inspect_files`.
+        skip_faulty: Whether videos with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: all that is wrong with the set, every offending file named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option, default_split, role = "SA-V", "data.sav_root", "val", "cutout"
@@ -83,8 +84,8 @@ class SAV(FolderSet[_ObjectFiles]):
         inside = self.root / f"sav_{split}"
         self._folder = self.root if (self.root / MASKS).is_dir() else inside
         command = "uv run -m ivos.data.tools.extract_sav_train"
-        hint = f"; of its mp4 files {command} makes it" if split == "train" else ""
-        layout = f"SA-V as it unpacks (sav_{split}/{FRAMES}, sav_{split}/{MASKS})"
+        hint = f"; {command} creates it from the mp4 files" if split == "train" else ""
+        layout = f"SA-V as released (sav_{split}/{FRAMES}, sav_{split}/{MASKS})"
         require(self.root, (self._folder / FRAMES, self._folder / MASKS), layout, hint)
 
     def _names(self) -> list[str]:
@@ -105,9 +106,11 @@ class SAV(FolderSet[_ObjectFiles]):
         problems += [f"{place / each}: no masks (*.png)" for each, paths in masks.items() if not paths]
         strange = [each for each in masks if each != f"{int(each) if each.isdigit() else -1:03d}"]
         if strange or len(masks) >= VOID:
-            problems.append(f"{place}: folders {listing(strange or masks)}; objects are 000, 001, ... 253")
+            problems.append(
+                f"{place}: folders {listing(strange or masks)}; folders of objects are 000, 001, ... 253"
+            )
         if problems or not masks:
-            return problems or [f"{place}: no folder of an object (000)"]
+            return problems or [f"{place}: no folder of masks of an object (000)"]
         stems = sorted({path.stem for path in of_all}, key=natural_order)
         begins = tuple(stems.index(paths[0].stem) for paths in masks.values())
         problems = [f"{place}/*/{stem}.png: masks without a frame" for stem in stems if stem not in there]
@@ -115,7 +118,7 @@ class SAV(FolderSet[_ObjectFiles]):
             lacking = sorted(set(stems[begin:]) - {path.stem for path in paths})
             if lacking:
                 problems.append(
-                    f"{place / each}: missing, where other objects have masks: {listing(lacking)}"
+                    f"{place / each}: no masks on frames on which other objects have one: {listing(lacking)}"
                 )
         used = [there[stem] for stem in stems if stem in there]
         size, found = check_files(used, of_all, inspected)

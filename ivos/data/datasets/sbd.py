@@ -1,4 +1,4 @@
-"""SBD, the Semantic Boundaries Dataset, as it unpacks: images with masks of their instances.
+"""Reader of SBD, the Semantic Boundaries Dataset, as released: images with instance masks.
 
 ::
 
@@ -23,15 +23,15 @@ class SBD(FolderSet[Pair]):
     """The images of a split, as videos of a single frame: an immutable list, ordered by name.
 
     Args:
-        root: the folder with ``benchmark_RELEASE``, or one of those within down to ``dataset``; None: the
-            default place, ``data/SBD``.
-        split: the name of a list: ``train``, ``val``, ``trainval`` for both, or one of your own.
-        videos: names of images to keep, or a file that lists them; None for all.
-        index: see :func:`ivos.video.index.inspect_files`.
-        skip_faulty: leave images with faults out, with a word, instead of refusing the set.
+        root: Folder with ``benchmark_RELEASE``, or ``benchmark_RELEASE`` or ``dataset`` itself; None uses the
+            default location, ``data/SBD``.
+        split: Name of a list: ``train``, ``val``, ``trainval`` for both, or a list of your own.
+        videos: Names of the images to use, or a file that lists them; None uses all.
+        index: See :func:`ivos.video.index.inspect_files`.
+        skip_faulty: Whether images with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: all that is wrong with the set, every offending file named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option = "SBD", "data.sbd_root"
@@ -39,7 +39,7 @@ class SBD(FolderSet[Pair]):
     def _locate(self) -> None:
         inside = [self.root / part for part in ("benchmark_RELEASE/dataset", "dataset", ".")]
         self._folder = next((folder for folder in inside if (folder / "inst").is_dir()), inside[0])
-        layout = "SBD as it unpacks (benchmark_RELEASE/dataset/SUBSET.txt, img/*.jpg, inst/*.mat)"
+        layout = "SBD as released (benchmark_RELEASE/dataset/SPLIT.txt, img/*.jpg, inst/*.mat)"
         require(self.root, (self._folder / "img", self._folder / "inst"), layout)
         self._images = {path.stem: path for path in pictures_in(self._folder / "img")}
 

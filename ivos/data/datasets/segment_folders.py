@@ -1,4 +1,4 @@
-"""EndoVis 2018, ESD, VIPSeg and Virtual KITTI 2 as they unpack: masks whose pixels are segments.
+"""Readers of EndoVis 2018, ESD, VIPSeg and Virtual KITTI 2 as released: data sets with segment masks.
 
 ::
 
@@ -13,8 +13,8 @@
 The layouts are described by https://endovissub2018-roboticscenesegmentation.grand-challenge.org, the README
 files of https://github.com/yellow07200/ESD_labeling_tool and https://github.com/VIPSeg-Dataset/VIPSeg-Dataset,
 and https://europe.naverlabs.com/research/computer-vision/proxy-virtual-worlds-vkitti-2/. Segments become the
-objects 1..N of a video in the order of their values. Frames with a mask are used, and an object that a mask
-does not show is not on that frame.
+objects 1..N of a video in the order of their values. Only frames with a mask are used. An object is absent
+from a frame whose mask does not show it.
 """
 
 from collections.abc import Mapping
@@ -37,16 +37,17 @@ from ivos.video.video import Video, areas_of
 
 @dataclass(frozen=True)
 class SegmentVideo(Video):
-    """A video in whose masks the objects have values of more than eight bits.
+    """A video whose masks have values of more than eight bits.
 
     Attributes:
-        values: N values, see :func:`ivos.video.files.read_segments`; all others are background.
+        values: Mask values of the N objects (:func:`ivos.video.files.read_segments`); all other values are
+            background.
     """
 
     values: tuple[int, ...] = ()
 
     def _read_file(self, path: Path) -> NDArray[np.uint8]:
-        """Read the segments of a file as numbers of objects."""
+        """Read a mask file and convert its values to object numbers."""
         order = np.argsort(self.values)
         sorted_values = np.array(self.values)[order]
         segments = read_segments(path)
@@ -55,7 +56,7 @@ class SegmentVideo(Video):
 
 
 class SegmentFolders(PairedFolders):
-    """A set whose masks hold segments; see :class:`ivos.data.datasets.folder_set.PairedFolders`."""
+    """A data set with segment masks; see :class:`ivos.data.datasets.folder_set.PairedFolders`."""
 
     role: Role = "segments"
 
@@ -64,10 +65,10 @@ class SegmentFolders(PairedFolders):
         return last_number(stem)
 
     def _values(self, name: str, shown: set[int]) -> list[int]:
-        """Return which of the values that a video's masks show are objects, in order.
+        """Return the mask values of a video that are objects, in order.
 
         Raises:
-            DataError: A value is none that the set knows.
+            DataError: A value is not defined in the data set.
         """
         return sorted(shown - {0})
 
@@ -87,20 +88,20 @@ class SegmentFolders(PairedFolders):
 
 
 class EndoVis(SegmentFolders):
-    """The frames of the left camera of EndoVis 2018 (robotic scene segmentation), one video a sequence.
+    """The frames of the left camera of EndoVis 2018 (robotic scene segmentation), a video per sequence.
 
-    The objects of a video are the classes that ``labels.json`` names, except for the first one, the tissue of
-    the background. Sequences may lie at any depth, as the parts of the release unpack.
+    The objects of a video are the classes in ``labels.json`` except the first one, which is background
+    tissue. Sequences may be at any depth below the root, because the parts of the release differ in depth.
 
     Args:
-        root: The folder that has the parts; None: the default place, ``data/EndoVis2018``.
+        root: Folder with the parts of the release; None uses the default location, ``data/EndoVis2018``.
         split: ``test`` for the sequences in folders named ``test...``, ``train`` for the others.
-        videos: Names to keep, or a file that lists them; None for all.
+        videos: Names of the videos to use, or a file that lists them; None uses all.
         index: See :func:`ivos.video.index.inspect_files`.
-        skip_faulty: Leave out videos with faults, with a warning, instead of refusing the set.
+        skip_faulty: Whether videos with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option, default_split = "EndoVis2018", "data.endovis_root", "test"
@@ -116,8 +117,8 @@ class EndoVis(SegmentFolders):
         if self.split not in ("train", "test") or not self._places:
             raise DataError(
                 f"{self.root}: no sequences of EndoVis 2018 for split {self.split!r} (data.split=train "
-                "or test); each has the folders left_frames and labels, and those of test are in a folder "
-                "named test..."
+                "or test); each needs the folders left_frames and labels, and sequences of test are in a "
+                "folder named test..."
             )
 
     def _names(self) -> list[str]:
@@ -130,14 +131,14 @@ class EndoVis(SegmentFolders):
         classes = self._classes(self._places[name])
         if unknown := shown - set(classes):
             colours = (f"#{value:06x}" for value in sorted(unknown))
-            raise DataError(f"the colours {listing(colours)} are none of labels.json")
+            raise DataError(f"the colours {listing(colours)} are not in labels.json")
         return [value for value in classes[1:] if value in shown]
 
     def _classes(self, place: Path) -> list[int]:
-        """Return the colours of the classes, as :func:`ivos.video.files.read_segments` counts them."""
+        """Return the colours of the classes, encoded as in :func:`ivos.video.files.read_segments`."""
         nearest = next((file for up in place.parents if (file := up / "labels.json").is_file()), None)
         if nearest is None:
-            raise DataError("no labels.json in a folder above")
+            raise DataError("no labels.json in any parent folder")
         try:
             content = read_json(nearest)
             classes = content["classes"] if isinstance(content, dict) else content
@@ -148,19 +149,19 @@ class EndoVis(SegmentFolders):
 
 
 class ESD(SegmentFolders):
-    """The pictures of ESD, the event-based segmentation data set: one video for each of its conditions.
+    """The RGB images of ESD, the event-based segmentation data set, with one video per recording condition.
 
-    Masks have a colour for each object, or a label; black, or 0, is background.
+    In masks, each object has a colour or a label; black or 0 is background.
 
     Args:
-        root: The folder with ``ESD-1`` and ``ESD-2``; None: the default place, ``data/ESD``.
-        split: ``train`` for ESD-1, ``test`` for ESD-2, which shows other objects.
-        videos: Names to keep, or a file that lists them; None for all.
+        root: Folder with ``ESD-1`` and ``ESD-2``; None uses the default location, ``data/ESD``.
+        split: ``train`` for ESD-1, ``test`` for ESD-2, which shows different objects.
+        videos: Names of the videos to use, or a file that lists them; None uses all.
         index: See :func:`ivos.video.index.inspect_files`.
-        skip_faulty: Leave out videos with faults, with a warning, instead of refusing the set.
+        skip_faulty: Whether videos with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option, default_split = "ESD", "data.esd_root", "test"
@@ -170,7 +171,7 @@ class ESD(SegmentFolders):
         if self.split not in parts:
             raise DataError(f"ESD has no split {self.split!r}; it has: train, test (data.split)")
         self._place = self.root / parts[self.split]
-        require(self.root, [self._place], "ESD as it unpacks (ESD-1/CONDITIONS/RGB/images, RGB/masks)")
+        require(self.root, [self._place], "ESD as released (ESD-1/CONDITIONS/RGB/images, RGB/masks)")
 
     def _names(self) -> list[str]:
         names = sorted(folder.parent.parent.name for folder in self._place.glob("*/RGB/masks"))
@@ -183,20 +184,21 @@ class ESD(SegmentFolders):
 
 
 class VIPSeg(SegmentFolders):
-    """The videos of VIPSeg, as it unpacks or in 720P (``VIPSeg_720P``), with a mask for each frame.
+    """The videos of VIPSeg, as released or in 720P (``VIPSeg_720P``), with a mask for each frame.
 
-    Pixels of the class 0 (void) are background, and so are those of value 200, which is none of its classes.
+    Pixels of class 0 (void) and of value 200, which is not a class, are background.
 
     Args:
-        root: The folder with ``imgs`` and ``panomasks``, or that of ``VIPSeg_720P``; None: the default
-            place, ``data/VIPSeg``.
-        split: The name of a list: ``train``, ``val`` or ``test``.
-        things_only: Whether only instances are objects. Otherwise regions (sky, grass) are objects, too.
-        options: ``videos``, ``index`` and ``skip_faulty``, see
+        root: Folder with ``imgs`` and ``panomasks``, or with ``VIPSeg_720P``; None uses the default location,
+            ``data/VIPSeg``.
+        split: Name of a list: ``train``, ``val`` or ``test``.
+        things_only: Whether only instances of things are objects. Otherwise stuff regions (such as sky and
+            grass) are objects as well.
+        options: Options ``videos``, ``index`` and ``skip_faulty`` of
             :class:`ivos.data.datasets.folder_set.FolderSet`.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option, default_split = "VIPSeg", "data.vipseg_root", "val"
@@ -217,7 +219,7 @@ class VIPSeg(SegmentFolders):
         place = smaller if smaller.is_dir() and not (self.root / "panomasks").is_dir() else self.root
         self._frames = place / ("images" if (place / "images").is_dir() else "imgs")
         self._masks = place / "panomasks"
-        layout = "VIPSeg as it unpacks (imgs/VIDEO/*.jpg, panomasks/VIDEO/*.png, val.txt)"
+        layout = "VIPSeg as released (imgs/VIDEO/*.jpg, panomasks/VIDEO/*.png, val.txt)"
         require(self.root, [self._frames, self._masks], layout)
 
     def _names(self) -> list[str]:
@@ -231,23 +233,24 @@ class VIPSeg(SegmentFolders):
         return sorted(value for value in shown if value >= lowest and value != _NO_CLASS)
 
 
-_FIRST_THING = 125  # lower values are classes of regions, higher ones class * 100 + instance
-_NO_CLASS = 200
+_FIRST_THING = 125  # lower values are classes of stuff; higher values are class * 100 + instance
+_NO_CLASS = 200  # value in the masks that does not belong to any class
 
 
 class VirtualKITTI(SegmentFolders):
-    """The videos of Virtual KITTI 2, ``SCENE-CONDITION-CAMERA``, whose objects are vehicles.
+    """The videos of Virtual KITTI 2 with names SCENE-CONDITION-CAMERA; their objects are vehicles.
 
     Args:
-        root: The folder with ``Scene01``, ..., or with the folders ``vkitti_2.0.3_rgb`` and
-            ``vkitti_2.0.3_instanceSegmentation`` that have them; None: the default place, ``data/VKITTI2``.
+        root: Folder with ``Scene01``, ..., or with the folders ``vkitti_2.0.3_rgb`` and
+            ``vkitti_2.0.3_instanceSegmentation``, which contain the scenes; None uses the default location,
+            ``data/VKITTI2``.
         split: A condition (``clone``, ``fog``, ``15-deg-left``, ...), or ``all``.
-        videos: Names to keep, or a file that lists them; None for all.
+        videos: Names of the videos to use, or a file that lists them; None uses all.
         index: See :func:`ivos.video.index.inspect_files`.
-        skip_faulty: Leave out videos with faults, with a warning, instead of refusing the set.
+        skip_faulty: Whether videos with faults are skipped with a warning instead of raising an error.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option, default_split = "VKITTI2", "data.vkitti2_root", "all"
@@ -261,7 +264,7 @@ class VirtualKITTI(SegmentFolders):
                 self._masks[f"{scene}-{shown}-{camera}"] = folder
         if not self._masks:
             raise DataError(
-                f"{self.root} is not Virtual KITTI 2 as it unpacks "
+                f"{self.root} is not Virtual KITTI 2 as released "
                 "(Scene01/CONDITION/frames/instanceSegmentation/Camera_0), or has no condition "
                 f"{self.split!r} (data.split=all, clone, ...)"
             )

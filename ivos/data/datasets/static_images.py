@@ -1,11 +1,11 @@
-"""Folders of stills: pictures with masks beside them, as sets of salient objects unpack (Cutie's ``static``).
+"""Reader of still images with masks, such as data sets of salient objects (Cutie's ``static``).
 
 ::
 
-    ROOT/DUTS-TR/ILSVRC2012_test_00000004.jpg, .png    a picture and its mask, of the same name
-    ROOT/fss/ab_wheel/1.jpg, 1.png                     folders within folders are looked into
+    ROOT/DUTS-TR/ILSVRC2012_test_00000004.jpg, .png    an image and its mask have the same name
+    ROOT/fss/ab_wheel/1.jpg, 1.png                     subfolders are read, too
 
-A mask is either of labels (with a palette, 255 is void) or a picture, white on black, of one object.
+A mask is either an image of labels (with a palette; 255 is void) or a white shape of one object on black.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ from ivos.video.files import PICTURE_SUFFIXES, DataError, FileInfo, read_cutout
 from ivos.video.index import Index, inspect_files
 from ivos.video.video import Video, VideoSet, areas_of, check_files, labels_of, usable
 
-_SUFFIXES = set(PICTURE_SUFFIXES) - {".png"}  # those of masks
+_SUFFIXES = set(PICTURE_SUFFIXES) - {".png"}  # PNG files are masks
 
 
 @dataclass(frozen=True)
 class Still(Video):
-    """A picture with its mask, as a video of one frame."""
+    """An image with its mask, as a video of one frame."""
 
     def _read_file(self, path: Path) -> NDArray[np.uint8]:
         return read_cutout(path)
@@ -35,21 +35,21 @@ class Still(Video):
 
 @accept_former_keywords(subset="split")
 class Stills(VideoSet):
-    """The pictures with masks in some folders, each a video of a single frame: an immutable list.
+    """Still images with masks, each a video of a single frame: an immutable list.
 
-    A picture is called by its path without the suffix, with ``-`` for ``/``. Training makes clips of them by
-    a smooth motion, see :mod:`ivos.data.synthetic.stills`.
+    The name of an image is its path without the suffix, with ``-`` instead of ``/``. Training makes clips of
+    the images by a smooth motion (:mod:`ivos.data.synthetic.stills`).
 
     Args:
-        root: a folder; None: the default place, ``data/static``.
-        folders: of the root, to be looked into; None for all.
-        split: how the set is called in messages.
-        index: see :func:`ivos.video.index.inspect_files`.
-        skip_faulty: leave pictures with faults out (without a mask, or with one that shows nothing), with a
-            word, instead of refusing the set.
+        root: Folder of the data set; None uses the default location, ``data/static``.
+        folders: Subfolders of the root to read; None reads all.
+        split: Name of the data set in messages.
+        index: See :func:`ivos.video.index.inspect_files`.
+        skip_faulty: Whether images with faults (no mask, or an empty mask) are skipped with a warning instead
+            of raising an error.
 
     Raises:
-        DataError: all that is wrong with the set, every offending file named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Stills(VideoSet):
         self._videos = usable(found, self.root, split, skip_faulty)
 
     def _check(self, image: Path, mask: Path, inspected: Mapping[Path, FileInfo]) -> Video | list[str]:
-        """Return the picture, or its problems, each of which begins with a path."""
+        """Return the image, or a list of its problems, each of which starts with a path."""
         if mask not in inspected:
             return [f"{mask}: missing"]
         size, problems = check_files([image], [mask], inspected)

@@ -1,4 +1,4 @@
-"""MOSE, LVOS, VOST, PUMaVOS and BL30K as they unpack: a folder of frames and one of masks for each video.
+"""Reader of MOSE, LVOS, VOST, PUMaVOS and BL30K as released: one folder of frames and one of masks per video.
 
 ::
 
@@ -7,8 +7,8 @@
     ROOT/JPEGImages/VIDEO/00000.jpg           VOST, with ImageSets/train.txt; BL30K, which has no splits
     ROOT/Annotations/VIDEO/00000.png          (PUMaVOS as well)
 
-Masks are PNG with a palette: pixels are object numbers, 255 is void (VOST's ignored pixels). Names of frames
-need not start at 0. Frames with a mask are used; others may lie among them.
+Masks are PNG files with a palette: pixels are object numbers, 255 is void (VOST's ignored pixels). Names of
+frames need not start at 0. Frames without a mask are ignored.
 """
 
 from collections.abc import Mapping
@@ -27,10 +27,10 @@ Kind = Literal["MOSE", "LVOS", "VOST", "PUMaVOS", "BL30K"]
 
 
 class _Layout(NamedTuple):
-    """Where a set says what its splits are."""
+    """The way in which a data set defines its splits."""
 
-    folders: bool  # a folder for each
-    lists: bool  # a list for each in ImageSets
+    folders: bool  # one folder per split
+    lists: bool  # one list per split in ImageSets
 
 
 LAYOUTS: dict[str, _Layout] = {
@@ -44,23 +44,23 @@ LAYOUTS: dict[str, _Layout] = {
 
 @accept_former_keywords(subset="split")
 class VideoFolders(PairedFolders):
-    """The annotated frames of the videos of a set: an immutable list, ordered by name.
+    """The annotated frames of the videos of a data set: an immutable list, ordered by name.
 
-    A video's objects are those that any of its masks shows, numbered 1..N in the order of their labels. On a
-    frame with a mask, an object that the mask does not show is not there.
+    A video's objects are all objects in its masks, numbered 1..N in the order of their labels. An object is
+    absent from a frame whose mask does not show it.
 
     Args:
-        kind: which set.
-        root: its folder; None: the default place, ``data/KIND``.
-        split: ``train``, ``val`` (MOSE: ``valid``), ...; of no matter to BL30K. Where only first masks have
-            been published, the videos have one frame each, unless ``first_masks``.
-        first_masks: whether only first masks have been published: all frames are then part of the videos, to
-            be segmented from these masks (``protocol=first_mask``), and nothing is scored.
-        options: ``videos``, ``index`` and ``skip_faulty``, see
+        kind: Name of the data set.
+        root: Folder of the data set; None uses the default location, ``data/KIND``.
+        split: ``train``, ``val`` (MOSE: ``valid``), ...; ignored for PUMaVOS and BL30K. If only first masks
+            have been published, each video has one frame, unless ``first_masks`` is set.
+        first_masks: Whether only first masks have been published. All frames are then part of the videos, to
+            be segmented from these masks (``protocol=first_mask``), and there are no scores.
+        options: Options ``videos``, ``index`` and ``skip_faulty`` of
             :class:`ivos.data.datasets.folder_set.FolderSet`.
 
     Raises:
-        DataError: all that is wrong with the set, every offending file named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class VideoFolders(PairedFolders):
         place = self.root / self.split if layout.folders else self.root
         self._frames, self._masks = place / "JPEGImages", place / "Annotations"
         wanted = [self._frames, self._masks, *[self.root / "ImageSets"] * layout.lists]
-        require(self.root, wanted, f"{self.kind} as it unpacks")
+        require(self.root, wanted, f"{self.kind} as released")
 
     def _names(self) -> list[str]:
         if LAYOUTS[self.kind].lists:

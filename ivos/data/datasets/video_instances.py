@@ -1,16 +1,16 @@
-"""LV-VIS and UVO as they unpack: a JSON file of the form of YouTube-VIS, whose masks are run lengths.
+"""Reader of LV-VIS and UVO as released: a JSON file in the format of YouTube-VIS with run-length masks.
 
 ::
 
-    ROOT/val_instances.json                           LV-VIS: videos, and annotations with a mask a frame
-    ROOT/val/JPEGImages/00000/00000.jpg               its frames, as the JSON names them (00000/00000.jpg)
-    ROOT/JPEGImages/val/00000/00000.jpg               the same, in the other order
+    ROOT/val_instances.json                           LV-VIS: videos, and annotations with a mask per frame
+    ROOT/val/JPEGImages/00000/00000.jpg               LV-VIS: frames, named in the JSON as 00000/00000.jpg
+    ROOT/JPEGImages/val/00000/00000.jpg               LV-VIS: alternative folder of the frames
     ROOT/VideoDenseSet/UVO_video_val_dense.json       UVO v1.0, the dense set
-    ROOT/uvo_videos_dense_frames/VIDEO/0.png          the frames that its tools cut from the videos
+    ROOT/uvo_videos_dense_frames/VIDEO/0.png          UVO: frames, as extracted by UVO's tools
 
 The layouts are described by the README of https://github.com/haochenheheda/LVVIS and by the guide to UVO's
-kit, https://sites.google.com/view/unidentified-video-object. Objects may overlap. On a frame of which an
-object has no mask it is not there. Videos without an annotation are left out.
+kit, https://sites.google.com/view/unidentified-video-object. Objects may overlap. An object is absent from a
+frame on which it has no mask. Videos without annotations are ignored.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ Code = Mapping[str, Any]
 
 
 class _Layout(NamedTuple):
-    """Where a set has its parts, with ``SPLIT`` for the split's name."""
+    """Paths of the parts of a data set; ``SPLIT`` is replaced by the name of the split."""
 
     file: str
-    frames: tuple[str, ...]  # one of these
+    frames: tuple[str, ...]  # alternative folders
 
 
 LAYOUTS: dict[str, _Layout] = {
@@ -51,33 +51,34 @@ LAYOUTS: dict[str, _Layout] = {
 
 @dataclass(frozen=True)
 class RunLengthVideo(OverlappingObjects):
-    """A video whose masks are run lengths; ``annotations`` are its frames, for want of files.
+    """A video with run-length masks; ``annotations`` are its frames, because there are no mask files.
 
     Attributes:
-        codes: Of each object its mask on each frame (:func:`ivos.video.run_lengths.decode_runs`), or None.
+        codes: For each object and each frame, the encoded mask (:func:`ivos.video.run_lengths.decode_runs`)
+            or None.
     """
 
     codes: tuple[tuple[Code | None, ...], ...] = field(default=(), compare=False, repr=False)
 
     def read_object(self, path: Path, number: int) -> NDArray[np.uint8]:
-        """See :meth:`Video.read_object`; there is no void."""
+        """Return the mask of an object; see :meth:`Video.read_object`. There are no void pixels."""
         code = self.codes[number - 1][self.annotations.index(path)]
         return np.zeros(self.size[::-1], np.uint8) if code is None else decode_runs(code)
 
 
 @accept_former_keywords(subset="split")
 class VideoInstances(FolderSet[Pair]):
-    """The videos of a set of the form of YouTube-VIS: an immutable list, ordered by name.
+    """The videos of a data set in the format of YouTube-VIS: an immutable list, ordered by name.
 
     Args:
-        kind: Which set.
-        root: Its folder; None: the default place, ``data/KIND``.
+        kind: Name of the data set.
+        root: Folder of the data set; None uses the default location, ``data/KIND``.
         split: ``train`` or ``val``; the masks of ``test`` have not been published.
-        options: ``videos`` (a video is called as the folder of its frames), ``index`` and ``skip_faulty``,
-            see :class:`ivos.data.datasets.folder_set.FolderSet`.
+        options: Options ``videos``, ``index`` and ``skip_faulty`` of
+            :class:`ivos.data.datasets.folder_set.FolderSet`; the name of a video is the folder of its frames.
 
     Raises:
-        DataError: All that is wrong with the set; every offending file is named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     default_split = "val"
@@ -100,11 +101,11 @@ class VideoInstances(FolderSet[Pair]):
         self._file = self.root / layout.file.replace("SPLIT", self.split)
         places = [self.root / place.replace("SPLIT", self.split) for place in layout.frames]
         self._frames = next((place for place in places if place.is_dir()), places[0])
-        require(self.root, [self._file, self._frames], f"{self.kind} as it unpacks")
+        require(self.root, [self._file, self._frames], f"{self.kind} as released")
         self._videos_of_file = self._read()
 
     def _read(self) -> dict[str, tuple[list[str], list[list[Code | None]]]]:
-        """Return of each video the names of its frames and the masks of its objects."""
+        """Return for each video the names of its frames and the masks of its objects."""
         try:
             content = read_json(self._file)
             names = {entry["id"]: [str(name) for name in entry["file_names"]] for entry in content["videos"]}
@@ -113,7 +114,7 @@ class VideoInstances(FolderSet[Pair]):
                 masks[entry["video_id"]].append(list(entry["segmentations"]))
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise DataError(
-                f"{self._file}: not of the form of YouTube-VIS (videos with id and file_names, annotations "
+                f"{self._file}: not in the format of YouTube-VIS (videos with id and file_names, annotations "
                 f"with video_id and segmentations): {type(error).__name__} {error}"
             ) from error
         found = {}
@@ -143,8 +144,8 @@ class VideoInstances(FolderSet[Pair]):
             problems.append(f"{self._file}: video {name}: {len(codes)} objects; a video has 1 to {VOID - 1}")
         if wrong := [n for n, each in enumerate(codes, 1) if len(each) != len(named)]:
             problems.append(
-                f"{self._file}: video {name}, objects {listing(map(str, wrong))}: not a mask for each of "
-                f"{len(named)} frames"
+                f"{self._file}: video {name}, objects {listing(map(str, wrong))}: the number of masks is not "
+                f"the number of frames, {len(named)}"
             )
         if problems:
             return problems
@@ -158,10 +159,10 @@ class VideoInstances(FolderSet[Pair]):
 
 
 def _area(code: Code | None, size: tuple[int, int]) -> int:
-    """Return the pixels of a mask.
+    """Return the number of pixels of a mask.
 
     Raises:
-        ValueError: It is not of the size of the frames.
+        ValueError: The mask does not have the size of the frames.
     """
     if code is None:
         return 0

@@ -1,4 +1,4 @@
-"""YouTube-VOS, the releases of 2018 and 2019, as they unpack; checked before any work.
+"""Reader of YouTube-VOS, the releases of 2018 and 2019; all files are checked when it is opened.
 
 ::
 
@@ -7,8 +7,8 @@
     ROOT/train/Annotations/003234408d/00000.png      masks of every fifth frame, object numbers as palette
                                                      indices
 
-Both releases look alike and differ in their videos. Of the frames those with a mask are used; the others,
-which come with ``train_all_frames``, may lie among them.
+Both releases have the same layout but different videos. Frames without a mask, which ``train_all_frames``
+contains, are ignored.
 """
 
 from collections.abc import Mapping
@@ -26,27 +26,27 @@ from ivos.video.names import name_fault
 from ivos.video.video import Video, areas_of, check_files, labels_of
 
 MAX_OBJECTS = 254
-Objects = dict[int, list[str]]  # an object's number: the names of the frames it is on
+Objects = dict[int, list[str]]  # names of the frames that show an object, by the object's number
 
 
 @accept_former_keywords(subset="split")
 class YouTubeVOS(PairedFolders):
     """The annotated frames of the videos of YouTube-VOS: an immutable list, ordered by name.
 
-    An object's masks begin with the first frame that ``meta.json`` names for it. Before that the set does not
-    say where the object is (``Video.known``); after its last frame it is gone. Numbers in ``meta.json`` may
-    have gaps: a video's objects are numbered 1..N in their order.
+    The position of an object is unknown before the first frame that ``meta.json`` lists for it
+    (``Video.known``); after its last frame it is absent. Numbers in ``meta.json`` may have gaps: a video's
+    objects are numbered 1..N in the order of these numbers.
 
     Args:
-        root: the folder with ``train``; None: the default place, ``data/YouTube-VOS``.
-        split: a folder of the root. Of ``valid`` and ``test`` only first masks have been published.
-        first_masks: whether that is so: all frames are then part of the videos, to be segmented from these
-            masks (``protocol=first_mask``), and nothing is scored.
-        options: ``videos``, ``index`` and ``skip_faulty``, see
+        root: Folder with ``train``; None uses the default location, ``data/YouTube-VOS``.
+        split: A subfolder of the root. For ``valid`` and ``test``, only first masks have been published.
+        first_masks: Whether only first masks have been published. All frames are then part of the videos, to
+            be segmented from these masks (``protocol=first_mask``), and there are no scores.
+        options: Options ``videos``, ``index`` and ``skip_faulty`` of
             :class:`ivos.data.datasets.folder_set.FolderSet`.
 
     Raises:
-        DataError: all that is wrong with the set, every offending file named.
+        DataError: The data set cannot be used; the message lists all faults and files concerned.
     """
 
     name, option = "YouTube-VOS", "data.youtube_vos_root"
@@ -66,7 +66,7 @@ class YouTubeVOS(PairedFolders):
         self._folder = self.root / self.split
         wanted = [self._folder / name for name in ("meta.json", "JPEGImages", "Annotations")]
         layout = (
-            f"YouTube-VOS as it unpacks ({self.split}/meta.json, {self.split}/JPEGImages/VIDEO/*.jpg, "
+            f"YouTube-VOS as released ({self.split}/meta.json, {self.split}/JPEGImages/VIDEO/*.jpg, "
             f"{self.split}/Annotations/VIDEO/*.png)"
         )
         require(self.root, wanted, layout)
@@ -94,15 +94,15 @@ class YouTubeVOS(PairedFolders):
         for path in files.masks:
             extra = inspected[path].objects - set(self._objects[name])
             if extra:
-                problems.append(f"{path}: has object {listing(extra)}, which meta.json does not name")
+                problems.append(f"{path}: shows object {listing(extra)}, which is not in meta.json")
         problems = problems or self._never_shown(name, files, inspected)
         return problems or self._video(name, files, size, inspected)
 
     def _never_shown(self, name: str, files: MaskedFrames, inspected: Mapping[Path, FileInfo]) -> list[str]:
-        """Every object that meta.json names has to be on a mask."""
+        """Return a problem if an object of meta.json is not on any mask."""
         objects, labels = set(self._objects[name]), labels_of(files.masks, inspected)
         never = objects - (objects if labels == (VOID,) and len(objects) == 1 else set(labels))
-        words = f"names object {listing(never)}, which no mask shows"
+        words = f"lists object {listing(never)}, which no mask shows"
         return [f"{self._folder / 'meta.json'}: video {name}: {words}"] if never else []
 
     def _video(
@@ -121,7 +121,7 @@ class YouTubeVOS(PairedFolders):
 
     @staticmethod
     def _check_names(objects: Objects, files: MaskedFrames, images: Path, masks: Path) -> list[str]:
-        """Frames that meta.json names, and their masks, have to be there."""
+        """Return problems of frames in meta.json that are missing or lack a mask."""
         there = {path.stem for path in (*files.masks, *files.strays)}
         named = sorted({frame for frames in objects.values() for frame in frames})
         problems = [f"{images / frame}.jpg: missing" for frame in named if frame not in files.all_frames]
@@ -130,19 +130,19 @@ class YouTubeVOS(PairedFolders):
 
 
 def read_meta(path: Path) -> dict[str, Objects]:
-    """Return the objects of each video of a ``meta.json``.
+    """Return the objects of each video in a ``meta.json``.
 
     Raises:
-        DataError: the file is unreadable, or not of that form; every video that is not is named.
+        DataError: The file is unreadable or has another format; the message lists all faulty videos.
     """
     try:
         videos = read_json(path)["videos"]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable JSON file ({error})") from error
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: no YouTube-VOS meta.json: it has no videos") from error
+        raise DataError(f"{path}: not a meta.json of YouTube-VOS: it has no videos") from error
     if not isinstance(videos, dict) or not videos:
-        raise DataError(f"{path}: no YouTube-VOS meta.json: it has no videos")
+        raise DataError(f"{path}: not a meta.json of YouTube-VOS: it has no videos")
     found, problems = {}, []
     for name, video in videos.items():
         if fault := name_fault(name):
@@ -158,7 +158,7 @@ def read_meta(path: Path) -> dict[str, Objects]:
                 f"video {name}: objects {listing(found[name]) or 'none'}; numbers from 1 are needed"
             )
         problems += [
-            f"video {name}: names object {number} without frames"
+            f"video {name}: lists object {number} without frames"
             for number, frames in found[name].items()
             if not frames
         ]

@@ -1,8 +1,9 @@
-"""Synthetic video: textured figures that move, bend and hide each other, and still pictures that move.
+"""Synthetic video: textured figures that move, deform and occlude each other, and moving still images.
 
-From the inside out: :mod:`.spec` says what a set of clips is like; :mod:`.textures`, :mod:`.figures` and
-:mod:`.sprites` make what is seen; :mod:`.cast` places it in a :mod:`.scene`, which :mod:`.lens` records;
-:mod:`.render` makes a clip of it, :mod:`.writing` files in DAVIS layout, and :mod:`.caching` keeps them.
+:mod:`.config` has the settings of a set of clips. :mod:`.textures`, :mod:`.figures` and :mod:`.sprites`
+create the appearance of figures and backdrops, which :mod:`.scene_builder` places in a :mod:`.scene`.
+:mod:`.camera_effects` adds the effects of a camera, and :mod:`.render` renders a clip. :mod:`.davis_writer`
+writes clips in DAVIS layout, and :mod:`.cache` stores them. :mod:`.stills` makes clips of still images.
 """
 
 from ivos.data.synthetic.cache import open_synthetic, synthetic_davis

@@ -1,4 +1,4 @@
-"""Sets of synthetic clips, kept under a name that holds all of their parameters and opened as DAVIS is."""
+"""Cache of synthetic data sets in DAVIS layout, in folders named by a hash of all parameters."""
 
 import contextlib
 import dataclasses
@@ -20,10 +20,10 @@ from ivos.runtime.renamed_options import accept_former_keywords
 from ivos.video.files import DataError
 from ivos.video.index import Index, user_cache
 
-VERSION = 3  # of the generator; a new one whenever the same parameters give other clips
+VERSION = 3  # version of the generator; it changes whenever the same parameters give different clips
 SPLITS = ("train", "val")
 _WORKERS = NULL | whole(1, MAX_WORKERS)
-_LOCKS = ".locks"  # the folder of the locks of those who make a set
+_LOCKS = ".locks"  # folder of the lock files of processes that create a set
 
 
 @accept_former_keywords(subset="split")
@@ -37,20 +37,20 @@ def open_synthetic(
     clips: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> DavisFolder:
-    """Synthetic clips, made unless they have been made before.
+    """Open a set of synthetic clips; the clips are created unless they are in the cache.
 
     Args:
-        split: ``train`` or ``val``, which share no clip.
-        sequences: see :class:`ivos.data.datasets.davis.DavisFolder`.
-        cache_dir: see :func:`synthetic_davis`.
-        num_workers: see :func:`write_davis`.
-        index: see :class:`ivos.data.datasets.davis.DavisFolder`.
-        clips: values of :class:`SyntheticSpec`, ``cache_dir`` and ``num_workers`` that several sets share; an
-            argument of its own has precedence.
-        spec: values of :class:`SyntheticSpec`.
+        split: ``train`` or ``val``, which have different clips.
+        sequences: See :class:`ivos.data.datasets.davis.DavisFolder`.
+        cache_dir: See :func:`synthetic_davis`.
+        num_workers: See :func:`write_davis`.
+        index: See :class:`ivos.data.datasets.davis.DavisFolder`.
+        clips: Settings that several sets share: values of :class:`SyntheticSpec`, ``cache_dir`` and
+            ``num_workers``. The other arguments override them.
+        spec: Values of :class:`SyntheticSpec`.
 
     Raises:
-        DataError: what is wrong with a parameter, or with the folder they are kept in.
+        DataError: A setting is invalid, or the cache folder cannot be used.
     """
     spec = {**(clips or {}), **spec}
     shared_dir, shared_workers = spec.pop("cache_dir", None), spec.pop("num_workers", None)
@@ -72,22 +72,22 @@ def open_synthetic(
 def synthetic_davis(
     cache_dir: str | Path | None, specs: Mapping[str, SyntheticSpec], num_workers: int | None = None
 ) -> Path:
-    """Return a folder in DAVIS layout with these splits, made unless it has been made before.
+    """Return a folder in DAVIS layout with synthetic clips; it is created unless it is in the cache.
 
-    It is made aside and renamed when it is complete, so that a run that is killed leaves no half set behind
-    for one. Of several that ask for the same set one makes it and the others wait; what killed ones have left
-    behind is taken away.
+    The set is written to a temporary folder, which is renamed when it is complete, so that a killed process
+    leaves no incomplete set. If several processes request the same set, one creates it and the others wait.
+    Temporary folders of killed processes are deleted.
 
     Args:
-        cache_dir: where such folders are kept; None for ``ivos`` in the user's cache folder.
-        specs: by split.
-        num_workers: see :func:`write_davis`.
+        cache_dir: Folder of the cache; None uses the folder ``ivos`` in the user's cache folder.
+        specs: Settings of the clips of each split.
+        num_workers: See :func:`write_davis`.
 
     Returns:
-        the folder, with ``parameters.json`` in it.
+        The folder, which also contains ``parameters.json``.
 
     Raises:
-        DataError: the folder of sprites or backgrounds cannot be used, or ``cache_dir`` cannot.
+        DataError: A folder of sprites or backgrounds, or ``cache_dir``, cannot be used.
     """
     text = json.dumps(_parameters(specs), indent=2, sort_keys=True)
     home = Path(cache_dir) if cache_dir is not None else user_cache()
@@ -102,14 +102,14 @@ def synthetic_davis(
         _sweep(home)
     except OSError as error:
         raise DataError(
-            f"{home}: synthetic clips cannot be kept here ({error.strerror or error}); "
+            f"{home}: synthetic clips cannot be stored here ({error.strerror or error}); "
             "name another folder by data.cache_dir=FOLDER"
         ) from error
     return root
 
 
 def _make(root: Path, specs: Mapping[str, SyntheticSpec], text: str, num_workers: int | None) -> None:
-    """Make a set; for the one who holds its lock."""
+    """Create a set; the caller must hold its lock."""
     with _aside(root) as aside:
         for split, spec in specs.items():
             write_davis(spec, aside, split, num_workers)
@@ -119,9 +119,9 @@ def _make(root: Path, specs: Mapping[str, SyntheticSpec], text: str, num_workers
 
 @contextlib.contextmanager
 def _aside(root: Path) -> Iterator[Path]:
-    """Yield an empty folder beside that of a set, in which the set is made; delete it at the end."""
+    """Return a context with an empty temporary folder for a set; the folder is deleted at the end."""
     aside = root.with_name(f".{root.name}.making")
-    shutil.rmtree(aside, ignore_errors=True)  # of one who was killed: the lock is ours
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed process, because this one holds the lock
     aside.mkdir()
     try:
         yield aside
@@ -130,20 +130,20 @@ def _aside(root: Path) -> Iterator[Path]:
 
 
 def _sweep(home: Path) -> None:
-    """Take away the half-made sets of makers who were killed: those whose lock nobody holds."""
+    """Delete the temporary folders of killed processes, whose locks are free."""
     for aside in home.glob(".synthetic-*"):
         with contextlib.suppress(Timeout), FileLock(_lock_of(aside), timeout=0):
             shutil.rmtree(aside, ignore_errors=True)
 
 
 def _lock_of(folder: Path) -> Path:
-    """Return the lock of the processes that make a set, for its folder or the one that it is made in."""
+    """Return the lock file of a set, for its folder or its temporary folder."""
     name = folder.name.removeprefix(".").removesuffix(".making")
     return folder.with_name(_LOCKS) / f"{name}.lock"
 
 
 def _parameters(specs: Mapping[str, SyntheticSpec]) -> dict[str, Any]:
-    """All that the clips depend on; of the user's own pictures their names, sizes and times of change."""
+    """Return all parameters of the clips, including names, sizes and modification times of used pictures."""
     found: dict[str, Any] = {"version": VERSION}
     for split, spec in specs.items():
         found[split] = dataclasses.asdict(spec)

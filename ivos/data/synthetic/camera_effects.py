@@ -1,4 +1,4 @@
-"""Effects of a camera on a scene: light, defocus, noise of the sensor and compression."""
+"""Camera effects: changing light, defocus, sensor noise and compression."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ def compress(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Compress an image as JPEG and decode it again.
 
     Args:
-        image: uint8 [h, w, 3], BGR.
-        quality: The quality of the JPEG, 1 to 100.
+        image: Image, uint8 BGR [h, w, 3].
+        quality: JPEG quality, 1 to 100.
     """
     _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded: Any = cv2.imdecode(code, cv2.IMREAD_COLOR)
@@ -40,7 +40,7 @@ class CameraEffects:
         self._plane = np.stack([x, y], -1).astype(np.float32)
 
     def record(self, colour: Float, t: float) -> NDArray[np.uint8]:
-        """Turn an image in [0, 1] into what the camera's file shows: uint8 [h, w, 3]."""
+        """Apply the effects to a rendered frame in [0, 1] and return it as uint8 [h, w, 3]."""
         light = self._lighting * self._light(t)
         tint = np.exp(0.08 * light[0] + 0.03 * light[1:4]).astype(np.float32)
         colour = colour * tint * np.exp(self._plane @ (0.06 * light[4:]).astype(np.float32))[..., None]

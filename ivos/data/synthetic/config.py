@@ -1,4 +1,4 @@
-"""What a set of synthetic clips is like."""
+"""Settings of synthetic clips."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -13,50 +13,51 @@ Strength = Annotated[float, number(0)]
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """What a set of synthetic clips is like. Speeds and strengths of 0 switch an effect off.
+    """Settings of a set of synthetic clips; a speed or strength of 0 disables an effect.
 
     ``conf/synthetic/default.yaml`` has the same names and values.
 
     Attributes:
-        num_clips: clips in the set.
-        num_frames: T, of every clip.
-        width: of the frames, in pixels.
-        height: of the frames, in pixels.
-        min_objects: objects in a clip, at least.
-        max_objects: objects in a clip, at most.
-        seed: clip ``index`` is a function of (seed, stream, index) and of the values here, but ``num_clips``.
-        stream: mixed into the seed: the name of the split, so that no clip of one is in another.
-        min_size: square root of an object's area over the frame's shorter side, at least.
-        max_size: the same, at most.
-        motion: speed of the objects, root mean square, in shorter sides a frame.
-        rotation: the same in degrees a frame.
-        scaling: the same for the logarithm of the size.
-        deformation: how far an object's surface is bent, in [0, 1].
-        articulation: how far limbs swing, in radians.
-        leaving: chance that an object crosses the frame's border and comes back.
-        texture: contrast of the patterns on things and backdrop, in [0, 1]; at 0 each has a single colour.
-        camouflage: chance that an object has the colours of the backdrop.
-        distractors: mean number of moving things besides the objects, which are background.
-        similarity: chance that a distractor wears the surface of an object.
-        occluders: mean number of things that stand before everything else.
-        shadows: darkness of the shadows that things cast behind them, in [0, 1].
-        camera_pan: speed of the camera as ``motion``.
-        camera_zoom: speed of its zoom as ``scaling``.
-        camera_shake: its jitter from frame to frame, in shorter sides.
-        backdrop_motion: speed of the backdrop's own drift, as ``motion``.
-        lighting: change of brightness, tint and direction of the light over a clip, in [0, 1].
-        motion_blur: exposure, as a share of the time between frames, in [0, 1].
-        defocus: greatest blur of a clip (standard deviation in pixels).
-        noise: greatest noise of a clip's sensor (standard deviation, white being 1).
-        jpeg_quality: lowest quality a clip is compressed with (the highest is 95); 100 for no artefacts.
-        backgrounds: folder of pictures to use instead of drawn backdrops.
-        sprites: folder with ``images/`` and ``masks/`` (alike but for their endings) whose masked
-            objects are used instead of drawn ones: a label each in masks with a palette or of small
-            labels, all that is brighter than mid-grey in others.
-        scribbles_per_clip: files of first strokes, drawn by the seeded robot, for each clip.
+        num_clips: Number of clips.
+        num_frames: Number of frames T of each clip.
+        width: Width of the frames, in pixels.
+        height: Height of the frames, in pixels.
+        min_objects: Smallest number of objects in a clip.
+        max_objects: Largest number of objects in a clip.
+        seed: Seed; a clip is a function of the seed, ``stream``, its index and all other settings except
+            ``num_clips``.
+        stream: Name of the split, which is mixed into the seed, so that splits have different clips.
+        min_size: Smallest square root of an object's area, relative to the frame's shorter side.
+        max_size: Largest square root of an object's area, relative to the frame's shorter side.
+        motion: Root mean square speed of the objects, in shorter sides per frame.
+        rotation: Root mean square speed of the objects' rotation, in degrees per frame.
+        scaling: Root mean square change of the logarithm of the objects' size per frame.
+        deformation: Strength of the objects' deformation, in [0, 1].
+        articulation: Amplitude of the limbs' swing, in radians.
+        leaving: Probability that an object leaves the frame and returns.
+        texture: Contrast of the textures of figures and backdrop, in [0, 1]; at 0 they have a single colour.
+        camouflage: Probability that an object has the colours of the backdrop.
+        distractors: Mean number of moving figures that are labelled as background.
+        similarity: Probability that a distractor has the same surface as an object.
+        occluders: Mean number of static figures in front of all others, labelled as background.
+        shadows: Darkness of the figures' shadows, in [0, 1].
+        camera_pan: Root mean square speed of the camera, in shorter sides per frame.
+        camera_zoom: Root mean square change of the logarithm of the camera's zoom per frame.
+        camera_shake: Standard deviation of the camera's jitter, in shorter sides.
+        backdrop_motion: Root mean square speed of the backdrop's own drift, in shorter sides per frame.
+        lighting: Strength of changes of brightness, tint and direction of the light, in [0, 1].
+        motion_blur: Exposure time as a share of the frame interval, in [0, 1].
+        defocus: Largest standard deviation of a clip's defocus blur, in pixels.
+        noise: Largest standard deviation of a clip's sensor noise; white is 1.
+        jpeg_quality: Lowest JPEG quality of a clip (the highest is 95); 100 disables compression artefacts.
+        backgrounds: Folder of pictures that replace the drawn backdrops.
+        sprites: Folder with subfolders ``images`` and ``masks``, which contain files of equal names; their
+            masked objects replace the drawn figures. In masks with a palette or small labels, each label is
+            an object; in other masks, all pixels brighter than mid-grey are one object.
+        scribbles_per_clip: Number of scribble files per clip, with first strokes drawn by the seeded robot.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: A value is out of range.
     """
 
     num_clips: Annotated[int, whole(1)] = 4

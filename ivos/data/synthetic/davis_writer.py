@@ -1,4 +1,4 @@
-"""Synthetic clips in DAVIS layout: rendered in parallel, with the first strokes of the seeded robot."""
+"""Writing of synthetic clips in DAVIS layout, with first strokes by the seeded robot."""
 
 import contextlib
 import multiprocessing
@@ -23,13 +23,13 @@ from ivos.video.palette import write_labels
 
 
 def write_davis(spec: SyntheticSpec, root: str | Path, split: str, num_workers: int | None = None) -> Path:
-    """Make a split in DAVIS layout; the files are the same for any number of workers.
+    """Write a split in DAVIS layout; the files do not depend on the number of workers.
 
     Args:
-        spec: the clips; their names are ``SUBSET-0000`` and so on.
-        root: the folder; other splits may be in it.
-        split: the list in ``ImageSets/2017``.
-        num_workers: processes; None for one a core.
+        spec: Settings of the clips; their names are ``SPLIT-0000`` etc.
+        root: Folder to write to, which may contain other splits.
+        split: Name of the split and of its list in ``ImageSets/2017``.
+        num_workers: Number of processes; None uses one per core.
 
     Returns:
         ``root``.
@@ -60,9 +60,9 @@ def write_davis(spec: SyntheticSpec, root: str | Path, split: str, num_workers: 
 
 @contextlib.contextmanager
 def _main_not_imported() -> Iterator[None]:
-    """Keep spawned processes from importing the running program, which they do not need.
+    """Return a context in which spawned processes do not import the main program.
 
-    train.py's imports take many times as long as a clip.
+    They do not need it, and the imports of train.py take much longer than rendering a clip.
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
@@ -92,8 +92,8 @@ def _write_clip(spec: SyntheticSpec, root: Path, index: int, name: str) -> None:
 
 
 def _first_strokes(spec: SyntheticSpec, name: str, labels: NDArray[np.uint8], number: int) -> Scribbles:
-    """Return the seeded robot's strokes on the frame that shows most objects, or on the next best one."""
-    from ivos.interaction.robot import Robot  # takes seconds to import, and most clips come from the cache
+    """Return the seeded robot's strokes on a frame that shows many objects, for scribble file ``number``."""
+    from ivos.interaction.robot import Robot  # here, because the import takes seconds
 
     robot = Robot()
     num_objects = int(labels[0].max())

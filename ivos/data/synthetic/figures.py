@@ -1,6 +1,6 @@
-"""Figures: textured parts that swing, bend and travel; those that are drawn.
+"""Figures of synthetic clips, which consist of textured parts, and the drawing of random figures.
 
-A figure's parts live in *figure* coordinates about its middle.
+Positions of parts are in *figure* coordinates, whose origin is the centre of the figure.
 """
 
 import math
@@ -18,25 +18,25 @@ from ivos.data.synthetic.textures import Float, blob, capsule, polygon
 
 @dataclass
 class Part:
-    """A textured piece of a figure that swings about its pivot (figure coordinates)."""
+    """A textured part of a figure, which swings about its pivot."""
 
-    image: Float  # [s, s, 4] RGB and coverage in [0, 1], of the square of half-width `half` about the pivot
-    half: float
-    pivot: tuple[float, float] = (0, 0)
-    swing: float = 0  # radians
-    pace: float = 0  # radians a frame
-    phase: float = 0
+    image: Float  # RGB and coverage in [0, 1], [s, s, 4], of a square centred at the pivot
+    half: float  # half the width of that square, in figure units
+    pivot: tuple[float, float] = (0, 0)  # in figure coordinates
+    swing: float = 0  # amplitude of the swing, in radians
+    pace: float = 0  # angular frequency of the swing, in radians per frame
+    phase: float = 0  # phase of the swing
     is_shadow: bool = False
 
     @cached_property
     def radius(self) -> float:
-        """Distance from the pivot to the farthest point that covers anything (figure units)."""
+        """Largest distance of a visible point from the pivot, in figure units."""
         pixel = 2 * self.half / self.image.shape[0]
         points = (np.argwhere(self.image[..., 3]) + 0.5) * pixel - self.half
         return float(np.hypot(*points.T).max(initial=0)) + 2 * pixel
 
     def pose(self, t: float) -> Matrix:
-        """From the image's pixels to figure coordinates, [3, 3]."""
+        """Return the transformation from image pixels to figure coordinates at time t, [3, 3]."""
         pixel = 2 * self.half / self.image.shape[0]
         centred = similarity((0.5 * pixel - self.half, 0.5 * pixel - self.half), scale=pixel)
         return similarity(self.pivot, self.swing * math.sin(self.pace * t + self.phase)) @ centred
@@ -44,22 +44,22 @@ class Part:
 
 @dataclass
 class Figure:
-    """Something that moves, with its parts from back to front; label 0 is background."""
+    """A moving figure."""
 
-    parts: list[Part]
-    label: int
+    parts: list[Part]  # from back to front
+    label: int  # 0 is background
     size: float  # world units per figure unit
-    area: float  # figure units squared
-    wander: Wander  # of 4 dimensions: x, y, angle, log size
-    bends: Matrix  # [3, 6]: the waves that bend it: direction (2), phase, pace, amplitude (2)
-    angle: float  # at time 0, as `place`
-    place: Matrix = field(default_factory=lambda: np.zeros(2))
-    trip: Matrix = field(default_factory=lambda: np.zeros(2))  # there, and back after `period`
+    area: float  # in squared figure units
+    wander: Wander  # smooth random curve of 4 dimensions: x, y, angle, log size
+    bends: Matrix  # waves of the deformation [3, 6]: direction (2), phase, pace, amplitude (2)
+    angle: float  # rotation at time 0
+    place: Matrix = field(default_factory=lambda: np.zeros(2))  # position at time 0
+    trip: Matrix = field(default_factory=lambda: np.zeros(2))  # displacement that returns to 0 after `period`
     period: float = 1
-    speed: tuple[float, float, float] = (0, 0, 0)  # of shift, angle (radians) and log size
+    speed: tuple[float, float, float] = (0, 0, 0)  # speed of the shift, the angle (radians) and the log size
 
     def pose(self, t: float) -> Matrix:
-        """From figure to world coordinates, [3, 3]."""
+        """Return the transformation from figure to world coordinates at time t, [3, 3]."""
         x, y, turn, growth = self.wander(t)
         away = math.sin(math.pi * min(t / self.period, 1)) ** 2
         shift = self.place + self.speed[0] * np.array([x, y]) + away * self.trip
@@ -68,17 +68,17 @@ class Figure:
 
     @cached_property
     def bow(self) -> float:
-        """How far at most a point is moved by the bending (figure units)."""
+        """Largest displacement of a point by the deformation, in figure units."""
         return float(np.hypot(*self.bends[:, 4:].T).sum())
 
     @cached_property
     def reach(self) -> float:
-        """Radius of a circle about the middle that holds all of it however it bends (figure units)."""
+        """Radius of a circle about the centre that contains the figure at all times, in figure units."""
         parts = max(part.radius + math.hypot(*part.pivot) for part in self.parts)
-        return 1.001 * (self.bow + parts)  # so that rounding cannot put a part's window outside the figure's
+        return 1.001 * (self.bow + parts)  # with a margin for rounding
 
     def unbent(self, x: Float, y: Float, t: float) -> tuple[Float, Float]:
-        """Return the points of the unbent figure that are seen at figure coordinates (x, y)."""
+        """Return the positions in the undeformed figure that are visible at figure coordinates (x, y)."""
         dx, dy = np.zeros_like(x), np.zeros_like(y)
         for kx, ky, phase, pace, ax, ay in self.bends.astype(np.float32):
             wave = np.sin(kx * x + ky * y + (phase + pace * np.float32(t)))
@@ -88,7 +88,7 @@ class Figure:
 
 
 def random_bends(rng: np.random.Generator, strength: float) -> Matrix:
-    """Three waves that bend a figure; weak enough (sum of k * amplitude < 1) not to fold it."""
+    """Return three random waves that deform a figure without folding it (sum of k * amplitude < 1)."""
     direction, tilt = rng.uniform(0, 2 * np.pi, (2, 3))
     k = rng.uniform(1.5, 3.5, 3)
     amplitude = strength * rng.uniform(0.1, 0.3, 3) / k
@@ -99,16 +99,16 @@ def random_bends(rng: np.random.Generator, strength: float) -> Matrix:
 
 @dataclass
 class _Outline:
-    """The shape of a part: a polygon [P, 2] about its pivot; part of a figure's trim or of its bulk."""
+    """The shape of a part."""
 
-    points: Matrix
+    points: Matrix  # polygon about the pivot [P, 2]
     pivot: tuple[float, float] = (0, 0)
     swings: bool = False
-    trim: bool = False
+    trim: bool = False  # whether the part has the second of the figure's two surfaces
 
 
 def _outlines(rng: np.random.Generator) -> tuple[list[_Outline], bool]:
-    """Return the parts of a figure from back to front, and whether it stands upright."""
+    """Return the outlines of a random figure from back to front, and whether it is upright."""
     kind = rng.choice(["blob", "polygon", "animal", "person"], p=[0.4, 0.15, 0.25, 0.2])
     if kind == "blob":
         return [_Outline(blob(rng, rng.uniform(0.1, 0.6)) * (1, rng.uniform(0.5, 1)))], False
@@ -132,7 +132,7 @@ def _outlines(rng: np.random.Generator) -> tuple[list[_Outline], bool]:
 
 
 def _silhouette(outlines: list[_Outline], half: float = 1.5, side: int = 96) -> NDArray[np.uint8]:
-    """All parts at rest, uint8 [side, side] in {0, 1} of the square of half-width ``half``."""
+    """Return the mask of all parts at rest, uint8 [side, side], of a square with half-width ``half``."""
     canvas = np.zeros((side, side), np.uint8)
     for outline in outlines:
         points = (outline.points + outline.pivot + half) / (2 * half) * side - 0.5
@@ -143,7 +143,15 @@ def _silhouette(outlines: list[_Outline], half: float = 1.5, side: int = 96) -> 
 def drawn(
     spec: SyntheticSpec, rng: np.random.Generator, label: int, target: float, skin: tuple[Float, Float]
 ) -> Figure:
-    """Return a figure of drawn parts, of area ``target`` squared, with surfaces for bulk and trim."""
+    """Return a random drawn figure.
+
+    Args:
+        spec: Settings of the clips.
+        rng: Random generator.
+        label: Label of the figure.
+        target: Square root of the figure's area, in world units.
+        skin: The figure's two surfaces.
+    """
     outlines, upright = _outlines(rng)
     silhouette = _silhouette(outlines)
     area = silhouette.mean() * 9
@@ -154,7 +162,7 @@ def drawn(
     for outline in outlines:
         half = float(np.abs(outline.points).max()) * 1.08 + 1 / pixels
         side = max(8, math.ceil(2 * half * pixels))
-        # the coverage of a pixel is counted on 4x4
+        # coverage is computed by 4x4 supersampling
         points = np.round((outline.points + half) / (2 * half) * 4 * side - 0.5).astype(np.int32)
         inside = cv2.fillPoly(np.zeros((4 * side, 4 * side), np.uint8), [points], 255)
         cover = cv2.resize(inside, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -166,7 +174,7 @@ def drawn(
 
 
 def cut(rng: np.random.Generator, surface: Float, side: int) -> Float:
-    """Return a square of a surface [s, s, 3] at a random place, or all of it where the square is larger."""
+    """Return a random square crop of a surface [s, s, 3], or the resized surface if it is smaller."""
     spare = surface.shape[0] - side
     if spare < 0:
         return cv2.resize(surface, (side, side))
@@ -175,14 +183,14 @@ def cut(rng: np.random.Generator, surface: Float, side: int) -> Float:
 
 
 def shadow(silhouette: Float, half: float, strength: float) -> Part:
-    """Return the soft dark copy of a silhouette [s, s] (half-width ``half``) that falls behind a figure."""
+    """Return a figure's shadow, made of its silhouette [s, s] with half-width ``half``."""
     cover = cv2.GaussianBlur(silhouette, (0, 0), silhouette.shape[0] / 24) * strength
     image = np.dstack([np.zeros((*cover.shape, 3), np.float32), cover])
     return Part(image, half, (0.1, 0.14), is_shadow=True)
 
 
 def lit(rng: np.random.Generator, colour: Float, cover: Float) -> Float:
-    """Return a bulging surface with light from one side: [s, s, 3] and its coverage [s, s] to [s, s, 4]."""
+    """Shade a surface [s, s, 3] with coverage [s, s] like a lit convex object; return [s, s, 4]."""
     height = cv2.GaussianBlur(cover, (0, 0), cover.shape[0] / 12)
     light = rng.uniform(0, 2 * np.pi)
     slope = np.cos(light) * cv2.Sobel(height, -1, 1, 0) + np.sin(light) * cv2.Sobel(height, -1, 0, 1)

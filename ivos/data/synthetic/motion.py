@@ -1,4 +1,4 @@
-"""Smooth random movement, and the plane's similarities that it goes through."""
+"""Smooth random motion and similarity transformations."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ Matrix = NDArray[Any]  # float64
 
 
 class Wander:
-    """A smooth random curve of some dimensions: 0 at time 0, its speed 1 a frame (root mean square)."""
+    """A smooth random curve that starts at 0 and has a root mean square speed of 1 per frame."""
 
     def __init__(self, rng: np.random.Generator, dimensions: int) -> None:
         shape = (3, dimensions)
@@ -19,12 +19,12 @@ class Wander:
         self._amplitude = np.sqrt(2 / 3) / self._frequency
 
     def __call__(self, t: float) -> Matrix:
-        """Where the curve is at time t, [dimensions]."""
+        """Return the position at time t, [dimensions]."""
         swing = np.sin(self._frequency * t + self._phase) - np.sin(self._phase)
         return (self._amplitude * swing).sum(0)
 
 
 def similarity(shift: Matrix | tuple[float, float], angle: float = 0, scale: float = 1) -> Matrix:
-    """Scale, then rotate, then shift: [3, 3]."""
+    """Return the matrix [3, 3] that scales, then rotates, then shifts."""
     c, s = scale * math.cos(angle), scale * math.sin(angle)
     return np.array([[c, -s, shift[0]], [s, c, shift[1]], [0, 0, 1]])

@@ -1,4 +1,4 @@
-"""Rendering of a synthetic clip: figures that move, deform and hide each other before a moving backdrop."""
+"""Rendering of synthetic clips: figures that move, deform and occlude each other in front of a backdrop."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +9,21 @@ from ivos.data.synthetic.scene_builder import build_scene
 
 
 def render_clip(spec: SyntheticSpec, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Render one clip, which is a function of the arguments only.
+    """Render one clip, which depends on the arguments only.
 
-    At least half of every object is visible in frame 0; later it may leave the frame or be hidden, and come
-    back. The label of a pixel is what covers most of it during the exposure.
+    At least half of every object is visible in frame 0; later it may leave the frame or be occluded, and
+    return. A pixel has the label that covers most of it during the exposure.
 
     Args:
-        spec: The settings of the set.
-        index: The index of the clip, below ``spec.num_clips``.
+        spec: Settings of the clips.
+        index: Index of the clip, below ``spec.num_clips``.
 
     Returns:
-        Frames uint8 [T, h, w, 3] RGB and labels uint8 [T, h, w]: 0 background, 1..N objects.
+        Frames uint8 RGB [T, h, w, 3] and labels uint8 [T, h, w]: 0 is the background, 1..N are the objects.
 
     Raises:
-        DataError: The folder of backgrounds or sprites cannot be used, or the objects find no place.
+        DataError: The folder of backgrounds or sprites cannot be used, or there is not enough room for the
+            objects.
     """
     if not 0 <= index < spec.num_clips:
         raise IndexError(f"clip {index} of {spec.num_clips}")

@@ -1,7 +1,7 @@
-"""A scene: figures before a moving backdrop, seen by a moving camera during an exposure.
+"""A scene: figures in front of a moving backdrop, recorded by a moving camera.
 
-*World* coordinates have their origin at the middle of the first frame and the frame's shorter side as their
-unit. Time counts frames.
+*World* coordinates have their origin at the centre of the first frame; their unit is the frame's shorter
+side. The unit of time is one frame.
 """
 
 import math
@@ -18,7 +18,7 @@ from ivos.data.synthetic.sprites import picture_files
 from ivos.data.synthetic.textures import Float, backdrop, faded, palette
 from ivos.video.files import read_frame
 
-_SUBFRAMES = 4  # instants averaged over an exposure
+_SUBFRAMES = 4  # number of instants that are averaged in an exposure
 
 
 class Scene:
@@ -36,11 +36,11 @@ class Scene:
 
     @property
     def half(self) -> Matrix:
-        """Half the frame's width and height in world units."""
+        """Half the frame's width and height, in world units."""
         return np.array([self.spec.width, self.spec.height]) / (2 * min(self.spec.width, self.spec.height))
 
     def camera(self, t: float) -> tuple[Matrix, Matrix]:
-        """From world coordinates to pixels, and the backdrop's own drift in world units."""
+        """Return the transformation from world to pixel coordinates, and the backdrop's drift in world units."""
         spec = self.spec
         x, y, zoom, *drift = self._pan(t)
         jitter = [np.interp(t + 1, np.arange(len(self._jitter)), axis) for axis in self._jitter.T]
@@ -50,7 +50,7 @@ class Scene:
         return similarity(centre - shift, scale=scale), spec.backdrop_motion * np.array(drift)
 
     def expose(self, t: float) -> tuple[Float, NDArray[np.uint8]]:
-        """Return frame ``t``, [h, w, 3] in [0, 1], and the label that covers most of each pixel, [h, w]."""
+        """Return frame ``t``, [h, w, 3] in [0, 1], and its labels [h, w]; see :func:`render_clip`."""
         count = _SUBFRAMES if self.spec.motion_blur else 1
         shares = np.zeros((self.num_labels, self.spec.height, self.spec.width), np.float32)
         picture = np.zeros((self.spec.height, self.spec.width, 3), np.float32)
@@ -62,7 +62,7 @@ class Scene:
         return picture, shares.argmax(0).astype(np.uint8)
 
     def _paint(self, t: float) -> tuple[Float, Float]:
-        """Return the image of an instant, [h, w, 3], and each label's share of each pixel, [labels, h, w]."""
+        """Return the image at an instant [h, w, 3], and each label's share of each pixel [labels, h, w]."""
         camera, drift = self.camera(t)
         middle = np.array(self.backdrop.shape[1::-1]) / 2
         to_backdrop = camera @ similarity(drift - middle / self.unit, scale=1 / self.unit)
@@ -84,7 +84,7 @@ class Scene:
         return min(self.spec.width, self.spec.height)
 
     def _add(self, figure: Figure, t: float, camera: Matrix, colour: Float, cover: Float) -> None:
-        """Paint one figure over what is there, each part within the smallest window that holds it."""
+        """Paint a figure over the image and its coverage; each part is painted within a small window."""
         to_pixels = camera @ figure.pose(t)
         rows, columns = self._window(to_pixels, (0, 0), figure.reach)
         if rows.start >= rows.stop or columns.start >= columns.stop:
@@ -108,7 +108,7 @@ class Scene:
                 cover[figure.label, v, u] += alpha
 
     def _window(self, to_pixels: Matrix, point: tuple[float, float], radius: float) -> tuple[slice, slice]:
-        """Rows and columns of the frame that a circle about a point of a figure touches."""
+        """Return the rows and columns of the frame within a circle about a point of a figure."""
         column, row = (to_pixels @ (*point, 1))[:2]
         radius *= math.hypot(*to_pixels[:2, 0])
         return _span(row, radius, self.spec.height), _span(column, radius, self.spec.width)

@@ -1,4 +1,4 @@
-"""The random choice of the figures of a scene, of their surfaces and places."""
+"""Random composition of scenes: figures, their surfaces and their positions."""
 
 import math
 
@@ -14,11 +14,11 @@ from ivos.data.synthetic.textures import Float, blob, faded, palette, texture
 from ivos.video.files import DataError
 
 _ATTEMPTS = 40
-_MIN_PIXELS = 16  # of an object in frame 0
+_MIN_PIXELS = 16  # smallest area of an object in frame 0
 
 
 def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
-    """Build a scene whose objects are all visible in frame 0; they are placed again until they are."""
+    """Build a scene whose objects are all visible in frame 0; they are placed repeatedly until they are."""
     scene = Scene(spec, rng)
     objects = int(rng.integers(spec.min_objects, spec.max_objects + 1))
     scene.num_labels = objects + 1
@@ -27,7 +27,7 @@ def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
     occluders = [_occluder(spec, rng) for _ in range(rng.poisson(spec.occluders))]
     for attempt in range(_ATTEMPTS):
         for figure in cast:
-            figure.size *= 1 if attempt == 0 else 0.94  # a crowd needs room
+            figure.size *= 1 if attempt == 0 else 0.94  # smaller figures fit more easily
             _place(figure, spec, rng, scene.half)
         for occluder in occluders:
             occluder.place = rng.uniform(-scene.half, scene.half)
@@ -37,7 +37,7 @@ def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
         if all(areas[label] >= max(_MIN_PIXELS, 0.5 * full[label]) for label in range(1, objects + 1)):
             return scene
     raise DataError(
-        f"synthetic video: {objects} objects of at least {_MIN_PIXELS} pixels find no place in "
+        f"synthetic video: no room for {objects} objects of at least {_MIN_PIXELS} pixels in "
         f"{spec.width}x{spec.height}; lower max_objects or max_size, or raise min_size"
     )
 
@@ -45,7 +45,7 @@ def build_scene(spec: SyntheticSpec, rng: np.random.Generator) -> Scene:
 def _cast(
     spec: SyntheticSpec, rng: np.random.Generator, backdrop_colours: Float, objects: int
 ) -> list[Figure]:
-    """Return the objects, label 1 first, then the distractors."""
+    """Return the figures: first the objects in the order of their labels, then the distractors."""
     taken = [backdrop_colours]
     skins: list[tuple[Float, Float]] = []
     cast = []
@@ -66,7 +66,7 @@ def _cast(
 
 
 def _colours(rng: np.random.Generator, taken: list[Float], camouflaged: bool) -> Float:
-    """Colours unlike all those taken, or those of the backdrop (the first)."""
+    """Return colours unlike all colours in use, or those of the backdrop if the figure is camouflaged."""
     if camouflaged:
         return taken[0] if len(taken[0]) > 1 else (taken[0] * rng.uniform(0.5, 1.5, (4, 1))).clip(0, 1)
     choice = [palette(rng) for _ in range(6)]
@@ -75,7 +75,7 @@ def _colours(rng: np.random.Generator, taken: list[Float], camouflaged: bool) ->
 
 
 def _skin(spec: SyntheticSpec, rng: np.random.Generator, colours: Float) -> tuple[Float, Float]:
-    """Return the surfaces of a figure's bulk and of its trim."""
+    """Return the two surfaces of a figure: of its main parts and of its trim."""
     side = math.ceil(2.5 * spec.max_size * min(spec.width, spec.height))
     bulk = texture(rng, side, side, colours, rng.uniform(2, 7))
     trim = texture(rng, side, side, colours[::-1], rng.uniform(2, 7), "clouds")
@@ -83,7 +83,7 @@ def _skin(spec: SyntheticSpec, rng: np.random.Generator, colours: Float) -> tupl
 
 
 def _place(figure: Figure, spec: SyntheticSpec, rng: np.random.Generator, half: Matrix) -> None:
-    """Where a figure starts and how it moves; a distractor may start beyond the border and come in."""
+    """Set the position and motion of a figure; a distractor may start outside the frame and enter it."""
     figure.speed = (spec.motion, math.radians(spec.rotation), spec.scaling)
     figure.place = rng.uniform(-0.85, 0.85, 2) * half
     figure.period = rng.uniform(10, 24)
@@ -101,7 +101,7 @@ def _place(figure: Figure, spec: SyntheticSpec, rng: np.random.Generator, half: 
 
 
 def _occluder(spec: SyntheticSpec, rng: np.random.Generator) -> Figure:
-    """Return a pole or a bush that stands still before everything else."""
+    """Return a static occluder in front of all figures, shaped like a pole or a bush."""
     side = min(spec.width, spec.height)
     surface = faded(texture(rng, side, side, palette(rng), rng.uniform(2, 8)), spec.texture)
     if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""Figures and backdrops made from the user's own images."""
+"""Figures and backdrops from the user's own images."""
 
 import math
 from functools import lru_cache
@@ -19,7 +19,7 @@ _PICTURES = (".jpg", ".jpeg", ".png")
 
 
 def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: float, folder: str) -> Figure:
-    """Return a figure made from a random image of the user's folder."""
+    """Return a figure made of a random masked object from a folder of sprites."""
     pairs = sprite_files(folder)
     picture, mask = pairs[rng.integers(len(pairs))]
     labels = sprite_labels(picture, mask)
@@ -34,7 +34,7 @@ def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: f
     cover = cv2.copyMakeBorder(cover, *border, cv2.BORDER_CONSTANT, value=0)
     colour = cv2.copyMakeBorder(colour, *border, cv2.BORDER_REPLICATE)
     area = float(cover.mean()) * (2 * half) ** 2
-    size = min(target / math.sqrt(area), 0.5)  # a thin one would be longer than the frame
+    size = min(target / math.sqrt(area), 0.5)  # because a thin object could exceed the frame
     side = max(8, math.ceil(2 * half * size * min(spec.width, spec.height)))
     image = np.dstack([inpainted_rim(colour, cover), cover])
     smoothing = cv2.INTER_AREA if side < frame else cv2.INTER_LINEAR
@@ -46,13 +46,13 @@ def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: f
 
 
 def inpainted_rim(colour: Float, cover: Float) -> Float:
-    """Return a picture [h, w, 3] in which the surroundings of an object have the object's colours.
+    """Replace the colours around an object by the object's own colours.
 
-    Otherwise its old background would shine through the rim when it is put elsewhere.
+    Otherwise the old background would be visible at the object's boundary in front of a new one.
 
     Args:
-        colour: the picture.
-        cover: [h, w], 1 on the object, 0 elsewhere.
+        colour: The picture [h, w, 3].
+        cover: Mask of the object [h, w], 1 on the object, 0 elsewhere.
     """
     near = cv2.GaussianBlur(np.dstack([colour * cover[..., None], cover]), (0, 0), max(cover.shape) / 40)
     spread = near[..., :3] / np.maximum(near[..., 3:], 1e-3)
@@ -61,42 +61,42 @@ def inpainted_rim(colour: Float, cover: Float) -> Float:
 
 @lru_cache(maxsize=4)
 def sprite_files(folder: str) -> list[tuple[Path, Path]]:
-    """Return the images of a sprite folder, each with its mask.
+    """Return pairs of image and mask files of a sprite folder.
 
     Raises:
-        DataError: no such folders, nothing in them, or a picture or mask without its partner.
+        DataError: A subfolder does not exist or is empty, or an image or a mask has no counterpart.
     """
     images, masks = ({p.stem: p for p in picture_files(Path(folder, name))} for name in ("images", "masks"))
     if images.keys() != masks.keys():
         alone = [f"{images[stem]}: no mask" for stem in sorted(images.keys() - masks.keys())]
         alone += [f"{masks[stem]}: no picture" for stem in sorted(masks.keys() - images.keys())]
-        raise DataError(f"sprites in {folder}: pictures and masks do not pair", alone)
+        raise DataError(f"sprites in {folder}: pictures or masks without counterpart", alone)
     return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def sprite_labels(picture: Path, mask: Path) -> NDArray[np.uint8]:
-    """Return the objects of a sprite's mask, uint8 [h, w]: 0 outside, 255 void, else an object number.
+    """Return the labels of a sprite's mask, uint8 [h, w]: 0 is background, 255 void, else an object number.
 
     Raises:
-        DataError: unreadable, without an object, or of another size than the picture.
+        DataError: The mask is unreadable, shows no object, or does not have the size of the picture.
     """
-    # A lossy mask, as some saliency sets have, tells light from dark and no more.
+    # Lossy (JPEG) masks of some saliency data sets only distinguish light from dark.
     labels = read_mask(mask) if mask.suffix.lower() == ".png" else read_frame(mask).max(-1) // 128 * VOID
     if labels[labels != VOID].max(initial=0) > MAX_GREY_LABEL or not np.setdiff1d(labels, (0, VOID)).size:
         labels = (labels > 127).astype(np.uint8)
     if not np.setdiff1d(labels, (0, VOID)).size:
         raise DataError(f"{mask}: no object")
     if labels.shape != read_frame(picture).shape[:2]:
-        raise DataError(f"{mask}: of another size than {picture.name}")
+        raise DataError(f"{mask}: its size differs from that of {picture.name}")
     return labels
 
 
 @lru_cache(maxsize=4)
 def picture_files(folder: Path) -> list[Path]:
-    """Return the images directly in a folder, sorted by name.
+    """Return the image files in a folder without its subfolders, sorted by name.
 
     Raises:
-        DataError: no such folder, or no picture in it.
+        DataError: The folder does not exist or contains no image.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")

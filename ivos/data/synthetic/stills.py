@@ -1,4 +1,4 @@
-"""Clips of single images, made by smooth motions and deformations."""
+"""Clips made of single images by smooth motion and deformation."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from ivos.video.labels import VOID
 
 @dataclass(frozen=True)
 class StillMotion:
-    """Moves an image by a random affine map, and a thin-plate spline, that grow from frame to frame.
+    """Animates a still image by a random affine map and a thin-plate spline, which grow from frame to frame.
 
     Attributes:
-        rotation: Largest rotation per frame to either side, in degrees, about the centre.
-        scale: Largest change of size per frame, as a fraction (0.03: from 1/1.03 to 1.03).
+        rotation: Largest rotation per frame about the centre in either direction, in degrees.
+        scale: Largest relative change of size per frame (0.03 means factors from 1/1.03 to 1.03).
         shear: Largest shear along x per frame.
         shift: Largest shift per frame along x and y, as a fraction of the side.
         thin_plate: Largest displacement per frame of the control points of a thin-plate spline, as a fraction
-            of the side; 0: no spline.
+            of the side; 0 disables the spline.
     """
 
     rotation: float = 3.0
@@ -34,13 +34,13 @@ class StillMotion:
         """Make a clip whose first frame is the image itself.
 
         Args:
-            frame: uint8 [h, w, 3].
-            labels: uint8 [h, w].
-            num_frames: T.
-            rng: The generator of the random choices.
+            frame: The image, uint8 [h, w, 3].
+            labels: Labels of the image, uint8 [h, w].
+            num_frames: Number of frames T.
+            rng: Generator of the random choices.
 
         Returns:
-            Frames [T, h, w, 3] and labels [T, h, w]; what comes in from outside is black and void.
+            Frames [T, h, w, 3] and labels [T, h, w]; areas from outside the image are black and void.
         """
         size = labels.shape[::-1]
         centre = (np.array(size) - 1) / 2
@@ -66,16 +66,16 @@ class StillMotion:
 
 
 _CONTROL_POINTS = np.stack(np.meshgrid(*[np.linspace(0, 1, 4)] * 2), -1).reshape(-1, 2)
-_CELLS = 32  # the spline is evaluated on so many cells per side, and interpolated linearly between them
+_CELLS = 32  # cells per side of the grid on which the spline is evaluated before linear interpolation
 
 
 def _thin_plate(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the kernel r^2 log r of distances r."""
+    """Return the thin-plate kernel r^2 log r of distances r."""
     return distances**2 * np.log(np.maximum(distances, 1e-12))
 
 
 def _spline(pushes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolate the displacements of the control points by a thin-plate spline: [n, 2] of points [n, 2]."""
+    """Interpolate displacements of the control points by a thin-plate spline at points [n, 2] to [n, 2]."""
 
     def basis(at: NDArray[np.float64]) -> NDArray[np.float64]:
         distances = np.linalg.norm(at[:, None] - _CONTROL_POINTS[None], axis=2)
@@ -92,7 +92,7 @@ def _spline(pushes: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray
 def _spline_map(
     matrix: NDArray[np.float64], pushes: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the source, x and y [h, w], of each pixel of an image warped by a spline and a map."""
+    """Return the source coordinates x and y [h, w] of each pixel after a spline and an affine map."""
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, _CELLS + 1)] * 2), -1)
     field = _spline(pushes, grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32)
     spots = [np.linspace(0, _CELLS, side, dtype=np.float32) for side in size]

@@ -1,4 +1,4 @@
-"""Textures and outlines, drawn from a random generator: what synthetic video is made of."""
+"""Random textures and outlines of synthetic video."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[Any]  # float32; OpenCV's stubs do not say so of what it returns
+Float = NDArray[Any]  # float32, which the type stubs of OpenCV do not express
 KINDS = ("clouds", "stripes", "spots", "cells", "checks")
 
 
 def palette(rng: np.random.Generator, size: int = 4) -> Float:
-    """Colours that go together: one hue with small and one large departure, dark to light.
+    """Return random matching colours: similar hues except for one, from dark to light.
 
     Returns:
-        float32 [size, 3] RGB in [0, 1].
+        Colours, float32 RGB [size, 3] in [0, 1].
     """
     hue = rng.uniform(0, 360) + rng.normal(0, 18, size)
     hue[rng.integers(size)] += rng.uniform(60, 300)
@@ -26,18 +26,18 @@ def palette(rng: np.random.Generator, size: int = 4) -> Float:
 def fractal(
     rng: np.random.Generator, height: int, width: int, cells: float, octaves: int = 4, roughness: float = 0.5
 ) -> Float:
-    """Cloud-like noise: octaves of smooth noise, each finer and weaker than the one before.
+    """Return fractal noise: a sum of octaves of smooth noise with decreasing amplitude.
 
     Args:
-        rng: where it is drawn from.
-        height: of the result.
-        width: of the result.
-        cells: bumps along the longer side in the coarsest octave.
-        octaves: how many; each has twice the bumps of the one before.
-        roughness: strength of an octave against the one before.
+        rng: Random generator.
+        height: Height of the result.
+        width: Width of the result.
+        cells: Number of cells along the longer side in the coarsest octave.
+        octaves: Number of octaves; each has twice as many cells as the previous one.
+        roughness: Ratio of the amplitudes of consecutive octaves.
 
     Returns:
-        float32 [height, width], stretched to [0, 1].
+        The noise, float32 [height, width], normalised to [0, 1].
     """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -57,18 +57,18 @@ def texture(
     cells: float = 4,
     kind: str | None = None,
 ) -> Float:
-    """Return a surface in the given colours: clouds, stripes, spots, cells or checks, unevenly grown.
+    """Return a random texture of the given colours: clouds, stripes, spots, cells or checks.
 
     Args:
-        rng: where it is drawn from.
-        height: of the result.
-        width: of the result.
-        colours: float32 [C, 3] RGB in [0, 1].
-        cells: repetitions of the pattern along the longer side.
-        kind: one of :data:`KINDS`; None draws it.
+        rng: Random generator.
+        height: Height of the result.
+        width: Width of the result.
+        colours: Colours, float32 RGB [C, 3] in [0, 1].
+        cells: Number of repetitions of the pattern along the longer side.
+        kind: One of :data:`KINDS`; None chooses one at random.
 
     Returns:
-        float32 [height, width, 3] RGB in [0, 1].
+        The texture, float32 RGB [height, width, 3] in [0, 1].
     """
     kind = kind or str(rng.choice(KINDS))
     if kind == "clouds":
@@ -84,13 +84,13 @@ def texture(
 
 
 def backdrop(rng: np.random.Generator, height: int, width: int, colours: Float) -> Float:
-    """Return a cluttered scene: leaves of many sizes and a few textures, one upon the other, unevenly lit.
+    """Return a backdrop by the "dead leaves" model: overlapping textured shapes of many sizes, unevenly lit.
 
-    Such "dead leaves" have the edges and the statistics of natural pictures (Lee, Mumford, Huang,
-    "Occlusion models for natural images", 2001).
+    Such images have the edges and statistics of natural images (Lee, Mumford, Huang, "Occlusion models for
+    natural images", 2001).
 
     Returns:
-        float32 [height, width, 3] RGB in [0, 1].
+        The backdrop, float32 RGB [height, width, 3] in [0, 1].
     """
     kinds = ["clouds" if rng.random() < 0.6 else None, None, None]
     surfaces = [
@@ -111,7 +111,7 @@ def backdrop(rng: np.random.Generator, height: int, width: int, colours: Float) 
 
 
 def faded(surface: Float, contrast: float) -> Float:
-    """Return a surface [h, w, 3] that departs less from its mean colour."""
+    """Reduce the contrast of a surface [h, w, 3] about its mean colour."""
     if contrast == 1:
         return surface
     mean = surface.mean((0, 1), dtype=np.float32)
@@ -119,10 +119,10 @@ def faded(surface: Float, contrast: float) -> Float:
 
 
 def blob(rng: np.random.Generator, irregularity: float = 0.5, points: int = 72) -> NDArray[np.float64]:
-    """Return a closed outline about the origin whose radius wavers between 1 - irregularity and 1.
+    """Return a closed curve about the origin whose radius varies between 1 - irregularity and 1.
 
     Returns:
-        float64 [points, 2].
+        The points of the curve, float64 [points, 2].
     """
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     order = np.arange(2, 7)[:, None]
@@ -136,7 +136,7 @@ def polygon(rng: np.random.Generator, points: int = 96) -> NDArray[np.float64]:
     """Return a regular polygon or a star about the origin with its corners at radius 1.
 
     Returns:
-        float64 [points, 2].
+        Points along the outline, float64 [points, 2].
     """
     corners = int(rng.integers(3, 7))
     star = corners > 3 and rng.random() < 0.4
@@ -148,10 +148,10 @@ def polygon(rng: np.random.Generator, points: int = 96) -> NDArray[np.float64]:
 
 
 def capsule(length: float, width: float, points: int = 32) -> NDArray[np.float64]:
-    """Return a limb from the origin down along y: a bar with round ends, thinner towards its tip.
+    """Return the outline of a limb from the origin along y: a bar with round ends, narrower at its tip.
 
     Returns:
-        float64 [points, 2].
+        Points along the outline, float64 [points, 2].
     """
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     tip = np.sin(angle) > 0
@@ -160,7 +160,7 @@ def capsule(length: float, width: float, points: int = 32) -> NDArray[np.float64
 
 
 def _waves(rng: np.random.Generator, height: int, width: int, cells: float, crossed: bool) -> Float:
-    """Stripes (or two crossed sets) with soft edges, bent by noise; float32 [height, width] in [0, 1]."""
+    """Return stripes or checks with soft edges, distorted by noise; float32 [height, width] in [0, 1]."""
     y, x = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
     direction = rng.uniform(0, np.pi)
     bend = rng.uniform(0, 0.25) * fractal(rng, height, width, 2, 2)
@@ -172,7 +172,7 @@ def _waves(rng: np.random.Generator, height: int, width: int, cells: float, cros
 
 
 def _cells(rng: np.random.Generator, height: int, width: int, cells: float, spots: bool) -> Float:
-    """Voronoi cells of one tone each, or round spots at their seeds; float32 [height, width] in [0, 1]."""
+    """Return Voronoi cells of random tones, or spots at their seeds; float32 [height, width] in [0, 1]."""
     step = max(height, width) / (1.5 * cells)
     seeds = np.mgrid[0 : height + step : step, 0 : width + step : step].reshape(2, -1).T
     seeds = (

@@ -1,1 +1,1 @@
-"""Command-line tools that check and convert data sets."""
+"""Command-line tools that check or convert data sets."""

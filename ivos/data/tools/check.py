@@ -1,6 +1,7 @@
-"""Look at a data set and change nothing: ``uv run -m ivos.data.tools.check SET FOLDER``.
+"""Check a data set without changing it: ``uv run -m ivos.data.tools.check SET FOLDER``.
 
-Prints what there is and every fault, and ends with status 1 if there is one.
+The command prints the number of videos, frames and objects and every fault; its exit status is 1 if there is
+a fault.
 """
 
 import argparse
@@ -40,7 +41,7 @@ _READERS: dict[str, Callable[..., VideoSet]] = {
     **{kind.lower(): partial(VideoFolders, kind) for kind in get_args(FoldersKind)},
     **{kind.lower().replace("-", "_"): partial(VideoInstances, kind) for kind in get_args(InstancesKind)},
 }
-"""What opens each set but DAVIS, from its root, a split and ``index=``."""
+"""Functions that open each data set except DAVIS, from its root, a split and ``index=``."""
 
 _SPLITS = {
     "youtube_vos": ["train"],
@@ -57,7 +58,7 @@ _SPLITS = {
 
 @dataclass
 class Finding:
-    """What a look at one split has found: its videos, or what is wrong."""
+    """Result of checking one split: its videos, or an error."""
 
     split: str
     videos: VideoSet | None = None
@@ -65,12 +66,12 @@ class Finding:
 
     @property
     def num_faults(self) -> int:
-        """How much is wrong."""
+        """Number of faults."""
         return max(1, len(self.error.problems)) if self.error else 0
 
 
 def look(open_set: Callable[[str], VideoSet], splits: Iterable[str]) -> list[Finding]:
-    """Open each split; an error is a finding."""
+    """Open each split and return its videos or its error."""
     findings = []
     for split in splits:
         try:
@@ -81,7 +82,7 @@ def look(open_set: Callable[[str], VideoSet], splits: Iterable[str]) -> list[Fin
 
 
 def table(findings: Iterable[Finding]) -> Table:
-    """Return a row for each split, at most 80 columns wide; frames are those with masks."""
+    """Return a table with a row for each split; it counts frames with masks and fits into 80 columns."""
     result = Table()
     for column in ("split", "videos", "frames", "objects", "faults"):
         result.add_column(column, justify="left" if column == "split" else "right", no_wrap=column != "split")
@@ -106,14 +107,18 @@ def main(arguments: list[str] | None = None) -> int:
     description = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.check", description=description)
     parser.add_argument("set", choices=["davis", *_READERS])
-    parser.add_argument("root", help="the set's folder")
-    parser.add_argument("--split", nargs="+", help="default: train and val, or what there is of the set")
-    parser.add_argument("--resolution", default="480p", help="of DAVIS: 480p (default) or Full-Resolution")
-    parser.add_argument("--year", default="2017", help="of DAVIS: the folder of the lists (default: 2017)")
+    parser.add_argument("root", help="folder of the data set")
+    parser.add_argument(
+        "--split", nargs="+", help="splits to check; default: train and val, or the splits that the set has"
+    )
+    parser.add_argument(
+        "--resolution", default="480p", help="resolution of DAVIS: 480p (default) or Full-Resolution"
+    )
+    parser.add_argument("--year", default="2017", help="folder of DAVIS' lists of videos (default: 2017)")
     parser.add_argument(
         "--keep-index",
         action="store_true",
-        help="keep what is found out, so that training need not look again",
+        help="store the result in an index, so that training does not check the files again",
     )
     chosen = parser.parse_args(arguments)
     index: Index = chosen.keep_index
@@ -128,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, markup=False)
     console.print(table(findings))
     told = {(f.error.headline, f.error.problems): f.num_faults for f in findings if f.error}
-    for headline, problems in told:  # what is wrong with all splits is told once
+    for headline, problems in told:  # an error of all splits is printed once
         console.print("\n  ".join([headline, *problems]), soft_wrap=True)
     faults = sum(told.values())
     console.print(f"{chosen.root}: {faults or 'no'} fault{'' if faults == 1 else 's'}", soft_wrap=True)

@@ -1,9 +1,9 @@
 """Unpack SA-V's training videos: ``uv run -m ivos.data.tools.extract_sav_train SAV_TRAIN OUTPUT``.
 
-They come as ``sav_000001.mp4`` with ``sav_000001_manual.json``, in folders sav_000, sav_001, ... or in one.
-The masks, run lengths of every fourth frame, and those frames are written in the layout of val and test,
-where :mod:`ivos.data.datasets.sav` reads them: ``OUTPUT/sav_train``. A video is written completely or not at
-all, and the same command continues where it was interrupted.
+The input is ``sav_000001.mp4`` with ``sav_000001_manual.json`` etc., in folders sav_000, sav_001, ... or in
+one folder. The JSON files contain the masks of every fourth frame as run lengths. The command writes these
+frames and masks to ``OUTPUT/sav_train`` in the layout of val and test, which :mod:`ivos.data.datasets.sav`
+reads. A video is written completely or not at all, and repeating the command continues an interrupted run.
 """
 
 import argparse
@@ -30,24 +30,24 @@ from ivos.video.palette import write_labels
 from ivos.video.reader import Limits, open_source
 from ivos.video.run_lengths import decode_runs
 
-EVERY = 4  # frames of 24 a second, of which masks are 6
-_QUALITY = 95  # of the JPEGs
+EVERY = 4  # videos have 24 frames per second, masks 6
+_QUALITY = 95  # JPEG quality
 _LISTS = {"manual": "_manual.json", "auto": "_auto.json"}
 
 
 def unpack(video: Path, output: Path, kinds: Sequence[str] = ("manual",)) -> str:
-    """Write the annotated frames of a video and its objects' masks; nothing where they are already there.
+    """Write the annotated frames of a video and the masks of its objects, unless they exist already.
 
     Args:
-        video: the mp4; its JSON files lie beside it.
-        output: folder that gets ``JPEGImages_24fps`` and ``Annotations_6fps``.
-        kinds: ``manual`` and ``auto``: which masks, numbered in this order.
+        video: The mp4 file; its JSON files are in the same folder.
+        output: Folder for ``JPEGImages_24fps`` and ``Annotations_6fps``.
+        kinds: Kinds of masks (``manual``, ``auto``); objects are numbered in this order.
 
     Returns:
-        what is wrong with it, in a line; empty if nothing.
+        An error message of one line, or an empty string.
     """
     frames, masks = output / FRAMES / video.stem, output / MASKS / video.stem
-    if frames.is_dir():  # the last to be put in its place
+    if frames.is_dir():  # this folder is moved to its place last
         return ""
     for folder in (frames, masks):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def unpack(video: Path, output: Path, kinds: Sequence[str] = ("manual",)) -> str
             _write(video, Path(aside), kinds)
         except DataError as error:
             return str(error)
-        if masks.is_dir():  # of a process that was killed between the two
+        if masks.is_dir():  # left by a process that was killed between the two moves
             masks.rename(Path(aside) / "old")
         (Path(aside) / "masks").rename(masks)
         (Path(aside) / "frames").rename(frames)
@@ -87,18 +87,18 @@ def _write(video: Path, folder: Path, kinds: Sequence[str]) -> None:
             raise DataError(f"{name}: cannot be written")
         written += 1
     if written < length or not (folder / "masks").is_dir():
-        raise DataError(f"{video}: {written} frames for masks of {length}, or no object")
+        raise DataError(f"{video}: {written} frames for {length} frames with masks, or no object")
 
 
 def _read(path: Path) -> list[list[Mapping[str, Any]]]:
     try:
         found: list[list[Mapping[str, Any]]] = read_json(path)["masklet"]
         if not isinstance(found, list) or not all(isinstance(each, list) for each in found):
-            raise TypeError("masklet is no list of lists")
+            raise TypeError("masklet is not a list of lists")
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no list of masklets of SA-V ({error})") from error
+        raise DataError(f"{path}: not a file with masklets of SA-V ({error})") from error
     return found
 
 
@@ -114,9 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.data.tools.extract_sav_train", description=words)
     parser.add_argument("videos", type=Path, help="folder with *.mp4 and *_manual.json, at any depth")
-    parser.add_argument("output", type=Path, help="gets a folder sav_train")
-    parser.add_argument("--kinds", nargs="+", choices=list(_LISTS), default=["manual"], help="of masklets")
-    parser.add_argument("--processes", type=int, default=cores())
+    parser.add_argument("output", type=Path, help="folder in which the folder sav_train is written")
+    parser.add_argument("--kinds", nargs="+", choices=list(_LISTS), default=["manual"], help="kinds of masks")
+    parser.add_argument("--processes", type=int, default=cores(), help="number of processes")
     options = parser.parse_args(arguments)
     try:
         return _unpack_all(options.videos, options.output / "sav_train", options.kinds, options.processes)
@@ -141,7 +141,7 @@ def _unpack_all(folder: Path, output: Path, kinds: Sequence[str], processes: int
     write_text(output / "sav_train.txt", "".join(f"{name}\n" for name in names))
     print(f"{len(names)} of {len(videos)} videos: {output}")
     if told:
-        raise DataError(f"{folder}: left out", told)
+        raise DataError(f"{folder}: some videos were not unpacked", told)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Training data: mini-sequences cut out of videos, the loader that numbers them, and the datamodule."""
+"""Training data: mini-sequences cut out of videos, their loader, and the Lightning data module."""
 
 from ivos.data.training.augmentation import default_augmentation
 from ivos.data.training.datamodule import TrainingData

@@ -1,6 +1,7 @@
-"""Augmentation of frames and masks: the one module that imports albumentations, when frames are augmented.
+"""Augmentation of frames and masks with albumentations.
 
-Its version is pinned in pyproject.toml, because the package is no longer maintained.
+Only this module imports albumentations, when it is first needed. The version of albumentations is pinned in
+pyproject.toml, because the package is no longer maintained.
 """
 
 import os
@@ -9,15 +10,15 @@ from typing import Any
 
 from ivos.video.labels import VOID
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for newer versions
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # prevents a search for newer versions online
 
 
 def resizing(side: int, reduce: bool = False) -> Any:
-    """Return a transform to squares.
+    """Return a transform that resizes images to squares.
 
     Args:
-        side: of the squares, in pixels.
-        reduce: average over areas, for a great reduction in which linear interpolation passes over pixels.
+        side: Side of the squares, in pixels.
+        reduce: Whether to average over areas, against aliasing in a strong reduction.
     """
     import albumentations as A
     import cv2
@@ -26,7 +27,7 @@ def resizing(side: int, reduce: bool = False) -> Any:
 
 
 def composed(transforms: Sequence[Any]) -> Any:
-    """Return albumentations' transforms one after the other, with one method for their random numbers."""
+    """Return the composition of transforms of albumentations, which has one random generator."""
     import albumentations as A
 
     return A.Compose(list(transforms))
@@ -44,11 +45,11 @@ def default_augmentation(
     saturation: float = 0.2,
     hue: float = 0.5,
 ) -> list[Any]:
-    """Return horizontal flips, affine maps and changes of colour, each drawn from a range around no change.
+    """Return random horizontal flips, affine maps and colour changes.
 
     Args:
         flip_prob: Probability of a flip.
-        affine_prob: Probability of an affine map.
+        affine_prob: Probability of an affine map; its parameters are drawn from ranges around the identity.
         rotation: Largest angle of an affine map, in degrees.
         shear: Largest shear of an affine map, in degrees.
         scale: Largest relative change of size of an affine map.

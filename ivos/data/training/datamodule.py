@@ -1,4 +1,4 @@
-"""What Lightning trains and validates on."""
+"""The Lightning data module of training and validation."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,22 +21,23 @@ from ivos.video.video import Video, VideoSet
 
 
 class TrainingData(pl.LightningDataModule):
-    """Mini-sequences to train on, and whole clips to validate on.
+    """Data module with mini-sequences for training and clips for validation.
 
-    Of videos on disk mini-sequences read the frames they need; small sets are decoded once and held in
+    Mini-sequences read only the frames they need from disk. Small data sets are decoded once and held in
     memory, which is faster and gives the same mini-sequences.
 
     Args:
-        train: the videos to train on, or a mixture of sets.
-        val: the videos to validate on; None: no validation.
-        samples: makes mini-sequences of videos: :class:`MiniSequences` with all but its videos given.
-        batch_size: mini-sequences of a batch.
-        num_batches: of an epoch.
-        val_clips: validate on that many of the videos, spread over all of them; None: on all.
-        val_frames: validate on that many frames in a row of each; None: on all of them.
-        num_workers: processes that make mini-sequences; 0: none but the one that trains; None: as many as the
-            machine has cores for. It changes none.
-        memory_mib: a set whose decoded frames and masks take no more than this is held in memory.
+        train: Videos for training, or a mixture of data sets.
+        val: Videos for validation; None disables validation.
+        samples: Function that creates the mini-sequences from videos, such as :class:`MiniSequences` with all
+            other arguments set.
+        batch_size: Number of mini-sequences in a batch.
+        num_batches: Number of batches in an epoch.
+        val_clips: Number of videos for validation, spread evenly over the set; None uses all of them.
+        val_frames: Number of consecutive frames of each video for validation; None uses all of them.
+        num_workers: Number of processes that prepare mini-sequences; 0 uses the training process, None
+            derives the number from the machine's cores. It has no effect on the mini-sequences.
+        memory_mib: A data set whose decoded frames and masks need at most this much memory is held in memory.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class TrainingData(pl.LightningDataModule):
         self._val: Sequence[Clip] | _Clips = []
 
     def check(self) -> None:
-        """See that there can be mini-sequences, with nothing decoded.
+        """Check that there are mini-sequences, without decoding frames.
 
         Raises:
-            DataError: there are none, or an argument of theirs is wrong.
+            DataError: There are no mini-sequences, or an argument of them is invalid.
         """
         parts = (
             {name: part.videos for name, part in self.train.parts.items()}
             if (isinstance(self.train, Mixture))
             else {"": self.train}
         )
-        mini_sequences.log.disabled = True  # what is left out is said when they are made
+        mini_sequences.log.disabled = True  # skipped videos are reported later, by setup
         try:
             for name, videos in parts.items():
                 with _named(name):
@@ -81,7 +82,7 @@ class TrainingData(pl.LightningDataModule):
             mini_sequences.log.disabled = False
 
     def setup(self, stage: str) -> None:
-        """See which mini-sequences there can be; decode the sets that are held in memory."""
+        """Create the data sets of mini-sequences; decode those that are held in memory."""
         if self._train is not None:
             return
         if isinstance(self.train, Mixture):
@@ -110,13 +111,13 @@ class TrainingData(pl.LightningDataModule):
         return sum(4 * v.num_frames * v.size[0] * v.size[1] for v in videos) <= self.memory_mib << 20
 
     def first_batch(self, count: int) -> Batch:
-        """Return the mini-sequences of the lowest numbers as a batch, the same for all processes."""
+        """Return the mini-sequences with the lowest numbers as a batch, which is equal in all processes."""
         assert self._train is not None
         return collate([self._train[number] for number in range(count)])
 
     @property
     def loader_processes(self) -> int:
-        """Number of processes that make mini-sequences: ``num_workers``, or by the machine's cores."""
+        """Number of processes that prepare mini-sequences: ``num_workers``, or derived from the cores."""
         if self.num_workers is not None:
             return self.num_workers
         return workers_for(self._on_gpu, self.trainer.num_devices if self.trainer else 1)
@@ -126,13 +127,13 @@ class TrainingData(pl.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def train_dataloader(self) -> NumberedLoader:
-        """Batches of mini-sequences."""
+        """Return the loader of batches of mini-sequences."""
         assert self._train is not None
         rank, world_size = self._place()
         num_workers = self.loader_processes
         if num_workers:
-            # Its processes are many, and OpenCV would start a thread for each core in each of them. They are
-            # forked, which OpenCV's threads do not survive: it is to be said here, where those can end.
+            # OpenCV would start one thread per core in each of the many loader processes. The limit must be
+            # set here, because the processes are forked, and OpenCV's threads do not survive a fork.
             cv2.setNumThreads(1)
         self._loader = NumberedLoader(
             self._train,
@@ -148,21 +149,21 @@ class TrainingData(pl.LightningDataModule):
         return self._loader
 
     def state_dict(self) -> dict[str, int]:
-        """How far the loader is.
+        """Return the position of the loader.
 
-        Lightning restores loaders itself, but not one that it made early to count a schedule's steps.
+        Lightning saves and restores the state of loaders too, but not if it created the loader early in order
+        to count the steps of a schedule.
         """
         return self._loader.state_dict() if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the loader to come go on from there."""
+        """Set the position at which the next loader starts."""
         self._batches_done = state_dict.get("batches_done", 0)
 
     def val_dataloader(self) -> "DataLoader[Clip | None] | list[Any]":
-        """Clips, one by one; several processes take turns, and no clip comes twice.
+        """Return the loader of single clips; process r of n gets the clips r, r + n, r + 2n, ...
 
-        Process r of n takes clips r, r + n, r + 2n, ... All take as many turns: the last turn of those that
-        have a clip less is None.
+        All processes get the same number of items: those with one clip less get None as their last item.
         """
         if not self._val:
             return []
@@ -174,13 +175,13 @@ class TrainingData(pl.LightningDataModule):
         return DataLoader(turns, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
-        """Which of how many processes this is."""
+        """Return the rank of this process and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say of which set of a mixture an error is."""
+    """Return a context that adds the name of a mixture's data set to error messages."""
     try:
         yield
     except DataError as error:
@@ -188,12 +189,12 @@ def _named(name: str) -> Iterator[None]:
 
 
 class _Clips(Dataset[Clip]):
-    """Clips to validate on, decoded when they are asked for.
+    """Clips for validation, which are decoded when they are read.
 
     Args:
-        videos: on disk.
-        num_frames: that many in a row of each, from the first frame that shows most of the objects, or
-            earlier where the video ends before; None: all.
+        videos: Videos on disk.
+        num_frames: Number of consecutive frames of each video, starting at the first frame that shows the
+            largest number of objects, or earlier if the video would end before; None uses all frames.
     """
 
     def __init__(self, videos: list[Video], num_frames: int | None) -> None:

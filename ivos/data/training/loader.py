@@ -1,4 +1,4 @@
-"""Batches of mini-sequences by number."""
+"""A data loader of numbered mini-sequences that can be resumed at any batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from ivos.runtime.subprocesses import be_a_worker
 
 
 class NumberedLoader(DataLoader[MiniSequence]):
-    """Batches by number: goes on where it was when a checkpoint was written, within an epoch too.
+    """Data loader of numbered samples that resumes at the position of a checkpoint, even within an epoch.
 
     Args:
-        mini_sequences: by number.
-        batch_size: mini-sequences of a batch.
-        num_batches: of an epoch.
-        rank: which of several processes this is.
-        world_size: how many there are; they take turns.
-        options: see :class:`torch.utils.data.DataLoader`.
+        mini_sequences: Data set of mini-sequences, indexed by number.
+        batch_size: Number of mini-sequences in a batch.
+        num_batches: Number of batches in an epoch.
+        rank: Rank of this process.
+        world_size: Number of processes, which take consecutive batches in turn.
+        options: Options of :class:`torch.utils.data.DataLoader`.
     """
 
     def __init__(
@@ -50,16 +50,19 @@ class NumberedLoader(DataLoader[MiniSequence]):
             yield batch  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, int]:
-        """How far it is."""
+        """Return the number of batches that the loader has returned so far."""
         return {"batches_done": self.numbers.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
+        """Continue after the given number of batches."""
         self.numbers.done = state["batches_done"]
 
 
 class _Told(Dataset[Any]):
-    """Mini-sequences, or the user's errors instead: PyTorch makes a traceback of what its processes raise."""
+    """Data set that returns a UserError instead of raising it.
+
+    PyTorch would convert an exception of a loader process to a traceback.
+    """
 
     def __init__(self, mini_sequences: Dataset[MiniSequence]) -> None:
         self.mini_sequences = mini_sequences
@@ -77,12 +80,12 @@ def _collate(samples: Sequence[MiniSequence | UserError]) -> Batch | UserError:
 
 
 class _Numbers:
-    """The numbers of the mini-sequences of each batch that is left of an epoch."""
+    """Sampler of the numbers of the mini-sequences in each remaining batch of an epoch."""
 
     def __init__(self, batch_size: int, num_batches: int, rank: int, world_size: int) -> None:
         self.batch_size, self.num_batches = batch_size, num_batches
         self.rank, self.world_size = rank, world_size
-        self.done = 0  # batches handed out in all epochs
+        self.done = 0  # number of batches returned in all epochs
 
     def __len__(self) -> int:
         return self.num_batches
@@ -95,10 +98,15 @@ class _Numbers:
 
 
 def workers_for(on_gpu: bool, processes: int) -> int:
-    """Loader processes for each of the training processes of a machine, by the cores that it grants them.
+    """Return the number of loader processes for each training process of a machine.
 
-    Beside a GPU they get all cores but one for each training process, up to 16 each; on a CPU, where training
-    itself needs the cores, a quarter of them. There is always one.
+    The available cores are divided among the training processes. On a GPU, each loader gets all cores of its
+    share but one, up to 16; on a CPU, where the training itself needs the cores, a quarter of its share. The
+    number is at least 1.
+
+    Args:
+        on_gpu: Whether the training runs on a GPU.
+        processes: Number of training processes on this machine.
     """
     share = cores() // max(processes, 1)
     return max(1, min(16, share - 1) if on_gpu else share // 4)

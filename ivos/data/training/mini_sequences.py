@@ -23,33 +23,35 @@ _ATTEMPTS = 8
 
 
 class MiniSequences(Dataset[MiniSequence]):
-    """Mini-sequences by number, without end: a function of (seed, number), whoever asks in whatever order.
+    """An endless data set of mini-sequences, each a function of the seed and its number.
 
-    A mini-sequence is an annotated frame that shows an object and some of the frames that follow it, forward
-    or backward; of a video that has masks on some frames alone, these are its frames. A square around a pixel
-    of an object is cut out of all of them and enlarged or reduced; where it reaches beyond the frame the
-    image is black and the mask void (255). Objects that are not on the annotated frame are left out; one that
-    vanishes later has empty masks from there on; frames on which nothing is known of an object
-    (``Video.known``) are void for it.
+    A mini-sequence consists of an annotated frame that shows an object and some of the following frames,
+    forward or backward in time. Frames without masks are not used. The same square around a pixel of an
+    object is cut out of all frames and resized; beyond the border of a frame the image is black and the mask
+    void (255). Objects that are not visible on the annotated frame are ignored. An object that disappears
+    later has empty masks from then on. Masks are void on frames where the position of an object is unknown
+    (``Video.known``).
 
     Args:
-        videos: what they are cut out of; only the frames that one needs are read.
-        num_frames: T, frames of a mini-sequence (1: single frames, for A-Net).
-        window: the frames that follow are drawn from this many after the annotated one; a shorter video
-            offers what it has. At least T - 1.
-        crop: side of its frames, in pixels, a multiple of 32.
-        zoom: smallest and largest enlargement.
-        short_side: the enlargement is that of frames whose shorter side is so many pixels, so that sets of
-            different sizes show objects alike; None: of the frames as they are.
-        max_objects: of a mini-sequence; which ones is drawn.
-        min_area: pixels of an object that can be annotated.
-        user: draws the strokes.
-        augment: albumentations that leave the size as it is, applied alike to all frames and masks.
-        stills: makes clips out of videos of a single frame where T is larger; None: they are left out.
-        seed: see above.
+        videos: Videos of which the mini-sequences are cut out; only the needed frames are read.
+        num_frames: Number of frames T of a mini-sequence (1 for A-Net, which trains on single frames).
+        window: Number of frames after the annotated one from which the others are drawn, at least T - 1; it
+            is smaller near the end of a video.
+        crop: Side of the square frames of a mini-sequence, in pixels, a multiple of 32.
+        zoom: Smallest and largest enlargement.
+        short_side: Shorter side in pixels to which the enlargement refers, so that objects have similar sizes
+            in data sets of different resolutions; None refers to the frames' own size.
+        max_objects: Largest number of objects in a mini-sequence; they are drawn at random.
+        min_area: Smallest area in pixels of an object that can be annotated.
+        user: Simulated user who draws the strokes.
+        augment: Transforms of albumentations that do not change the size; each is applied with the same
+            parameters to all frames and masks of a mini-sequence.
+        stills: Motion that makes clips of videos with a single frame if T is larger than 1; None ignores
+            such videos.
+        seed: Seed of the data set.
 
     Raises:
-        DataError: no video can be used, or an argument cannot.
+        DataError: No video is usable, or an argument is invalid.
     """
 
     def __init__(
@@ -68,11 +70,11 @@ class MiniSequences(Dataset[MiniSequence]):
         seed: Seed = 0,
     ) -> None:
         if crop % 32 or crop <= 0:
-            raise DataError(f"crop: a multiple of 32 is needed, got {crop}")
+            raise DataError(f"crop: must be a multiple of 32, got {crop}")
         if not 1 <= num_frames <= window + 1:
             raise DataError(f"num_frames={num_frames}: with window={window}, 1 to {window + 1} are possible")
         if not 0 < zoom[0] <= zoom[1]:
-            raise DataError(f"zoom: above 0 and in order, got {list(zoom)}")
+            raise DataError(f"zoom: must be two numbers above 0 in ascending order, got {list(zoom)}")
         self.num_frames, self.window, self.crop, self.zoom = num_frames, window, crop, zoom
         self.short_side, self.max_objects, self.min_area = short_side, max_objects, min_area
         self.stills, self.seed = stills, seed
@@ -86,26 +88,26 @@ class MiniSequences(Dataset[MiniSequence]):
         self._report([video for video, starts in found if not len(starts)])
 
     def _report(self, left_out: list[Video | Clip]) -> None:
-        """Name the videos that cannot be used; refuse to go on without any that can."""
+        """Warn about the videos that cannot be used; raise an error if no video can be used."""
         total = len(self.videos) + len(left_out)
         if not self.videos and self.num_frames > 1 and {len(video.areas) for video in left_out} == {1}:
             raise DataError(
-                f"no clip to train on: all {total} are single images, where {self.num_frames} frames are "
-                "asked for; they can feed A-Net, and T-Net if they are made to move (data.samples.stills)"
+                f"no clip to train on: all {total} are single images, but {self.num_frames} frames are "
+                "needed; train A-Net on them, or make them move for T-Net (data.samples.stills)"
             )
         if not self.videos:
             raise DataError(
-                f"no clip to train on: of {total}, none has {self.num_frames} frames in a row that begin "
-                f"with an object of at least {self.min_area} pixels (num_frames, min_area)"
+                f"no clip to train on: none of {total} has {self.num_frames} consecutive frames whose first "
+                f"shows an object of at least {self.min_area} pixels (num_frames, min_area)"
             )
         if left_out:
             log.warning(
-                "%d of %d clips are left out, being shorter than %d frames or without objects: %s",
+                "%d of %d clips are not used, because they have fewer than %d frames or no objects: %s",
                 len(left_out), total, self.num_frames, ", ".join(video.name for video in left_out[:5]),
             )  # fmt: skip
 
     def _starts(self, video: Video | Clip) -> NDArray[np.int64]:
-        """Return the possible beginnings of a mini-sequence: rows (frame, 1 forward or -1 backward)."""
+        """Return the possible starts of a mini-sequence: rows of frame and direction (1 or -1)."""
         last = len(video.areas) - 1
         shown = np.flatnonzero((video.areas >= self.min_area).any(1)).tolist()
         if last == 0 and self.stills:
@@ -119,7 +121,7 @@ class MiniSequences(Dataset[MiniSequence]):
         return np.array(rows, np.int64).reshape(-1, 2)
 
     def __getitem__(self, number: int) -> MiniSequence:
-        """Return the mini-sequence of this number; see the class."""
+        """Return the mini-sequence with this number."""
         rng = np.random.default_rng([self.seed, number])
         index = int(rng.integers(len(self.videos)))
         video = self.videos[index]
@@ -127,8 +129,8 @@ class MiniSequences(Dataset[MiniSequence]):
         chosen = self._frames(start, direction, len(video.areas), rng)
         visible = 1 + np.flatnonzero(video.areas[start] >= self.min_area)
         whole = video.read(chosen)
-        visible = visible[np.isin(visible, whole[1][0])]  # what overlapping ones hide is not
-        for _ in range(_ATTEMPTS):  # the augmentation may push the objects out of the picture
+        visible = visible[np.isin(visible, whole[1][0])]  # without fully hidden objects
+        for _ in range(_ATTEMPTS):  # the augmentation may move the objects out of the frame
             objects = rng.permutation(visible)[: self.max_objects]
             frames, labels = self._view(*whole, int(objects[0]), rng)
             left = [label for label in objects if (labels[0] == label).any()]
@@ -137,7 +139,7 @@ class MiniSequences(Dataset[MiniSequence]):
         objects = np.array(left or objects[:1])
         masks = np.stack([np.where(labels == VOID, VOID, labels == label) for label in objects])
         masks = masks.astype(np.uint8)
-        known = video.known[chosen][:, objects - 1].T  # of a still image that moves, on its one frame
+        known = video.known[chosen][:, objects - 1].T  # broadcast over the frames of a moving still
         masks[~np.broadcast_to(known, masks.shape[:2])] = VOID
         return {
             "name": f"{video.name}, frames {chosen}, objects {objects.tolist()}",
@@ -156,7 +158,7 @@ class MiniSequences(Dataset[MiniSequence]):
     def _view(
         self, frames: NDArray[np.uint8], labels: NDArray[np.uint8], label: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Frames [T, S, S, 3] and labels [T, S, S] around an object of the first one, augmented."""
+        """Return augmented frames [T, S, S, 3] and labels [T, S, S] around an object of the first frame."""
         size = labels.shape[1:]
         zoom = float(np.exp(rng.uniform(*np.log(self.zoom))))
         if self.short_side:
@@ -179,14 +181,14 @@ class MiniSequences(Dataset[MiniSequence]):
 
 
 class MixedMiniSequences(Dataset[MiniSequence]):
-    """Mini-sequences by number from several sets, each as often as its weight says.
+    """Mini-sequences from several data sets, chosen at random according to weights.
 
-    Each is a function of (seed, number).
+    Each mini-sequence is a function of the seed and its number.
 
     Args:
-        parts: those of each set, by name.
-        weights: of each set; they need not sum to 1.
-        seed: see above.
+        parts: Mini-sequences of each data set, by the set's name.
+        weights: Weight of each data set; the sum need not be 1.
+        seed: Seed of the choice of data sets.
     """
 
     def __init__(self, parts: Mapping[str, MiniSequences], weights: Mapping[str, float], seed: int) -> None:
@@ -194,8 +196,8 @@ class MixedMiniSequences(Dataset[MiniSequence]):
         self.shares = np.array([weights[name] for name in parts]) / sum(weights[name] for name in parts)
 
     def __getitem__(self, number: int) -> MiniSequence:
-        """Return the mini-sequence of this number."""
-        # One number more than in MiniSequences: this draw says nothing about those.
+        """Return the mini-sequence with this number."""
+        # The third number makes this draw independent of those in MiniSequences.
         rng = np.random.default_rng([self.seed, number, 1])
         name = list(self.parts)[int(rng.choice(len(self.shares), p=self.shares))]
         drawn = self.parts[name][number]
@@ -204,14 +206,17 @@ class MixedMiniSequences(Dataset[MiniSequence]):
 
 
 def _corner(pixel: int, side: int, size: int, rng: np.random.Generator) -> int:
-    """Where a square that holds a pixel begins: inside the frame if it fits, around all of it if not."""
+    """Draw the start of a crop that contains a pixel, along one axis.
+
+    A crop that is smaller than the frame lies inside the frame; a larger one contains the whole frame.
+    """
     if side >= size:
         return int(rng.integers(size - side, 1))
     return int(rng.integers(max(0, pixel - side + 1), min(pixel, size - side) + 1))
 
 
 def _cut(stack: NDArray[np.uint8], corner: Sequence[int], side: int, fill: int) -> NDArray[np.uint8]:
-    """[T, h, w, ...] -> [T, side, side, ...] from corner (row, column), which may lie outside."""
+    """Crop [T, h, w, ...] to [T, side, side, ...] from a corner (row, column), possibly outside the frame."""
     result = np.full((len(stack), side, side, *stack.shape[3:]), fill, np.uint8)
     top, left = max(-corner[0], 0), max(-corner[1], 0)
     part = stack[:, max(corner[0], 0) : corner[0] + side, max(corner[1], 0) : corner[1] + side]
