@@ -1,6 +1,6 @@
-"""Interactive sessions in a Lightning test loop, with their reports, scores and leaderboard.
+"""Evaluation by interactive sessions in a Lightning test loop, with reports, scores and a leaderboard.
 
-Names are imported at first use, so that the command line is read before anything heavy is imported.
+Names are imported on first use, so that the command line is parsed before slow imports.
 """
 
 from importlib import import_module

@@ -1,10 +1,10 @@
 """Run a whole benchmark suite: ``ivos-benchmark CHECKPOINT_OR_SEGMENTER --suite davis|sam2|vos``.
 
 A suite is a list of data sets and protocols (``--list`` prints them). Each pair is one run of
-``ivos-evaluate`` in a folder of its own, ``OUTPUT/DATA_SET/PROTOCOL``; data sets that are not under
-``--root`` are reported and left out. A suite that was interrupted continues where it stopped when the same
-command is given again. At the end the leaderboard of all its runs is written to ``OUTPUT/leaderboard``.
-Data sets of which only first masks have been published (MOSE, YouTube-VOS) are segmented and not scored.
+``ivos-evaluate`` in its own folder, ``OUTPUT/DATA_SET/PROTOCOL``. Data sets that are not under ``--root`` are
+reported and skipped. Repeating the command continues an interrupted suite. At the end, the leaderboard of all
+runs is written to ``OUTPUT/leaderboard``. Data sets for which only first masks have been published (MOSE,
+YouTube-VOS) are segmented but not scored.
 """
 
 import argparse
@@ -26,12 +26,12 @@ class BenchmarkSet:
     """A data set of a suite.
 
     Attributes:
-        folder: its folder under the root of all data sets.
-        config: the choice of ``data=``.
-        splits: the names of the split, of which the first one that is there is taken; each with a pattern of
-            paths in the data set, of which one shows that it is there.
-        first_masks: whether only first masks have been published, so that the runs have masks for the server
-            of the benchmark, and no scores.
+        folder: Folder of the data set under the root of all data sets.
+        config: Value of the option ``data``.
+        splits: Alternative splits, each with a glob pattern that matches a path in the data set if the split
+            exists; the first existing split is used.
+        first_masks: Whether only first masks have been published. Runs then have no scores, but masks for the
+            benchmark's server.
     """
 
     folder: str
@@ -40,12 +40,12 @@ class BenchmarkSet:
     first_masks: bool = False
 
     def find(self, root: Path) -> str | None:
-        """Return the split that is there; None where the data set is not under the root."""
+        """Return the first split that exists under the root, or None."""
         place = root / self.folder
         return next((split for split, shown in self.splits if any(place.glob(shown))), None)
 
     def expected(self, root: Path) -> str:
-        """Return the paths, of which one shows that the data set is there, in words."""
+        """Return the path patterns of the splits, joined by "or", for messages."""
         return " or ".join(str(root / self.folder / shown) for _, shown in self.splits)
 
 
@@ -71,7 +71,7 @@ SETS = {
     ),
 }
 ZERO_SHOT = ("endovis", "esd", "lvos", "lv_vis", "pumavos", "uvo", "vipseg", "vkitti2", "vost")
-"""The nine sets of the papers of SAM 2 and SAM 3."""
+"""The nine data sets of the zero-shot evaluation in the papers of SAM 2 and SAM 3."""
 SUITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "davis": (("davis",), ("davis", "davis_clicks", "first_mask")),
     "sam2": (tuple(sorted(("davis", "sav", *ZERO_SHOT))), ("sam2_offline", "sam2_online")),
@@ -81,7 +81,7 @@ SUITES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def segmenter_options(chosen: str) -> list[str]:
-    """Return the options of ``ivos-evaluate`` for a segmenter's name (``sam2:MODEL``) or a checkpoint."""
+    """Return the options of ``ivos-evaluate`` for a segmenter (such as ``sam2:MODEL``) or a checkpoint."""
     name, _, model = chosen.partition(":")
     if name == "sam2" and model:
         return ["segmenter=sam2", f"segmenter.checkpoint={model}"]
@@ -91,17 +91,17 @@ def segmenter_options(chosen: str) -> list[str]:
 
 
 def plan(suite: str, root: Path, output: Path) -> tuple[list[tuple[Path, list[str]]], list[str]]:
-    """Return the runs of a suite that the data at hand allows, and lines on the data sets that are not there.
+    """Plan the runs of a suite for the available data sets.
 
     Returns:
-        the folder of each run with its options, and the lines.
+        The folder and the options of each run, and a message for each data set that is not available.
     """
     names, protocols = SUITES[suite]
     runs: list[tuple[Path, list[str]]] = []
     missing: list[str] = []
     for name in names:
         if (split := SETS[name].find(root)) is None:
-            missing.append(f"{name}: not there; expected {SETS[name].expected(root)}")
+            missing.append(f"{name}: not found; expected {SETS[name].expected(root)}")
             continue
         data = [f"data={SETS[name].config}", f"data.root={root / SETS[name].folder}", f"data.split={split}"]
         data += ["data.first_masks=true"] * SETS[name].first_masks
@@ -115,15 +115,15 @@ def run_suite(
     """Run all protocols of a suite, and return the folders of the runs.
 
     Args:
-        suite: the suite's name.
-        chosen: a segmenter's name or a checkpoint.
-        root: the folder that holds the data sets.
-        output: the folder of the runs.
-        devices: the number of processes of each run.
-        overrides: further options of ``ivos-evaluate``.
+        suite: Name of the suite.
+        chosen: A segmenter's name or a checkpoint.
+        root: Folder with the data sets.
+        output: Folder for the runs.
+        devices: Number of processes of each run.
+        overrides: Further options of ``ivos-evaluate``.
 
     Raises:
-        UserError: no data set of the suite is there, or a run failed.
+        UserError: No data set of the suite is available, or a run failed.
     """
     runs, missing = plan(suite, root, output)
     for line in missing:
@@ -140,7 +140,7 @@ def run_suite(
         ]  # fmt: skip
         if status := subprocess.run(command).returncode:
             raise UserError(
-                f"{folder}: the run ended with status {status}; the same command resumes the suite"
+                f"{folder}: the run ended with exit status {status}; repeat the command to resume the suite"
             )
     return [folder for folder, _ in runs]
 
@@ -153,10 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--suite", choices=sorted(SUITES), default="davis")
     parser.add_argument(
-        "--root", type=Path, default=Path("data"), help="folder that holds the data sets (data)"
+        "--root", type=Path, default=Path("data"), help="folder with the data sets (default: data)"
     )
-    parser.add_argument("--output", type=Path, help="folder of the runs (outputs/benchmark/SEGMENTER)")
-    parser.add_argument("--devices", type=int, help="processes of a run (one for each GPU, or one)")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the runs (default: outputs/benchmark/SEGMENTER)"
+    )
+    parser.add_argument("--devices", type=int, help="processes per run (default: one per GPU, or one)")
     parser.add_argument("--list", action="store_true", help="print the suites and the expected folders")
     options, overrides = parser.parse_known_args(arguments)
     if options.list:

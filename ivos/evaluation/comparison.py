@@ -1,4 +1,4 @@
-"""Several segmenters in the same DAVIS session, side by side."""
+"""Comparison of several segmenters in the same DAVIS session."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from ivos.video.video import Video
 
 
 class _Scores(SessionCallback):
-    """Keeps the scores of every round of every sample, without masks and strokes."""
+    """Collects the scores of every round of every sample, without masks and strokes."""
 
     def __init__(self) -> None:
         self.samples: list[list[ScoredRound]] = []
@@ -38,18 +38,18 @@ def compare(
     folder: str | Path,
     make_trainer: Callable[[], pl.Trainer],
 ) -> pd.DataFrame:
-    """Run a session for each segmenter, on J and without a limit of time, so that no machine is too slow.
+    """Run a session for each segmenter, with the metric J and without a time limit.
 
     Args:
-        segmenters: the segmenters by their names in the table.
-        videos: the sequences.
-        settings: of the session; its metric and its limit of time are ignored.
-        folder: each segmenter's ``report.csv`` is written to a folder of its own in this one.
-        make_trainer: makes the trainer that runs a session.
+        segmenters: Segmenters by their names in the table.
+        videos: The sequences.
+        settings: Settings of the session; its metric and its time limit are ignored.
+        folder: Folder in which each segmenter gets a subfolder for its ``report.csv``.
+        make_trainer: Function that creates the trainer of a session.
 
     Returns:
-        a row for each segmenter: mean J over objects and frames after each round (``round 1``, ...), and,
-        after the first and after the last one, over the frames not annotated so far (``propagated 1``, ...).
+        A row for each segmenter: mean J over objects and frames after each round (``round 1``, ...), and mean
+        J over the frames not annotated so far after the first and the last round (``propagated 1``, ...).
     """
     settings, rows = replace(settings, metric="J", max_time=None), {}
     samples = all_samples(videos)
@@ -90,7 +90,7 @@ def _write_report(
 
 
 def _metrics(results: Sequence[Sequence[ScoredRound]]) -> dict[str, float]:
-    """Return means over all pairs of an object and a frame of all samples."""
+    """Return mean J over all objects and frames of all samples."""
     last = len(results[0])
 
     def mean(number: int, propagated: bool) -> float:

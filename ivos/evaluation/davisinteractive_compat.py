@@ -1,9 +1,9 @@
 """Compatibility of ``davisinteractive`` 1.0.4 (2020) with current NumPy, NetworkX and pandas.
 
-:func:`install` puts an import finder in front of Python's own for this one package: the source of each module
-is patched by :data:`PATCHES` as it is read. Nothing is added to the namespaces of NumPy, NetworkX or pandas,
-no file on disk changes and no stale bytecode is used. A patch whose text is not found is an error, so that
-another release of the package is never patched in part.
+:func:`install` adds an import finder for this package, which applies :data:`PATCHES` to the source of each
+module while it is imported. The namespaces of NumPy, NetworkX and pandas and the files on disk do not change,
+and bytecode caches are not used. A patch whose pattern is not found raises an error, so that a different
+release of the package is never partially patched.
 """
 
 import importlib.abc
@@ -18,9 +18,9 @@ from typing import Any
 PACKAGE = "davisinteractive"
 
 ALIASES = re.compile(r"\bnp\.(int|bool|float|object|str)\b")
-"""Names that NumPy 1.24 removed; every module gets Python's own types of these names instead."""
+"""Aliases that NumPy 1.24 removed; they are replaced by Python's built-in types of the same names."""
 
-# Module -> (pattern, replacement, reason).
+# By module: (pattern, replacement, reason).
 PATCHES: dict[str, list[tuple[str, str, str]]] = {
     "robot.interactive_robot": [
         (r"from_scipy_sparse_matrix", "from_scipy_sparse_array", "NetworkX 3.0 renamed this function"),
@@ -67,11 +67,11 @@ def patched(module: str, source: str) -> str:
     """Return the patched source of a module of the package.
 
     Args:
-        module: the module's name within the package, such as ``robot.interactive_robot``.
-        source: the source on disk.
+        module: Name of the module within the package, such as ``robot.interactive_robot``.
+        source: Source text on disk.
 
     Raises:
-        ImportError: a text to be patched is not found: this is another release of the package.
+        ImportError: A pattern is not found, because this is a different release of the package.
     """
     source = ALIASES.sub(r"\1", source)
     for pattern, replacement, reason in PATCHES.get(module, []):

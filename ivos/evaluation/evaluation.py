@@ -1,4 +1,4 @@
-"""The interactive session over a set of videos, in one process or several, with its reports."""
+"""Evaluation of a segmenter on a set of videos, in one or several processes, with its reports."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-# No public name tells strategies that spawn or fork processes from those that start the program anew.
+# There is no public way to distinguish strategies that spawn or fork processes from those that do not.
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 from ivos.engine import Segmenter
@@ -50,45 +50,45 @@ def evaluate(
 ) -> dict[str, Mapping[str, Any]]:
     """Run interactive sessions by a protocol, once for each metric of the settings.
 
-    Where the trainer has several processes (``devices``, ``num_nodes``), all of them call this function with
-    the same arguments; each runs a share of the samples, and the first one writes the reports.
+    If the trainer has several processes (``devices``, ``num_nodes``), all of them call this function with the
+    same arguments. Each process runs a share of the samples, and the first one writes the reports.
 
     Args:
-        segmenter: what is evaluated.
-        videos: the sequences.
-        settings: of the session.
-        folder: the folder of report.csv, summary.json, rounds.csv, curve.png and pictures; with several
-            metrics each has a folder of its own in it, named after the metric.
-        trainer: its test loop runs the sessions.
-        save_masks: see :class:`ivos.evaluation.session_callbacks.RoundPictures`. Videos of which first masks
-            alone are known are not scored; their masks are always saved, for the server of their benchmark.
-        masks_layout: see there.
-        save_overlays: see there.
-        resume: continue the run in the folder, if there is one, after its last complete sample.
-        provenance: what else the numbers depend on (checkpoint, data, ...), by the option's name, as JSON
-            values: a run is resumed only where none of them has changed. The segmenter's class is added
-            where ``segmenter._target_`` is not among them.
-        protocol: None for the DAVIS interactive session.
-        threads: CPU threads of PyTorch in each process, part of the provenance; None: unchanged.
+        segmenter: Segmenter to evaluate.
+        videos: The sequences.
+        settings: Settings of the sessions.
+        folder: Folder for report.csv, summary.json, rounds.csv, curve.png and pictures; with several metrics,
+            each has a subfolder with its name.
+        trainer: Trainer whose test loop runs the sessions.
+        save_masks: See :class:`ivos.evaluation.session_callbacks.RoundPictures`. Videos that have only first
+            masks are not scored; their predicted masks are always saved, for the benchmark's server.
+        masks_layout: See :class:`ivos.evaluation.session_callbacks.RoundPictures`.
+        save_overlays: See :class:`ivos.evaluation.session_callbacks.RoundPictures`.
+        resume: Whether to continue a run in the folder after its last complete sample.
+        provenance: Everything else that the results depend on (checkpoint, data, ...), as JSON values by
+            option name. A run can be resumed only if none of them has changed. The segmenter's class is added
+            if ``segmenter._target_`` is missing.
+        protocol: Interactive protocol; None uses the DAVIS interactive session.
+        threads: Number of CPU threads of PyTorch in each process, which is part of the provenance; None
+            leaves it unchanged.
 
     Returns:
-        the summary of each metric (:func:`ivos.evaluation.summary.summarise`); ``protocol.json`` has R-AUC
-        and the protocol's own measures. Without scores: ``masks``, their folder within the run's.
+        The summary of each metric (:func:`ivos.evaluation.summary.summarise`); ``protocol.json`` contains
+        R-AUC and the protocol's own measures. The summary of a run without scores has the single entry
+        ``masks``, the folder of the masks relative to the run's folder.
 
     Raises:
-        UserError: the folder is in use, or was begun with other settings (before any work is done).
+        UserError: The folder is in use or was started with other settings; raised before any work is done.
     """
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):  # they would all run the same share
-        raise UserError(
-            "trainer.strategy: processes are started by ddp, or by torchrun or SLURM, not by spawning"
-        )
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):  # all would run the same samples
+        raise UserError("trainer.strategy: spawned processes are not supported; use ddp, torchrun or SLURM")
     protocol = protocol or Davis()
     settings, videos = protocol.adapt(settings), protocol.videos(videos)
     scored = any(video.known.any() for video in videos)
     if not scored and protocol.prompts != "masks":
         raise UserError(
-            f"protocol={protocol.name}: needs true masks to score and to correct, and of these videos only "
-            "first masks have been published; protocol=first_mask segments them"
+            f"protocol={protocol.name}: needs true masks for scores and corrections, but only first masks of "
+            "these videos have been published; use protocol=first_mask"
         )
     if trainer.global_rank == 0:
         report_folders(folder, settings, resume)
@@ -104,7 +104,7 @@ def evaluate(
 
 @dataclass
 class _Session:
-    """The session of one metric; see :func:`evaluate`."""
+    """The evaluation with one metric; see :func:`evaluate`."""
 
     segmenter: Segmenter
     videos: Sequence[Video]
@@ -115,7 +115,7 @@ class _Session:
     threads: int | None
 
     def run(self, folder: Path, pictures: RoundPictures, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the samples that remain, write the reports and return the summary."""
+        """Run the remaining samples, write the reports and return the summary."""
         all_rounds = self.settings.max_time is None and not self.protocol.ends_early
         run = RunFolder(folder, self.videos, self.settings.max_interactions if all_rounds else None)
         first = self.trainer.global_rank == 0
@@ -136,7 +136,7 @@ class _Session:
         return summary
 
     def _without_scores(self, run: RunFolder, report: pd.DataFrame) -> dict[str, Any]:
-        """Finish a run of videos that cannot be scored, and return where their masks are."""
+        """Finish a run of videos without scores, and return the folder of their masks."""
         summary = {"masks": str(Path("masks", "001", f"{self.settings.max_interactions:02d}"))}
         if self.trainer.global_rank == 0:
             run.write("summary.json", json.dumps(summary, indent=2) + "\n")
@@ -144,7 +144,7 @@ class _Session:
         return summary
 
     def _of_segmenter(self) -> dict[str, Any]:
-        """Return the segmenter's class and the mark of its clicks, if there are any, by the option's name."""
+        """Return the segmenter's class and the radius of its clicks, if it has one, by option name."""
         kind = type(self.segmenter)
         found: dict[str, Any] = {"segmenter._target_": f"{kind.__module__}.{kind.__qualname__}"}
         if self.protocol.prompts == "clicks" and (radius := click_radius(self.segmenter)):
@@ -152,9 +152,9 @@ class _Session:
         return found
 
     def _run_share(self, run: RunFolder, session_callbacks: Sequence[SessionCallback]) -> None:
-        """Run the samples of this process; a lost process ends the others, also while they start."""
+        """Run the samples of this process; the loss of a process ends the others, even during their start."""
         rank, processes = self.trainer.global_rank, self.trainer.world_size
-        share = run.share(rank, processes)  # before any process begins
+        share = run.share(rank, processes)  # before any process completes a sample
         all_started = threading.Event()
         with ProcessWatchdog(run.parts, rank, processes) as watchdog:
             if rank == 0:
@@ -162,7 +162,7 @@ class _Session:
             watchdog.watch(after=all_started.is_set, started=lambda: started_by(self.trainer))
 
             def begin() -> None:
-                """Wait until all processes watch each other, so that one lost at once is noticed, too."""
+                """Wait until all processes watch each other, so that an early loss is noticed as well."""
                 watchdog.meet()
                 self.trainer.strategy.barrier()
                 all_started.set()
@@ -181,7 +181,7 @@ class _Session:
             )
 
     def _write_reports(self, run: RunFolder, report: pd.DataFrame, summary: Mapping[str, Any]) -> None:
-        """Write the reports of a run; report.csv last, since it marks the run as finished."""
+        """Write the reports of a run; report.csv is last, because it marks the run as finished."""
         more = protocol_summary(
             report, self.videos, self.metric, summary, self.protocol, click_radius(self.segmenter)
         )
@@ -205,7 +205,7 @@ class _Session:
 def session_provenance(
     videos: Sequence[Video], metric: Metric, settings: SessionSettings, protocol: ProtocolFactory
 ) -> dict[str, Any]:
-    """Return what a session's numbers depend on besides the segmenter, by the option's name."""
+    """Return everything that a session's results depend on except the segmenter, by option name."""
     options = {**asdict(settings), "metric": metric}
     robot = {f"session.robot.{name}": value for name, value in options.pop("robot").items()}
     sequences = {

@@ -1,10 +1,11 @@
-"""One table over runs of evaluate.py: ``python -m ivos.evaluation.leaderboard RUN... --output FOLDER``.
+"""Compare runs of evaluate.py in one table: ``python -m ivos.evaluation.leaderboard RUN... --output FOLDER``.
 
-A run is a folder with ``summary.json``, ``session.json`` and ``report.csv``. The table is printed, and
-``--output`` gets ``leaderboard.csv`` with all columns, and ``.md``, ``.tex`` and ``.html`` with the chosen
-ones. The page has the curves and, where a run has saved overlays, its worst frames, and needs no other file.
+A run is a folder with ``summary.json``, ``session.json`` and ``report.csv``. The table is printed.
+``--output`` names a folder for ``leaderboard.csv`` with all columns, and ``leaderboard.md``, ``.tex`` and
+``.html`` with the chosen columns. The HTML page is self-contained; it also shows the curves and the worst
+frames of runs with saved overlays.
 
-``--external FILE.csv`` adds published numbers: a row for each system with the columns ``name``, ``source``
+``--external FILE.csv`` adds published results: a row for each system with the columns ``name``, ``source``
 and any of ``protocol``, ``metric``, ``AUC``, ``R-AUC``, ``@60s``, ``round 1``, ...
 """
 
@@ -32,10 +33,10 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: the run's folder.
-        summary: ``summary.json``, extended by ``protocol.json``.
-        options: ``session.json``: what the numbers depend on.
-        checkpoint: the checkpoint's name on the command line; its content's hash is in the options.
+        folder: Folder of the run.
+        summary: Content of ``summary.json``, extended by ``protocol.json``.
+        options: Content of ``session.json``, which has everything that the results depend on.
+        checkpoint: Name of the checkpoint on the command line; the hash of its content is in the options.
     """
 
     folder: Path
@@ -48,13 +49,13 @@ class Run:
         """Read the files of a run.
 
         Raises:
-            UserError: a file is missing or unreadable.
+            UserError: A file is missing or unreadable.
         """
         summary, options = _read(folder, "summary.json"), _read(folder, "session.json")
         if (folder / "protocol.json").exists():
             summary |= _read(folder, "protocol.json")
         text = folder / ".hydra/config.yaml"
-        composed = re.search(  # Hydra's own file has a word or a path on a line of its own
+        composed = re.search(  # Hydra writes the option on its own line
             r"^checkpoint: (.*)$", text.read_text(encoding="utf-8") if text.is_file() else "", re.MULTILINE
         )
         name = Path(composed[1].strip("'\"")).name if composed else ""
@@ -66,7 +67,7 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """J, F or J_AND_F."""
+        """The metric of the run: J, F or J_AND_F."""
         return next(name for name in _METRICS if name in self.summary["curve"])
 
     @property
@@ -76,13 +77,13 @@ class Run:
 
     @property
     def seconds(self) -> list[float]:
-        """The seconds of each round, mean over the samples."""
+        """The seconds of each round, averaged over the samples."""
         time = self.summary["curve"]["time"][:-1]
         return [float(b - a) for a, b in pairwise(time)]
 
     @property
     def segmenter(self) -> str:
-        """The segmenter as it is chosen (``flow``), or the name of its class."""
+        """The segmenter's option value (such as ``flow``), or the name of its class."""
         name = str(self.options.get("segmenter._target_", "?")).rsplit(".", 1)[-1]
         chosen = name.removesuffix("_segmenter").removesuffix("Segmenter")
         return name if chosen == name else chosen.lower()
@@ -103,11 +104,11 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """The machine in words; empty where it is not known."""
+        """The description of the machine; empty if unknown."""
         return str(self.summary.get("machine", ""))
 
     def row(self) -> dict[str, str]:
-        """Return all cells of the run's row by column."""
+        """Return all cells of the run's row, by column name."""
         at = self.summary["metric_at_threshold"]
         found = {
             "run": self.folder.name,
@@ -134,7 +135,7 @@ class Run:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON file of a run, which holds an object."""
+    """Read a JSON file of a run, which must contain an object."""
     try:
         found = read_json(folder / name)
     except FileNotFoundError as error:
@@ -142,11 +143,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / name}: unreadable ({error})") from error
     if not isinstance(found, dict):
-        raise UserError(f"{folder / name}: holds a {type(found).__name__}, not the object of a run")
+        raise UserError(f"{folder / name}: contains a {type(found).__name__}, not an object of a run")
     return found
 
 
-_COMPARED = {  # by the beginning of an option's name: the reason that is given for a difference
+_COMPARED = {  # by prefix of an option's name: the reason that is shown for a difference
     "protocol": "another protocol",
     "session.metric": "another metric",
     "session.max_interactions": "another number of rounds",
@@ -159,7 +160,7 @@ _COMPARED = {  # by the beginning of an option's name: the reason that is given 
 
 
 def differences(first: Run, other: Run) -> list[str]:
-    """Return why the numbers of a run do not compare with those of the first; empty where they do."""
+    """Return the reasons why the results of a run are not comparable with those of the first run."""
     if first.protocol != other.protocol:
         return [f"another protocol ({other.protocol}, not {first.protocol})"]
     found: list[str] = []
@@ -170,15 +171,15 @@ def differences(first: Run, other: Run) -> list[str]:
         if reason and reason not in found:
             found.append(reason)
     if first.machine != other.machine:
-        found.append("another machine (AUC, @s and seconds alone)")
+        found.append("another machine (affects AUC, @s and seconds)")
     return found
 
 
 def ordered(runs: Sequence[Run]) -> list[tuple[Run, str]]:
-    """Return the runs by protocol, the best AUC first, each with the reasons why it does not compare.
+    """Sort the runs by protocol and AUC, and return each with the reasons why it is not comparable.
 
-    A run of the first one's protocol is compared with the first one, a run of another protocol with the first
-    run of that protocol; those that do not compare come last.
+    Each run is compared with the first run of its protocol. Runs that are not comparable are last within
+    their protocol.
     """
     firsts = {run.protocol: run for run in reversed(runs)}
     protocols = list(dict.fromkeys(run.protocol for run in runs))
@@ -193,10 +194,10 @@ def ordered(runs: Sequence[Run]) -> list[tuple[Run, str]]:
 
 
 def external_rows(path: Path) -> list[dict[str, str]]:
-    """Read published numbers from a CSV file.
+    """Read published results from a CSV file.
 
     Raises:
-        UserError: the file is unreadable, lacks ``name`` or ``source``, or has an unknown column.
+        UserError: The file is unreadable, lacks ``name`` or ``source``, or has an unknown column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -210,7 +211,7 @@ def external_rows(path: Path) -> list[dict[str, str]]:
     allowed = {*_LEADING, "name", "source", "seconds", "weights", "machine", "VOS J&F", "VOS J", "VOS F"}
     for name in names:
         if name not in allowed and not re.fullmatch(r"@[\d.]+s|round \d+|s \d+", str(name)):
-            raise UserError(f"{path}: column {name!r} is none of the leaderboard's")
+            raise UserError(f"{path}: {name!r} is not a column of the leaderboard")
     found = []
     for number, row in enumerate(rows, start=2):
         if None in row or not (row["name"] or "").strip() or not (row["source"] or "").strip():
@@ -223,7 +224,7 @@ def external_rows(path: Path) -> list[dict[str, str]]:
 def table(
     runs: Sequence[Run], external: Sequence[Mapping[str, str]] = ()
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """Return all columns and rows, in the order of :func:`ordered`; external rows follow their protocol."""
+    """Return all columns and rows by :func:`ordered`; external rows are last in their protocol."""
     rows = [{**run.row(), "not comparable": reasons} for run, reasons in ordered(runs)]
     for given in external:
         row = {"protocol": rows[0]["protocol"], **given, "not comparable": "published"}
@@ -245,14 +246,14 @@ def table(
 
 
 def compact(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the columns that are shown by default: the measures, rounds 1, 4 and 8, seconds and weights."""
+    """Return the default columns: the measures, rounds 1, 4 and 8, seconds and weights."""
     rounds = sorted(int(name.split()[1]) for name in columns if name.startswith("round "))
     chosen = {number for number in _COMPACT_ROUNDS if number in rounds} | {min(rounds[-1], 8)}
     names = ["run", "segmenter", "network", "protocol", "metric", "AUC", "R-AUC"]
     names += [name for name in columns if name.startswith(("@", "VOS J&F", "calibration"))]
     names += [f"round {number}" for number in sorted(chosen)]
     names += ["seconds", "weights", "source"]
-    varies = ("protocol", "metric")  # one value for all rows is said by the first one
+    varies = ("protocol", "metric")  # columns that are hidden if all rows have the same value
     return [
         name
         for name in names
@@ -263,10 +264,10 @@ def compact(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[s
 
 
 def choose(columns: Sequence[str], wanted: str) -> list[str]:
-    """Return the columns of a comma-separated list; ``all`` for all of them.
+    """Return the columns in a comma-separated list, or all columns for ``all``.
 
     Raises:
-        UserError: there is no such column.
+        UserError: A column does not exist.
     """
     if wanted == "all":
         return [name for name in columns if name != "not comparable"]
@@ -296,12 +297,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m ivos.evaluation.leaderboard", description=words)
     parser.add_argument(
-        "runs", nargs="+", type=Path, help="folders of finished runs; the others are compared with the first"
+        "runs", nargs="+", type=Path, help="folders of finished runs, which are compared with the first one"
     )
     parser.add_argument("--output", type=Path, help="folder for leaderboard.csv, .md, .tex and .html")
-    parser.add_argument("--columns", help="columns to show, separated by commas; all for all of them")
+    parser.add_argument("--columns", help="comma-separated columns to show, or all")
     parser.add_argument("--latex", action="store_true", help="print a LaTeX table (booktabs)")
-    parser.add_argument("--external", type=Path, action="append", default=[], help="CSV of published rows")
+    parser.add_argument(
+        "--external", type=Path, action="append", default=[], help="CSV file of published results"
+    )
     options = parser.parse_args(arguments)
     try:
         runs = [Run.read(folder) for folder in options.runs]

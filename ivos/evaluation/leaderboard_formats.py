@@ -1,4 +1,4 @@
-"""The leaderboard as CSV, Markdown, LaTeX and as a page that needs no other file."""
+"""Output formats of the leaderboard: CSV, Markdown, LaTeX and a self-contained HTML page."""
 
 import base64
 import csv
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ivos.evaluation.leaderboard import Run
 
 Rows = Sequence[Mapping[str, str]]
-_WORST_FRAMES = 3  # shown of a run
+_WORST_FRAMES = 3  # number of worst frames shown for each run
 _WORDS = ("run", "segmenter", "network", "protocol", "metric", "weights", "machine", "source")
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 
@@ -29,14 +29,14 @@ def as_csv(columns: Sequence[str], rows: Rows) -> str:
 
 
 def as_markdown(columns: Sequence[str], rows: Rows) -> str:
-    """Return the table in Markdown; why a row does not compare stands beside its name."""
+    """Return the table in Markdown; the name of a row is followed by the reason why it is not comparable."""
     lines = [list(columns), ["---" if name in _WORDS else "--:" for name in columns]]
     lines += [[_named(row, name) for name in columns] for row in rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def _named(row: Mapping[str, str], column: str) -> str:
-    """Return a cell; that of the name has the reason why the row does not compare."""
+    """Return the text of a cell; the name includes the reason why the row is not comparable."""
     reason = row.get("not comparable", "")
     return f"{row[column]} ({reason})" if column == "run" and reason else str(row[column])
 
@@ -50,9 +50,9 @@ _LATEX = {
 def as_latex(columns: Sequence[str], rows: Rows) -> str:
     """Return the table in LaTeX for the package booktabs.
 
-    The best number of each column among the comparable rows of a protocol is bold. Each protocol has a line
-    of its own instead of a column. Sources of published rows, and why other rows do not compare, are notes
-    below the table.
+    The best value of each column among the comparable rows of a protocol is bold. Protocols are headings
+    instead of a column. Notes below the table give the sources of published rows and the reasons why other
+    rows are not comparable.
     """
     shown = [name for name in columns if name not in ("protocol", "source")]
     notes = list(dict.fromkeys(filter(None, map(_note, rows))))
@@ -79,7 +79,7 @@ def as_latex(columns: Sequence[str], rows: Rows) -> str:
 
 
 def _latex_cell(row: Mapping[str, str], name: str, rows: Rows, notes: Sequence[str]) -> str:
-    """Return a cell, without the owner of a network and with the mark of its note."""
+    """Return a LaTeX cell, with the name of a network without its owner, and with the mark of a note."""
     text = str(row[name])
     if name == "network":
         text = text.rpartition("/")[2]
@@ -90,7 +90,7 @@ def _latex_cell(row: Mapping[str, str], name: str, rows: Rows, notes: Sequence[s
 
 
 def _note(row: Mapping[str, str]) -> str:
-    """Return what is said of a row below the table; its line names its protocol already."""
+    """Return the note of a row below the table, without its protocol, which is in the heading."""
     parts = row.get("not comparable", "").split("; ")
     reasons = "; ".join(part for part in parts if not part.startswith("another protocol"))
     return ": ".join(filter(None, (reasons, row.get("source", ""))))
@@ -107,7 +107,7 @@ def _escaped(text: str) -> str:
 
 
 def _is_best(row: Mapping[str, str], column: str, rows: Rows) -> bool:
-    """Return whether a cell has the best number of its column among the comparable rows of its protocol."""
+    """Return whether a cell has the best value of its column among the comparable rows of its protocol."""
     if column in _WORDS or row.get("not comparable") or not row[column]:
         return False
     same = [
@@ -120,9 +120,9 @@ def _is_best(row: Mapping[str, str], column: str, rows: Rows) -> bool:
 
 
 def as_html(columns: Sequence[str], rows: Rows, runs: Sequence["Run"]) -> str:
-    """Return a page with the table, the curves and the worst frames.
+    """Return an HTML page with the table, the curves and the worst frames.
 
-    Below 800 pixels each row of the table becomes a card, so that nothing is wider than a phone.
+    On screens narrower than 800 pixels, each row of the table is shown as a card.
     """
     head = "".join(
         f'<th{_kind(name)} aria-sort="none"><button type="button">{html.escape(name)}</button></th>'
@@ -145,7 +145,7 @@ def as_html(columns: Sequence[str], rows: Rows, runs: Sequence["Run"]) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Leaderboard</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style><h1>Leaderboard</h1>"
-        '<label class="sort">Sort by <select><option value="">the order given</option>'
+        '<label class="sort">Sort by <select><option value="">default order</option>'
         f"{options}</select></label>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{''.join(parts)}"
         f"<script>{_SCRIPT}</script></html>\n"
@@ -220,7 +220,7 @@ def _kind(column: str) -> str:
 
 
 def _curves(runs: Sequence["Run"]) -> str:
-    """Draw the metric of runs after each round as SVG."""
+    """Return an SVG plot of the metric of runs after each round."""
     width, height, left, bottom = 560, 260, 40, 30
     rounds = max(len(run.rounds) for run in runs)
 
@@ -253,7 +253,7 @@ def _curves(runs: Sequence["Run"]) -> str:
 
 
 def worst_frames(run: "Run") -> list[tuple[Path, str]]:
-    """Return the overlays of the frames on which last rounds were worst, one per sequence, with a caption."""
+    """Return overlays of the worst frames after the last round, at most one per sequence, with captions."""
     import pandas as pd
 
     if not (run.folder / "overlays").is_dir():

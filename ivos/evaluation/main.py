@@ -1,7 +1,7 @@
-"""The command ``ivos-evaluate``, also run by evaluate.py: compose the configuration and evaluate.
+"""The command ``ivos-evaluate``, also called evaluate.py.
 
-Nothing heavy is imported before Hydra has composed the configuration, so that help and the error of a
-misspelt option appear at once.
+Slow imports happen after Hydra has composed the configuration, so that ``--help`` and errors about misspelt
+options appear immediately.
 """
 
 import hydra
@@ -16,7 +16,7 @@ from ivos.runtime.renamed_options import rename_options
 
 @hydra.main(version_base="1.3", config_path=configs(), config_name="evaluate")
 def evaluate(cfg: DictConfig) -> None:
-    """Evaluate as configured."""
+    """Run the evaluation that the configuration describes."""
     rename_options(cfg)
     with signals.ending_well(HydraConfig.get().runtime.output_dir), reported():
         from ivos.evaluation import run

@@ -1,4 +1,4 @@
-"""Folders of masks in the layouts of DAVIS and SA-V: which files there are, which of them count, reading."""
+"""Folders of masks in the layouts of DAVIS and SA-V: listing, checking and reading of their files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ivos.video.palette import labels_of_colours
 
 Mask = NDArray[np.uint8]
 FLAT = 0
-"""The key of the files of a folder in DAVIS' layout, whose masks hold the labels of all objects."""
+"""Key of the files of a folder in DAVIS layout, whose masks contain the labels of all objects."""
 
 
 @dataclass
@@ -24,11 +24,11 @@ class MaskFolder:
     """The mask files of one sequence.
 
     Attributes:
-        folder: the sequence's folder.
-        files: the files by object label and frame name. DAVIS' layout (``00000.png``) has the one key
-            :data:`FLAT`; SA-V's layout (``000/00000.png``) has a key for each object, whose label is the
-            folder's number plus one.
-        problems: what is wrong with the folder, as lines for the user.
+        folder: Folder of the sequence.
+        files: Files by object label and frame name. The DAVIS layout (``00000.png``) has the single key
+            :data:`FLAT`; the SA-V layout (``000/00000.png``) has a key for each object, whose label is the
+            number of its folder plus one.
+        problems: Problems of the folder, as messages for the user.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class MaskFolder:
         flat = {path.stem: path for path in folder.glob("*.png") if not path.name.startswith(".")}
         objects = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if flat and objects:
-            return cls(folder, {}, [f"{folder}: has masks beside folders of objects; remove one of the two"])
+            return cls(folder, {}, [f"{folder}: has masks and folders of objects; remove one of the two"])
         found: dict[int, dict[str, Path]] = {FLAT: flat} if flat else {}
         problems: list[str] = []
         for place in objects:
@@ -53,7 +53,7 @@ class MaskFolder:
 
     @property
     def per_object(self) -> bool:
-        """Whether the layout is SA-V's: a folder of masks for each object."""
+        """Whether the folder is in SA-V layout, with a folder of masks for each object."""
         return FLAT not in self.files and bool(self.files)
 
     def frames(self, label: int) -> list[str]:
@@ -61,13 +61,13 @@ class MaskFolder:
         return sorted(self.files.get(label if self.per_object else FLAT, {}), key=natural_order)
 
     def read(self, wanted: Mapping[int, Iterable[str]]) -> dict[int, dict[str, Mask]]:
-        """Read masks; what cannot be read is added to :attr:`problems`.
+        """Read masks; problems are added to :attr:`problems`.
 
         Args:
-            wanted: names of frames by the keys of :attr:`files`; names without a file are ignored.
+            wanted: Names of frames by the keys of :attr:`files`; names without a file are ignored.
 
         Returns:
-            masks uint8 [h, w] by key and name.
+            Masks uint8 [h, w], by key and frame name.
         """
         return {key: self._read_files(key, names) for key, names in wanted.items() if key in self.files}
 
@@ -90,33 +90,33 @@ class MaskFolder:
                 masks[name] = labels
             else:
                 self.problems.append(
-                    f"{path}: a {mode} image with other colours than those of DAVIS' palette; save labels"
+                    f"{path}: a {mode} image with colours outside of DAVIS' palette; save labels instead"
                 )
         return masks
 
 
 def labels_in(mask: Mask) -> set[int]:
-    """Return the labels of a mask [h, w] by a histogram, which is faster than sorting as np.unique does."""
+    """Return the labels in a mask [h, w] by a histogram, which is faster than np.unique."""
     return set(cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel().nonzero()[0].tolist())
 
 
 def missing_files(
     truth: MaskFolder, predictions: MaskFolder, counted: Mapping[int, Sequence[str]]
 ) -> list[str]:
-    """Return lines for the predictions that are missing on the frames that count.
+    """Return messages about missing predictions on scored frames.
 
     Args:
-        truth: the ground truth.
-        predictions: the predictions, in either layout.
-        counted: the frames that count, by object label.
+        truth: The ground truth.
+        predictions: The predictions, in either layout.
+        counted: The scored frames, by object label.
     """
     needed = sorted({name for names in counted.values() for name in names}, key=natural_order)
     if not predictions.per_object:
         there = predictions.files.get(FLAT, {})
         if lacking := [name for name in needed if name not in there]:
             return [
-                f"{predictions.folder}: {len(there)} frames, {len(needed)} frames of the ground truth count; "
-                f"missing: {listing(lacking)}"
+                f"{predictions.folder}: {len(there)} frames, but {len(needed)} ground-truth frames are "
+                f"scored; missing: {listing(lacking)}"
             ]
         return []
     problems = []
@@ -127,7 +127,7 @@ def missing_files(
 
 
 def wrong_sizes(truth: Mapping[Path, Mask], predictions: Mapping[Path, Mask]) -> list[str]:
-    """Return lines for the masks whose size is not the one that most masks of the ground truth have."""
+    """Return messages about masks whose size differs from that of most ground-truth masks."""
     sizes = [mask.shape for mask in truth.values()]
     size = max(set(sizes), key=sizes.count)
     return [
@@ -138,14 +138,14 @@ def wrong_sizes(truth: Mapping[Path, Mask], predictions: Mapping[Path, Mask]) ->
 
 
 def truth_folder(root: Path, subset: str) -> Path:
-    """Return the folder of sequences in a ground truth that may be a data set's own root.
+    """Return the folder of sequences in a ground truth, which may be the root of a data set.
 
     Args:
-        root: a folder of sequences, or one with ``Annotations``, as DAVIS and YouTube-VOS have it.
-        subset: the subset's name, which YouTube-VOS, MOSE and LVOS have as a folder (``valid/Annotations``).
+        root: A folder of sequences, or a folder that contains ``Annotations``, as in DAVIS and YouTube-VOS.
+        subset: Name of the subset, which is a folder in YouTube-VOS, MOSE and LVOS (``valid/Annotations``).
 
     Raises:
-        DataError: there are several resolutions of the masks and none of them is ``480p``.
+        DataError: The masks have several resolutions, none of which is ``480p``.
     """
     for place in (root / "Annotations", root / subset / "Annotations"):
         if place.is_dir():
@@ -164,17 +164,17 @@ def truth_folder(root: Path, subset: str) -> Path:
 
 
 def listed_sequences(truth: Path, subset: str | None) -> tuple[Path, list[str]] | None:
-    """Return the list of a subset and its sequences, where the data set of a ground truth has such lists.
+    """Return the sequences of a subset, if the data set of a ground truth has lists of its subsets.
 
     Args:
-        truth: the folder of sequences; ``ImageSets`` is looked for in the two folders above it.
-        subset: the subset's name; None for ``val`` where there is such a list.
+        truth: Folder of sequences; the folder ``ImageSets`` is searched in its two parent folders.
+        subset: Name of the subset; None means ``val`` if that list exists.
 
     Returns:
-        the list's path and the names in it; None where the data set has no lists.
+        Path of the list and the names in it; None if the data set has no lists.
 
     Raises:
-        DataError: the data set has lists but not one of this name.
+        DataError: The data set has lists, but not of this subset.
     """
     for root in (truth.parent, truth.parent.parent):
         sets = root / "ImageSets"

@@ -1,4 +1,4 @@
-"""Sessions in a Lightning test loop, whose batches are samples."""
+"""Interactive sessions in a Lightning test loop, whose batches are samples."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,25 +17,25 @@ MakeProtocol = Callable[[Sample], Protocol]
 
 
 class SessionCallback:
-    """The events of sessions; a subclass overrides those that it needs."""
+    """Base class of callbacks for the events of sessions."""
 
     def on_sample(self, sample: Sample) -> None:
-        """Respond to the begin of a session on a decoded sample."""
+        """Handle the start of a session on a decoded sample."""
 
     def on_round(self, sample: Sample, scored: ScoredRound) -> None:
-        """Respond to a scored round."""
+        """Handle a scored round."""
 
     def on_sample_end(self, sample: Sample) -> None:
-        """Respond to the end of a session."""
+        """Handle the end of a session."""
 
 
 class DecodedSamples(Dataset[Sample]):
-    """Samples with frames, masks and first strokes in memory; the next sample is decoded ahead in a thread.
+    """Data set of decoded samples; a thread decodes the next sample ahead.
 
-    Samples of one video that follow each other share its frames and masks.
+    Consecutive samples of the same video share its frames and masks.
 
     Args:
-        samples: on disk or in memory.
+        samples: Samples on disk or in memory.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
@@ -59,26 +59,29 @@ class DecodedSamples(Dataset[Sample]):
 
 
 def sample_loader(samples: Sequence[Sample]) -> "DataLoader[Sample]":
-    """Return the loader of this process' samples, in order, for ``Trainer.test``."""
+    """Return the loader of the samples of this process, in order, for ``Trainer.test``."""
     data = DecodedSamples(samples)
-    # Lightning would share the samples out once more, but leaves a sampler of this kind alone.
+    # With a DistributedSampler, Lightning does not distribute the samples among the processes again.
     in_order: DistributedSampler[Sample] = DistributedSampler(data, num_replicas=1, rank=0, shuffle=False)
     return DataLoader(data, batch_size=None, sampler=in_order)
 
 
 class SessionModule(pl.LightningModule):
-    """Runs a segmenter through a session on each sample; memory does not grow with the number of samples.
+    """Lightning module that runs a session with a segmenter on each sample.
+
+    Its memory does not grow with the number of samples.
 
     Args:
-        segmenter: what is evaluated. If it has a module ``network``, Lightning moves that to its device.
-        protocol: makes the protocol of a decoded sample.
-        metric: what is shown while it runs.
-        session_callbacks: called at the events of each session, in this order.
-        begin: called once all processes have started, also by those that have no sample.
-        total: number of samples of all processes together, for progress bars.
-        done: returns how many of them are complete, on any process; None: those that this process has done.
-        threads: CPU threads of PyTorch in this process while sessions run, on which the last digits of its
-            sums depend; None: unchanged.
+        segmenter: Segmenter to evaluate. If it has a module ``network``, Lightning moves that to its device.
+        protocol: Function that creates the protocol of a decoded sample.
+        metric: Metric that is shown in the progress.
+        session_callbacks: Callbacks for the events of each session, called in this order.
+        begin: Function that every process calls once all processes have started.
+        total: Number of samples of all processes together, for progress bars.
+        done: Function that returns the number of samples completed by all processes; None counts those of
+            this process.
+        threads: Number of CPU threads of PyTorch during the sessions, on which rounding depends; None leaves
+            it unchanged.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class SessionModule(pl.LightningModule):
         self.segmenter, self.protocol, self.metric = segmenter, protocol, metric
         self.session_callbacks, self.begin, self.total = list(session_callbacks), begin, total
         self.num_done = 0
-        self.max_rounds = 0  # of the current sample
+        self.max_rounds = 0  # largest number of rounds of the current sample
         self.done = done or (lambda: self.num_done)
         # With more processes than samples some processes have no sample.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -106,18 +109,18 @@ class SessionModule(pl.LightningModule):
             self.network = network
 
     def transfer_batch_to_device(self, batch: Sample, device: Any, dataloader_idx: int) -> Sample:
-        """Leave samples on the CPU; the segmenter moves what it needs."""
+        """Leave samples on the CPU; the segmenter copies what it needs to the device."""
         return batch
 
     def setup(self, stage: str) -> None:
-        """Call ``begin``: Lightning has waited for all processes, and from here on a lost one is noticed."""
+        """Call ``begin``, after Lightning has waited for all processes."""
         self.begin()
 
     def on_test_start(self) -> None:
-        """Install the program's signal handlers and set its number of threads, after Lightning's own."""
+        """Install the program's signal handlers and set the number of threads, which overrides Lightning."""
         signals.take_over(getattr(self.trainer.strategy.launcher, "kill", None))
         self._threads_before = torch.get_num_threads()
-        if self.threads is not None:  # not before: Lightning sets them as it starts several processes
+        if self.threads is not None:  # Lightning sets the number when it starts several processes
             torch.set_num_threads(self.threads)
 
     def on_test_end(self) -> None:
@@ -125,7 +128,7 @@ class SessionModule(pl.LightningModule):
         torch.set_num_threads(self._threads_before)
 
     def test_step(self, sample: Sample, batch_idx: int) -> None:
-        """Run a session on a sample; its rounds go to the callbacks and are not kept here."""
+        """Run a session on a sample and pass its rounds to the callbacks."""
         protocol = self.protocol(sample)
         self.max_rounds = protocol.max_rounds
         for callback in self.session_callbacks:
@@ -149,10 +152,10 @@ def run_samples(
     """Run a session on each sample in a trainer's test loop.
 
     Args:
-        segmenter: what is evaluated.
-        samples: the samples of this process.
-        protocol: makes the protocol of a decoded sample.
-        trainer: its test loop runs the sessions.
-        options: further arguments of :class:`SessionModule`.
+        segmenter: Segmenter to evaluate.
+        samples: Samples of this process.
+        protocol: Function that creates the protocol of a decoded sample.
+        trainer: Trainer whose test loop runs the sessions.
+        options: Further arguments of :class:`SessionModule`.
     """
     trainer.test(SessionModule(segmenter, protocol, **options), sample_loader(samples), verbose=False)

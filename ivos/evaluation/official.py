@@ -1,7 +1,7 @@
-"""The official summary of a report by davisinteractive. No other module imports that package.
+"""The official summary of a report, computed by the package davisinteractive.
 
-The package (GPL-3.0) is the extra ``davis``; see LICENSE for what that means. :mod:`ivos.evaluation.summary`
-computes the same numbers where it is not installed.
+No other module imports this package (GPL-3.0), which the extra ``davis`` installs; LICENSE explains the
+consequences. Without the package, :mod:`ivos.evaluation.summary` computes the same numbers.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ try:
     from davisinteractive.evaluation import EvaluationService
 except ModuleNotFoundError as error:
     raise UserError(
-        f"davisinteractive's own summary needs davisinteractive ({error}); docs/guides/evaluation.md says "
-        "how to install it"
+        f"the official summary needs the package davisinteractive ({error}); docs/guides/evaluation.md "
+        "explains its installation"
     ) from error
 
 
 class _Service(EvaluationService):  # type: ignore[misc]
-    """The part of the official service that makes a summary, for any data set."""
+    """The part of the official service that computes a summary, for any data set."""
 
     def __init__(self, videos: Sequence[Video], metric: Metric, settings: SessionSettings) -> None:
         self.sequences = [video.name for video in videos]
@@ -44,7 +44,7 @@ def summarise(
     """Return the official summary of an official report.
 
     Returns:
-        ``auc``, ``metric_at_threshold`` and ``curve``, as in the official ``summary.json``.
+        The entries ``auc``, ``metric_at_threshold`` and ``curve``, as in the official ``summary.json``.
     """
     with _counts(videos):
         summary: dict[str, Any] = _Service(videos, metric, settings).summarize_report(report)
@@ -53,7 +53,7 @@ def summarise(
 
 @contextlib.contextmanager
 def _counts(videos: Iterable[Video]) -> Iterator[None]:
-    """Replace davisinteractive's table of frame, object and scribble counts, which it keeps per process."""
+    """Return a context in which davisinteractive's global table of counts describes the given videos."""
     official = Davis.dataset
     names = ("num_frames", "num_objects", "num_scribbles")
     Davis.dataset = {video.name: {name: getattr(video, name) for name in names} for video in videos}

@@ -1,4 +1,4 @@
-"""Progress bars of sessions: the samples done, and the rounds of the current one."""
+"""Progress display of sessions: completed samples, and rounds of the current sample."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from ivos.session import Sample, ScoredRound, mean_over, of_metric
 
 
 def session_trainer(options: DictConfig, accelerator: str = "auto", **more: Any) -> pl.Trainer:
-    """Return the trainer of a configuration whose test loop runs a session, with bars or lines of progress.
+    """Return a trainer for sessions, with a progress display.
 
     Args:
-        options: the options of the trainer in the configuration.
-        accelerator: the kind of device that it uses.
-        more: further options.
+        options: Options of the trainer in the configuration.
+        accelerator: Kind of device that the trainer uses.
+        more: Further options.
 
     Raises:
-        UserError: see :func:`ivos.runtime.config.make_trainer`.
+        UserError: See :func:`ivos.runtime.config.make_trainer`.
     """
     defaults = {
         "enable_checkpointing": False,
@@ -36,7 +36,7 @@ def session_trainer(options: DictConfig, accelerator: str = "auto", **more: Any)
 
 
 class SessionProgress(ProgressBar):
-    """Two bars, samples and rounds; one line for each sample where the output is not a terminal.
+    """Shows a bar of samples and a bar of rounds, or one line per sample if the output is not a terminal.
 
     The bars fit into 80 columns.
     """
@@ -48,11 +48,11 @@ class SessionProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Turn all output off."""
+        """Disable all output."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Turn the output on."""
+        """Enable the output."""
         self._enabled = True
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,12 +76,12 @@ class SessionProgress(ProgressBar):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bars, so that the error message follows them, and say how to resume."""
+        """Close the bars before the error message, and print how to resume."""
         if self._view:
             self._view.close()
             self._say(
                 f"Stopped with {self._view.module.done()} of {self._view.module.total} samples complete; "
-                "resume=true and the same hydra.run.dir go on from there."
+                "continue with resume=true and the same hydra.run.dir."
             )
             self._view = None
 

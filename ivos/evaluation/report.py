@@ -1,4 +1,4 @@
-"""Reports of a session: rows of the official report, rounds.csv, the curve, tables, media for loggers."""
+"""Reports of a session: official report, rounds.csv, curve, tables, and pictures for loggers."""
 
 import os
 import platform
@@ -29,13 +29,13 @@ COLUMNS = (
     *("session_id", "sequence", "scribble_idx", "interaction", "object_id", "frame"),
     *("jaccard", "contour", "j_and_f", "timing"),
 )
-"""The columns of the official report, in its order."""
+"""The columns of the official report, in order."""
 COLUMN = {"J": "jaccard", "F": "contour", "J_AND_F": "j_and_f"}
 TITLE = {"J": "J", "F": "F", "J_AND_F": "J&F"}
 
 
 def round_rows(sample: Sample, scored: ScoredRound, session_id: str) -> pd.DataFrame:
-    """Return a round's rows of the official report: one for each object on each frame where it is known."""
+    """Return a round's rows of the official report: one for each frame and object with known position."""
     frames, objects = np.nonzero(~np.isnan(scored.jaccard))
     rows = {
         "session_id": session_id,
@@ -53,10 +53,11 @@ def round_rows(sample: Sample, scored: ScoredRound, session_id: str) -> pd.DataF
 
 
 def metrics(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of a session's summary by name, as they are logged.
+    """Return the metrics in a session's summary under the names with which they are logged.
 
     Returns:
-        ``J/auc``, ``J/at_60s``, ``J/round_1``, ..., ``J/seconds_1``, ... with the metric's own name for J.
+        The values ``J/auc``, ``J/at_60s``, ``J/round_1``, ..., ``J/seconds_1``, ...; J stands for the name of
+        the metric.
     """
     curve, at = summary["curve"], summary["metric_at_threshold"]
     found = {f"{metric}/auc": summary["auc"], f"{metric}/at_{at['threshold']:g}s": at[metric]}
@@ -68,13 +69,13 @@ def metrics(metric: str, summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def r_auc(rounds: Sequence[float]) -> float:
-    """Return R-AUC (Vujasinovic et al., 2022): the area under the metric against rounds instead of time.
+    """Return R-AUC (Vujasinovic et al., 2022), the area under the curve of the metric against rounds.
 
-    The curve starts with 0 at round 0, goes through the rounds and keeps the last value for one more step;
-    the area by trapezoids is divided by the number of steps.
+    The curve starts with 0 at round 0, continues with the value after each round and repeats the last value
+    once. Its area by the trapezoidal rule is divided by the number of steps.
 
     Args:
-        rounds: the metric after each round.
+        rounds: Metric after each round.
 
     >>> r_auc([0.5, 1.0])
     0.6666666666666666
@@ -84,7 +85,7 @@ def r_auc(rounds: Sequence[float]) -> float:
 
 
 def machine() -> str:
-    """Return the machine in words: its first GPU, or else its processors."""
+    """Return a description of the machine: its first GPU, or else its processors."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()}, {os.cpu_count()} cores"
@@ -98,22 +99,27 @@ def protocol_summary(
     protocol: ProtocolFactory,
     radius: float = 0.0,
 ) -> dict[str, Any]:
-    """Return the contents of ``protocol.json``: the measures and facts beside the official numbers.
+    """Return the contents of ``protocol.json``: measures and facts that the official summary lacks.
 
     Args:
-        report: the official report.
-        videos: the sequences.
+        report: The official report.
+        videos: The sequences.
         metric: J, F or J_AND_F.
-        summary: the summary of the report.
-        protocol: the protocol of the session.
-        radius: of the mark of a click, see :func:`ivos.interaction.clicks.click_radius`.
+        summary: Summary of the report.
+        protocol: Protocol of the session.
+        radius: Radius of the ring that represents a click; see
+            :func:`ivos.interaction.clicks.click_radius`.
 
     Returns:
-        ``protocol``; ``machine``; ``r_auc``, see :func:`r_auc`; ``mean_over_rounds``, the mean of the rounds'
-        metrics, which SAM 2 reports; ``click_radius`` of a protocol of clicks, the radius of the mark that a
-        click of round 2 or later becomes, in shares of the frame's height (0: a point, or the segmenter takes
-        clicks); ``user_seconds`` by the protocol's own model of a user's time, mean over the samples, where
-        the protocol has one.
+        A dictionary with these entries:
+
+        - ``protocol`` and ``machine``;
+        - ``r_auc``, see :func:`r_auc`;
+        - ``mean_over_rounds``, the mean of the metric over the rounds, which SAM 2 reports;
+        - ``click_radius``, for protocols with clicks: the radius of the ring that represents a click after
+          the first round, in frame heights; 0 if clicks are points or the segmenter takes clicks;
+        - ``user_seconds``, if the protocol has a model of the user's time: the mean over the samples;
+        - ``semi_supervised_j_and_f`` etc., for protocols with masks; see :func:`semi_supervised`.
     """
     rounds = list(map(float, summary["curve"][metric][1:-1]))
     found: dict[str, Any] = {"protocol": protocol.name, "r_auc": r_auc(rounds), "machine": machine()}
@@ -133,10 +139,10 @@ def protocol_summary(
 
 
 def semi_supervised(report: pd.DataFrame, videos: Sequence[Video]) -> dict[str, float]:
-    """Return J, F and J&F over all objects as semi-supervised benchmarks take them, of the last round.
+    """Return J, F and J&F of the last round over all objects, as defined by semi-supervised benchmarks.
 
-    See :func:`ivos.session.first_mask.semi_supervised_scores`; equal to the global score of ``results.csv``
-    that :mod:`ivos.evaluation.score` computes from the saved masks.
+    See :func:`ivos.session.first_mask.semi_supervised_scores`. The values equal the global score in
+    ``results.csv``, which :mod:`ivos.evaluation.score` computes from the saved masks.
     """
     found: dict[str, list[float]] = {"jaccard": [], "contour": []}
     for video in videos:
@@ -151,10 +157,11 @@ def semi_supervised(report: pd.DataFrame, videos: Sequence[Video]) -> dict[str, 
 
 
 def calibration_summary(files: Sequence[Path]) -> dict[str, float]:
-    """Return the calibration of the confidences in the files of a run's samples; empty without files.
+    """Return the calibration of the confidences in the given files, or an empty dictionary without files.
 
     Returns:
-        ``confidence_error`` and ``calibration_error``, see :class:`ivos.session.confident.Calibration`.
+        The entries ``confidence_error`` and ``calibration_error``; see
+        :class:`ivos.session.confident.Calibration`.
     """
     if not files:
         return {}
@@ -168,13 +175,13 @@ def rounds_table(
 ) -> pd.DataFrame:
     """Return the table of ``rounds.csv``: the mean over the frames for each object, sample and round.
 
-    Rounds that a sample did not reach in its time are empty.
+    Rounds that a sample did not reach within its time limit are empty.
 
     Args:
-        report: the official report.
+        report: The official report.
         metric: J, F or J_AND_F.
-        rows: (sequence, object, scribble) of every row, whether it was reached or not.
-        max_interactions: the number of columns.
+        rows: Keys (sequence, object, scribble) of all rows, including those without rounds.
+        max_interactions: Number of columns.
     """
     keys = ["sequence", "object_id", "scribble_idx"]
     means = report.groupby([*keys, "interaction"])[COLUMN[metric]].mean().unstack("interaction")
@@ -184,7 +191,7 @@ def rounds_table(
 
 
 def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the table of ``sequences.csv``: a sequence's mean over frames, objects and samples by round."""
+    """Return the table of ``sequences.csv``: the mean of each sequence and round over all its samples."""
     means = report.groupby(["sequence", "interaction"])[COLUMN[metric]].mean().unstack("interaction")
     means.columns = [f"round-{number}" for number in means.columns]
     return means
@@ -193,16 +200,16 @@ def sequences_table(report: pd.DataFrame, metric: str) -> pd.DataFrame:
 def log_session(
     loggers: Iterable[Logger], metric: str, summary: Mapping[str, Any], folder: Path, report: pd.DataFrame
 ) -> None:
-    """Log a finished session: metrics, tables, curve, videos of saved overlays, the reports.
+    """Log a finished session: metrics, tables, curve, videos of saved overlays, and reports.
 
-    Each sequence has one video, ``overlays/SEQUENCE.webm``: the last round of its first sample.
+    Each sequence with overlays has a video ``overlays/SEQUENCE.webm`` of the last round of its first sample.
 
     Args:
-        loggers: Lightning's loggers.
+        loggers: Lightning loggers.
         metric: J, F or J_AND_F.
-        summary: in the official form.
-        folder: the folder with the session's files.
-        report: the official report.
+        summary: Summary in the official format.
+        folder: Folder with the session's files.
+        report: The official report.
     """
     loggers, named = list(loggers), metrics(metric, summary)
     for logger in loggers:
@@ -213,7 +220,7 @@ def log_session(
         rounds[column] = [named[f"{metric}/{name}_{number}"] for number in rounds.index]
     media.log_table(loggers, f"{metric}/rounds", rounds)
     media.log_table(loggers, f"{metric}/sequences", sequences_table(report, metric))
-    elsewhere = [logger for logger in loggers if not isinstance(logger, CSVLogger)]  # which has no pictures
+    elsewhere = [logger for logger in loggers if not isinstance(logger, CSVLogger)]  # it takes no pictures
     media.log_picture(
         elsewhere, f"{metric}/curve", np.asarray(Image.open(folder / "curve.png").convert("RGB"))
     )
@@ -229,9 +236,9 @@ CURVE_FORMATS = ("png", "pdf", "svg")
 
 
 def plot_curve(metric: str, summary: Mapping[str, Any], folder: Path) -> None:
-    """Draw ``curve.png``, ``.pdf`` and ``.svg``: the metric against time and by round.
+    """Draw ``curve.png``, ``.pdf`` and ``.svg``: the metric against time and against rounds.
 
-    The axis of time is logarithmic, so that fast and slow segmenters can be read off alike.
+    The time axis is logarithmic, so that curves of fast and slow segmenters are equally readable.
     """
     values = np.array(summary["curve"][metric])
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -242,7 +249,7 @@ def plot_curve(metric: str, summary: Mapping[str, Any], folder: Path) -> None:
     right.plot(rounds, values[1:-1], "o-", color="tab:blue", markersize=4)
     crowded = len(rounds) > 8
     for number, value in zip(rounds, values[1:-1], strict=True):
-        above = value < (0.85 if crowded else 0.92)  # else the label would leave the axes
+        above = value < (0.85 if crowded else 0.92)  # otherwise the label would leave the axes
         right.annotate(
             f"{value:.3f}", (number, value), (0, 7 if above else -7), textcoords="offset points", ha="center",
             va="bottom" if above else "top", fontsize=8, rotation=90 if crowded else 0,
@@ -256,14 +263,14 @@ def plot_curve(metric: str, summary: Mapping[str, Any], folder: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     dates: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with rc_context({"svg.hashsalt": "ivos", "pdf.fonttype": 42}):  # the same numbers give the same files
+    with rc_context({"svg.hashsalt": "ivos", "pdf.fonttype": 42}):  # reproducible files
         for kind in CURVE_FORMATS:
             with replacing(folder / f"curve.{kind}") as aside:
                 figure.savefig(aside, dpi=130, format=kind, metadata=dates[kind])
 
 
 def _plot_time(axes: Any, metric: str, summary: Mapping[str, Any]) -> None:
-    """Draw the metric against the accumulated time, on a logarithmic axis where any time has passed."""
+    """Draw the metric against the accumulated time; the axis is logarithmic unless all times are 0."""
     curve, at = summary["curve"], summary["metric_at_threshold"]
     time, values = np.array(curve["time"]), np.array(curve[metric])
     passed = time[time > 0]
@@ -272,9 +279,9 @@ def _plot_time(axes: Any, metric: str, summary: Mapping[str, Any]) -> None:
         axes.set_xscale("log")
         axes.set_xlim(start, end)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
-        time = np.maximum(time, start)  # the zero at the beginning stands at the left border
+        time = np.maximum(time, start)  # time 0 is drawn at the left border
     axes.plot(time[:-1], values[:-1], "o-", color="tab:blue", markersize=4, clip_on=False)
-    axes.plot(time[-2:], values[-2:], "--", color="tab:blue")  # nothing changes until the time-out
+    axes.plot(time[-2:], values[-2:], "--", color="tab:blue")  # constant until the time-out
     axes.axvline(at["threshold"], color="0.6", linewidth=0.8, linestyle=":")
     axes.plot(at["threshold"], at[metric], "s", color="tab:orange", markersize=5)
     axes.set_xlabel("accumulated time per sample [s]")
@@ -284,7 +291,7 @@ def _plot_time(axes: Any, metric: str, summary: Mapping[str, Any]) -> None:
 
 
 def summary_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return the table for the terminal: AUC, R-AUC, the metric at the time threshold and by round.
+    """Return a table with AUC, R-AUC, the metric at the time threshold and after each round.
 
     It fits into 80 columns for any number of rounds and metrics.
     """

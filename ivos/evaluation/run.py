@@ -1,4 +1,4 @@
-"""An evaluation from its configuration: check, run, show."""
+"""The evaluation as a Hydra job: checks of the configuration, sessions, and printed results."""
 
 import inspect
 from collections.abc import Sequence
@@ -63,32 +63,32 @@ class EvaluationOptions(Options):
 
 
 def effects(cfg: DictConfig) -> Effects:
-    """Return which options depend on others, see :func:`ivos.runtime.unused_options.unused_faults`."""
+    """Return which options depend on others; see :func:`ivos.runtime.unused_options.unused_faults`."""
     unused = getattr(get_object(cfg.protocol._target_), "unused", {})
-    own = f"checkpoint={cfg.checkpoint} decides the network; leave it out, or give checkpoint={UNTRAINED}"
+    own = f"checkpoint={cfg.checkpoint} determines the network; omit it, or set checkpoint={UNTRAINED}"
     return {
         "model": (cfg.checkpoint == UNTRAINED, own),
-        "masks_layout": (cfg.save_masks, "no masks are written; add save_masks=true, or leave it out"),
+        "masks_layout": (cfg.save_masks, "no masks are written; add save_masks=true, or omit it"),
         "synthetic": synthetic_effect(cfg),
         **{f"session.{name}": (False, f"{reason}; leave it out") for name, reason in unused.items()},
     }
 
 
-_MEMORY = ("device_cache_gib", "host_memory_gib")  # options of the segmenter that change no number
+_MEMORY = ("device_cache_gib", "host_memory_gib")  # options of the segmenter without effect on results
 
 
 def run(cfg: DictConfig) -> None:
-    """Evaluate as a Hydra job says.
+    """Run the evaluation of a Hydra job.
 
     Raises:
-        UserError: the configuration, the data or the checkpoint cannot be used.
+        UserError: The configuration, the data or the checkpoint cannot be used.
     """
     console = Console(highlight=False, markup=False, quiet=not is_first_process())
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_values(cfg, EvaluationOptions, effects)
     settings = session_settings(cfg)
     check_resume(cfg.resume, "hydra.run.dir")
-    if is_first_process():  # before anything is loaded; the others would find what this one has begun
+    if is_first_process():  # the other processes would find files that this one has written
         report_folders(folder, settings, cfg.resume)
     pl.seed_everything(settings.seed, verbose=False)
     segmenter = make_segmenter(cfg, console)
@@ -123,26 +123,26 @@ def run(cfg: DictConfig) -> None:
 
 
 def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
-    """Return the segmenter, with the network of the checkpoint or an untrained one where it has a network."""
+    """Return the segmenter; if it takes a network, this is that of the checkpoint or an untrained one."""
     try:
         import_from_current_folder()
         make = get_object(cfg.segmenter._target_)
     except ImportError as error:
         raise UserError(
-            f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); a module of "
-            "your own is looked for in the current folder and on PYTHONPATH "
+            f"segmenter: {cfg.segmenter._target_} cannot be imported ({_last_cause(error)}); modules of "
+            "your own are searched in the current folder and on PYTHONPATH "
             "(docs/guides/own_segmenter.md)"
         ) from error
     if not takes_network(make):
         if any(override.startswith("checkpoint=") for override in HydraConfig.get().overrides.task):
             raise UserError(
-                f"checkpoint={cfg.checkpoint}: this segmenter has no network of ours to load it into"
+                f"checkpoint={cfg.checkpoint}: this segmenter does not use a network of ivos; omit it"
             )
         other: Segmenter = instantiate(cfg.segmenter)
         return other
     if not isinstance(cfg.checkpoint, str) or not cfg.checkpoint.strip():
         raise UserError(
-            f"checkpoint={cfg.checkpoint or ''}: names nothing (an unset variable?); name a file, or "
+            f"checkpoint={cfg.checkpoint or ''}: is empty (an unset variable?); name a file, or set "
             f"checkpoint={UNTRAINED}"
         )
     if cfg.checkpoint == UNTRAINED:
@@ -156,7 +156,7 @@ def make_segmenter(cfg: DictConfig, console: Console) -> Segmenter:
 
 
 def _last_cause(error: BaseException) -> str:
-    """Return the cause of a failed import in one line; Hydra wraps it in errors of its own."""
+    """Return the original cause of a failed import in one line; Hydra wraps it in its own errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())
@@ -165,7 +165,7 @@ def _last_cause(error: BaseException) -> str:
 def say_what_is_done(
     folder: Path, settings: SessionSettings, videos: Sequence[Video], console: Console
 ) -> None:
-    """Print a line for each run in which nothing is left to do."""
+    """Print a line for each run whose samples are all complete."""
     for place in report_folders(folder, settings, resume=True).values():
         run = RunFolder(place, videos)
         if not run.remaining():
@@ -175,7 +175,7 @@ def say_what_is_done(
 
 
 def provenance(cfg: DictConfig, root: str | Path) -> dict[str, Any]:
-    """Return what the numbers depend on besides the settings, see :func:`ivos.evaluation.evaluate`."""
+    """Return everything that the results depend on besides the settings, by option name."""
     with_network = takes_network(get_object(cfg.segmenter._target_))
     found = dict[str, Any](checkpoint=None)
     ours = with_network and cfg.checkpoint == UNTRAINED

@@ -1,10 +1,10 @@
-"""The folder of a run: a report for each sample, so that samples can be shared between processes and resumed.
+"""The folder of a run, with a report for each sample, which allows several processes and resuming.
 
 ::
 
-    FOLDER/session.json          the settings that the run was begun with
-    FOLDER/samples/bear-001.csv  the rounds of a sample, in the official columns; .tmp.csv until complete
-    FOLDER/report.csv, ...       written from the samples at the end
+    FOLDER/session.json          the settings with which the run was started
+    FOLDER/samples/bear-001.csv  the rounds of a sample, with the official columns; .tmp.csv until complete
+    FOLDER/report.csv, ...       files that are computed from the samples at the end
 """
 
 import json
@@ -26,12 +26,12 @@ _SHOWN = 5
 
 
 class RunFolder:
-    """The samples of a session on disk.
+    """The reports of a session's samples on disk.
 
     Args:
-        folder: the run's folder.
-        videos: the sequences.
-        rounds: the number of rounds of every sample; None where a sample may have fewer.
+        folder: Folder of the run.
+        videos: The sequences.
+        rounds: Number of rounds of every sample; None if samples may have fewer.
     """
 
     def __init__(self, folder: Path, videos: Sequence[Video], rounds: int | None = None) -> None:
@@ -42,10 +42,10 @@ class RunFolder:
         """Write the settings of a new run, or compare them with those of the run to be resumed.
 
         Args:
-            provenance: everything that the numbers depend on, by the option's name; JSON values.
+            provenance: Everything that the results depend on, as JSON values by option name.
 
         Raises:
-            UserError: the folder was begun with other settings.
+            UserError: The run in the folder was started with other settings.
         """
         path, now = self.folder / "session.json", json.loads(json.dumps(dict(provenance)))
         if not path.exists():
@@ -57,7 +57,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: unreadable ({error}); the run cannot be resumed") from error
         if not isinstance(before, dict):
-            raise UserError(f"{path}: holds no settings; the run cannot be resumed")
+            raise UserError(f"{path}: contains no settings; the run cannot be resumed")
         before = {name if name in now else present_name(name): value for name, value in before.items()}
         different = [
             f"{name}: {_shown(before.get(name))} there, {_shown(now.get(name))} now"
@@ -65,10 +65,10 @@ class RunFolder:
             if before.get(name) != now.get(name)
         ]
         if different:
-            raise UserError(f"{self.folder} was begun with other settings; {'; '.join(different[:_SHOWN])}")
+            raise UserError(f"{self.folder} was started with other settings; {'; '.join(different[:_SHOWN])}")
 
     def clear(self) -> None:
-        """Remove files that a kill left half written; no other process may be running in the folder."""
+        """Remove incomplete files of killed processes; no other process may be using the folder."""
         clear(self.folder)
         clear(self.parts)
 
@@ -77,7 +77,7 @@ class RunFolder:
         return self._file(sample).exists() and not self._file(sample, ".tmp").exists()
 
     def note(self, sample: Sample, report: pd.DataFrame) -> None:
-        """Write the rounds of a sample so far, in the official columns."""
+        """Write the rounds of an incomplete sample, with the official columns."""
         write_text(self._file(sample, ".tmp"), report.to_csv())
 
     def complete(self, sample: Sample, report: pd.DataFrame) -> None:
@@ -90,7 +90,7 @@ class RunFolder:
         return [sample for sample in self.all if not self.is_complete(sample)]
 
     def share(self, rank: int, processes: int) -> list[Sample]:
-        """Return the samples of a process, in order; called by all processes before any of them begins."""
+        """Return the samples of a process, in order; all processes must call this before the first starts."""
         remaining = self.remaining()
         shares = share_out([sample.cost for sample in remaining], processes)
         return [remaining[index] for index in shares[rank]]
@@ -99,7 +99,7 @@ class RunFolder:
         """Return the official report of all samples, in order.
 
         Raises:
-            UserError: a sample is missing.
+            UserError: A sample is missing.
         """
         missing = [sample.title for sample in self.remaining()]
         if missing:
@@ -110,7 +110,7 @@ class RunFolder:
                 "all processes"
             )
         reports = [self._read(sample) for sample in self.all]
-        reached = [report for report in reports if len(report)] or reports[:1]  # else their types would count
+        reached = [report for report in reports if len(report)] or reports[:1]  # empty reports have no types
         return pd.concat(reached, ignore_index=True)
 
     def _read(self, sample: Sample) -> pd.DataFrame:
@@ -124,7 +124,7 @@ class RunFolder:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: unreadable ({reason}); remove it and go on with resume=true") from error
         content = path.read_bytes()
-        if not content.endswith(b"\n") or b"\0" in content:  # which would be read as shorter figures
+        if not content.endswith(b"\n") or b"\0" in content:  # numbers could be cut off
             raise UserError(f"{path}: damaged (cut or zeroed); remove it and go on with resume=true")
         if fault := sample_fault(report, sample, self.rounds):
             raise UserError(f"{path}: damaged ({fault}); remove it and go on with resume=true")
@@ -139,12 +139,12 @@ class RunFolder:
 
 
 def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> str:
-    """Return what is wrong with the report of a sample that was read back; empty for an undamaged one.
+    """Return a description of the damage of a sample's report, or an empty string if it is valid.
 
     Args:
-        report: the report as it was read.
-        sample: the sample that it should be of.
-        rounds: the number of rounds that it should have; None: any number, numbered from 1 without gaps.
+        report: The report as it was read.
+        sample: The expected sample.
+        rounds: Expected number of rounds; None accepts any number.
     """
     if tuple(report.columns) != COLUMNS:
         return "other columns"
@@ -152,7 +152,7 @@ def sample_fault(report: pd.DataFrame, sample: Sample, rounds: int | None) -> st
         return f"no round of {rounds}" if rounds and sample.video.known.any() else ""
     numbers = report[["interaction", "object_id", "frame", "timing", "jaccard", "contour", "j_and_f"]]
     if any(kind.kind not in "iuf" for kind in numbers.dtypes):
-        return "values that are no numbers"
+        return "values that are not numbers"
     values = numbers.to_numpy(float)
     if not (np.isfinite(values) & (values >= 0)).all() or (values[:, 4:] > 1).any():
         return "values out of range"
@@ -175,8 +175,8 @@ def report_folders(folder: str | Path, settings: SessionSettings, resume: bool =
     """Return the folder of each metric's report.
 
     Raises:
-        UserError: there is a report already, or an unfinished run, and it is not to be resumed; or the run
-            was begun with one metric and is to be resumed with several, or the other way round.
+        UserError: The folder contains a finished or unfinished run and ``resume`` is False, or the run was
+            started with one metric and is to be resumed with several, or vice versa.
     """
     several = len(settings.metrics) > 1
     folders = {metric: Path(folder, metric) if several else Path(folder) for metric in settings.metrics}
@@ -184,28 +184,30 @@ def report_folders(folder: str | Path, settings: SessionSettings, resume: bool =
     for place in folders.values():
         if (place / "report.csv").exists() and not resume:
             raise UserError(
-                f"{place} already holds a report.csv; choose another folder with hydra.run.dir=..."
+                f"{place} already contains a report.csv; choose another folder with hydra.run.dir=..."
             )
         if (place / "session.json").exists() and not resume:
             raise UserError(
-                f"{place} holds an unfinished run; go on with resume=true, or choose another folder with "
+                f"{place} contains an unfinished run; go on with resume=true, or choose another folder with "
                 "hydra.run.dir=..."
             )
     if resume and any((place / "session.json").exists() for place in elsewhere):
-        what = "one session.metric, several" if several else "several of session.metric, one"
-        raise UserError(f"{folder} was begun with {what} now; resume with the settings it was begun with")
+        before = "one metric" if several else "several metrics"
+        raise UserError(
+            f"{folder}: the run was started with {before} (session.metric); resume it with the same settings"
+        )
     return folders
 
 
 def share_out(costs: Sequence[float], processes: int) -> list[list[int]]:
-    """Share items between processes: the largest first, each to the process with the least work so far.
+    """Distribute items among processes: the most expensive first, each to the process with the least cost.
 
     Args:
-        costs: the cost of each item.
-        processes: the number of processes.
+        costs: Cost of each item.
+        processes: Number of processes.
 
     Returns:
-        the indices of each process' items, ascending.
+        The indices of each process's items, in ascending order.
 
     >>> share_out([1, 5, 2, 2, 1], 2)
     [[1, 4], [0, 2, 3]]

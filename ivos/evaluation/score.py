@@ -1,24 +1,25 @@
 """Score folders of masks: ``python -m ivos.evaluation.score PREDICTIONS GROUND_TRUTH``.
 
-Either folder has a folder for each sequence, in one of two layouts::
+Each of the two folders contains one folder per sequence, in one of two layouts::
 
     bear/00000.png         labels as palette indices (DAVIS)
-    bear/000/00000.png     a mask for each object, non-zero where it is (SA-V)
+    bear/000/00000.png     a mask for each object, non-zero on the object (SA-V)
 
-The ground truth may also be a data set's own root or its ``Annotations`` folder; where it has lists of its
-subsets (``ImageSets``), the sequences of the subset are scored. Objects that overlap, as SA-V's do, are each
-scored whole, on the frames that have a mask of the object. Two evaluators' rules say which frames and objects
-count, and each output file follows one of them (docs/guides/score_masks.md):
+The ground truth may also be the root of a data set or its ``Annotations`` folder. If the data set has lists
+of its subsets (``ImageSets``), the sequences of the subset are scored. Overlapping objects, as in SA-V, are
+each scored with their full masks, on the frames that have a mask of the object. The official evaluators
+differ in the frames and objects that they score; each output file follows one of them
+(docs/guides/score_masks.md):
 
 ``global_results-SUBSET.csv``, ``per-sequence_results-SUBSET.csv``
-    davis2017-evaluation: the objects of the first frame, on all frames but the first and the last one. On a
-    frame where neither mask has a pixel, J = F = 1.
+    davis2017-evaluation: the objects of the first frame, on all frames except the first and the last. On
+    frames where both masks are empty, J = F = 1.
 ``results.csv``
-    vos-benchmark, and SA-V's sav_evaluator: every object of the frames but the first and the last one, from
-    the first frame on which the ground truth or the prediction has a pixel of the object.
+    vos-benchmark and SA-V's sav_evaluator: all objects, on all frames except the first and the last, starting
+    at the first frame on which the ground truth or the prediction has a pixel of the object.
 
-davis2017-evaluation does not read SA-V's layout; there all files follow sav_evaluator. Void (255) counts as
-background. Where the masks of a sequence are binary (0 and 255), 255 is object 1.
+davis2017-evaluation does not support the SA-V layout; for it, all files follow sav_evaluator. Void (255)
+counts as background. If the masks of a sequence are binary (0 and 255), 255 is object 1.
 """
 
 import argparse
@@ -64,7 +65,7 @@ class Statistics(NamedTuple):
 
 
 class Measures(NamedTuple):
-    """J and F of one object, and the number of frames that they are taken over."""
+    """J and F of one object, and the number of scored frames."""
 
     jaccard: Statistics
     f_measure: Statistics
@@ -73,14 +74,14 @@ class Measures(NamedTuple):
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """The score of one object of a sequence by each evaluator's rule.
+    """The scores of one object of a sequence by the rules of both evaluators.
 
     Attributes:
-        sequence: the sequence's name.
-        number: the object's label; in SA-V's layout the number of its folder plus one.
-        davis: by davis2017-evaluation's rule; None where that does not score the object.
-        benchmark: by vos-benchmark's rule; None where the object is on no frame that counts.
-        per_object: whether the ground truth is in SA-V's layout.
+        sequence: Name of the sequence.
+        number: Label of the object; in SA-V layout, the number of its folder plus one.
+        davis: Scores by the rule of davis2017-evaluation; None if it does not score the object.
+        benchmark: Scores by the rule of vos-benchmark; None if the object is not on any scored frame.
+        per_object: Whether the ground truth is in SA-V layout.
     """
 
     sequence: str
@@ -97,17 +98,17 @@ class ObjectScore:
 
     @property
     def jaccard(self) -> Statistics:
-        """J by vos-benchmark's rule, or by davis2017-evaluation's where that alone scores the object."""
+        """J by the rule of vos-benchmark, or of davis2017-evaluation if only that scores the object."""
         return self._measures.jaccard
 
     @property
     def f_measure(self) -> Statistics:
-        """F by vos-benchmark's rule, or by davis2017-evaluation's where that alone scores the object."""
+        """F by the rule of vos-benchmark, or of davis2017-evaluation if only that scores the object."""
         return self._measures.f_measure
 
     @property
     def frames(self) -> int:
-        """The number of frames that :attr:`jaccard` and :attr:`f_measure` are taken over."""
+        """The number of frames over which :attr:`jaccard` and :attr:`f_measure` are computed."""
         return self._measures.frames
 
 
@@ -120,21 +121,21 @@ class _Job(NamedTuple):
 
 @dataclass
 class _Result:
-    """What became of a sequence: scores, or problems."""
+    """The scores of a sequence, or its problems."""
 
     scores: list[ObjectScore] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def statistics(values: NDArray[np.float64]) -> Statistics:
-    """Return mean, recall and decay of a measure as davis2017-evaluation does (Perazzi et al., 2016).
+    """Return mean, recall and decay of a measure as in davis2017-evaluation (Perazzi et al., 2016).
 
-    Recall is the share of frames above 0.5. For decay the frames are cut at five places, evenly spread and
-    rounded, where the frame at a cut belongs to both neighbours; decay is the mean of the first quarter less
-    that of the last.
+    Recall is the share of frames with a value above 0.5. Decay is the mean over the first quarter of the
+    frames minus the mean over the last. The boundaries of the quarters are evenly spaced and rounded, and a
+    frame at a boundary belongs to both quarters.
 
     Args:
-        values: the measure on each frame [T].
+        values: Measure on each frame [T].
 
     >>> statistics(np.array([1.0, 0.8, 0.6, 0.4, 0.2]))
     Statistics(mean=0.6, recall=0.6, decay=0.6)
@@ -158,21 +159,21 @@ def score(
     """Score the sequences of a folder.
 
     Args:
-        predictions: a folder of sequences, in either layout; frames are named as the ground truth's. Only the
-            frames that count are needed and read.
-        truth: a folder of sequences, in either layout, or a data set's root; its sequences, frames and
-            objects are those that count.
-        ends: score the first and the last frame of a sequence too.
-        processes: the number of processes; None for one on each core.
-        subset: the list in ``ImageSets`` whose sequences are scored; None for ``val`` where there is one.
-        sequences: the names of the sequences to score; None for those of the subset, or all.
-        report: called with a line for the user on what is left out.
+        predictions: A folder of sequences, in either layout, whose frames have the names of the ground
+            truth's frames. Only scored frames are needed and read.
+        truth: A folder of sequences, in either layout, or the root of a data set; it determines the
+            sequences, frames and objects to score.
+        ends: Whether to score also the first and the last frame of each sequence.
+        processes: Number of processes; None uses one per core.
+        subset: List in ``ImageSets`` whose sequences are scored; None means ``val`` if there is such a list.
+        sequences: Names of the sequences to score; None scores those of the subset, or all.
+        report: Function that is called with a message about sequences and objects that are not scored.
 
     Returns:
-        a score of each object, ordered by sequence and number.
+        The scores of each object, ordered by sequence and number.
 
     Raises:
-        DataError: the folders do not fit; every offending file is named.
+        DataError: The folders do not match; the message lists all faults and files concerned.
     """
     predictions, truth = Path(predictions), Path(truth)
     for folder in (predictions, truth):
@@ -183,7 +184,7 @@ def score(
     missing = [f"{predictions / name}: missing" for name in names if not (predictions / name).is_dir()]
     jobs = [_Job(name, predictions / name, truth / name, ends) for name in names]
     there = [job for job in jobs if job.predictions.is_dir()]
-    there.sort(key=lambda job: -len(list(job.truth.rglob("*.png"))))  # the longest first
+    there.sort(key=lambda job: -len(list(job.truth.rglob("*.png"))))  # start with the longest sequences
     workers = min(processes or cores(), len(there))
     if workers > 1:
         with ProcessPoolExecutor(workers, initializer=be_a_worker) as pool:
@@ -197,7 +198,7 @@ def score(
     late = [f"{one.sequence} {one.number}" for one in scores if one.davis is None]
     if late:
         report(
-            f"{len(late)} objects that are not on the first frame count in results.csv alone, since "
+            f"{len(late)} objects that are not on the first frame are scored in results.csv only, because "
             f"davis2017-evaluation does not score them: {listing(late)}"
         )
     return sorted(scores, key=lambda one: (one.sequence, one.number))
@@ -210,37 +211,37 @@ def _chosen(
     sequences: Iterable[str] | None,
     report: Callable[[str], None],
 ) -> list[str]:
-    """Return the names of the sequences to score, and report which ones are left out and why."""
+    """Return the names of the sequences to score, and report which ones are not scored and why."""
     names = sorted(path.name for path in truth.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise DataError(f"{truth}: no sequences (folders of masks)")
     reason = ""
     if sequences is not None:
-        chosen, reason = sorted(set(sequences)), "--sequences does not name them"
+        chosen, reason = sorted(set(sequences)), "not in --sequences"
     elif (found := listed_sequences(truth, subset)) is not None:
-        chosen, reason = found[1], f"{found[0]} does not list them; --subset chooses another list"
+        chosen, reason = found[1], f"not in {found[0]}; --subset chooses another list"
     else:
         chosen = names
     if unknown := sorted(set(chosen) - set(names)):
         raise DataError(f"{truth} has no sequence {listing(unknown)}; it has: {listing(names)}")
     if not chosen:
-        raise DataError(f"{truth}: no sequences are chosen")
+        raise DataError(f"{truth}: no sequences are selected")
     if out := sorted(set(names) - set(chosen)):
-        report(f"Left out {len(out)} sequences of the ground truth ({reason}): {listing(out)}")
+        report(f"{len(out)} sequences of the ground truth are not scored ({reason}): {listing(out)}")
     extra = sorted(path.name for path in predictions.iterdir() if path.is_dir() and path.name not in chosen)
     if set(extra) & set(names) and not any((predictions / name).is_dir() for name in chosen):
         raise DataError(
-            f"{predictions} has none of the sequences that are to be scored ({listing(chosen)}); it has: "
-            f"{listing(extra)}; choose with --subset or --sequences"
+            f"{predictions} has none of the sequences to score ({listing(chosen)}); it has: "
+            f"{listing(extra)}; select with --subset or --sequences"
         )
     if extra:
-        report(f"Left out {len(extra)} sequences of the predictions: {listing(extra)}")
+        report(f"{len(extra)} sequences of the predictions are not scored: {listing(extra)}")
     return chosen
 
 
 def _score_sequence(job: _Job) -> _Result:
-    """Score a sequence, or find out what is wrong with it."""
-    cv2.setNumThreads(1)  # the processes are as many as there are cores
+    """Score a sequence, or collect its problems."""
+    cv2.setNumThreads(1)  # there is one process per core
     truth, predictions = MaskFolder.of(job.truth), MaskFolder.of(job.predictions)
     if problems := truth.problems + predictions.problems:
         return _Result(problems=problems)
@@ -255,7 +256,7 @@ def _score_sequence(job: _Job) -> _Result:
         return _Result(problems=[f"{job.truth}: no objects"])
     counted = {label: truth.frames(label) if job.ends else truth.frames(label)[1:-1] for label in objects}
     if not all(counted.values()):
-        what = f"{job.truth}: no frames between the first and the last; --ends scores these two as well"
+        what = f"{job.truth}: no frames between the first and the last; score these with --ends"
         return _Result(problems=[what])
     if problems := missing_files(truth, predictions, counted):
         return _Result(problems=problems)
@@ -273,7 +274,7 @@ def _score_sequence(job: _Job) -> _Result:
 
 
 def _make_binary(masks: dict[int, dict[str, Mask]]) -> None:
-    """Make 255 object 1 where the flat masks of a sequence hold 0 and 255 alone."""
+    """Convert 255 to object 1 if the masks of a sequence in DAVIS layout only contain 0 and 255."""
     flat = masks.get(FLAT, {})
     labels = {label for mask in flat.values() for label in labels_in(mask)}
     if {VOID} <= labels <= {0, VOID}:
@@ -294,7 +295,7 @@ def _misfits(
     predicted: dict[int, dict[str, Mask]],
     objects: Sequence[int],
 ) -> list[str]:
-    """Return what of the predictions does not fit the ground truth, as lines."""
+    """Return messages about predictions that do not match the ground truth."""
     by_path = [
         {folder.files[key][name]: mask for key, masks in found.items() for name, mask in masks.items()}
         for folder, found in ((truth, true), (predictions, predicted))
@@ -304,17 +305,17 @@ def _misfits(
     if predictions.per_object:
         for label in sorted(set(predictions.files) - known):
             problems.append(
-                f"{predictions.folder / f'{label - 1:03d}'}: object {label}, which the ground truth lacks"
+                f"{predictions.folder / f'{label - 1:03d}'}: object {label} is not in the ground truth"
             )
     for name, mask in predicted.get(FLAT, {}).items():
         extra = labels_in(mask) - {0} - known
         if VOID in extra:
             problems.append(
-                f"{predictions.files[FLAT][name]}: has the label 255, which is void, not an object"
+                f"{predictions.files[FLAT][name]}: contains the label 255, which is void, not an object"
             )
         if extra := extra - {VOID}:
             problems.append(
-                f"{predictions.files[FLAT][name]}: has object {listing(extra)}, which the ground truth lacks"
+                f"{predictions.files[FLAT][name]}: object {listing(extra)} is not in the ground truth"
             )
     return problems
 
@@ -326,7 +327,7 @@ def _measure(
     predicted: dict[int, dict[str, Mask]],
     counted: dict[int, list[str]],
 ) -> list[ObjectScore]:
-    """Measure every object of a sequence on the frames that count."""
+    """Compute the scores of every object of a sequence on the scored frames."""
     scores = []
     on_first = max(labels_in(next(iter(true[FLAT].values()))) - {VOID}) if FLAT in true else 0
     if FLAT in true and FLAT in predicted:
@@ -359,7 +360,7 @@ def _measure(
 
 
 def _object(masks: dict[int, dict[str, Mask]], label: int, name: str) -> Mask:
-    """Return the mask [h, w] of one object on a frame, 0 or 1, from either layout."""
+    """Return the binary mask [h, w] of one object on a frame, from either layout."""
     if FLAT in masks:
         return (masks[FLAT][name] == label).view(np.uint8)
     return (masks[label][name] > 0).view(np.uint8)
@@ -372,7 +373,7 @@ def _in_truth(true: dict[int, dict[str, Mask]], label: int, names: Sequence[str]
 def _jaccard_and_f(
     labels: Sequence[int], true: Sequence[Mask], predicted: Sequence[Mask]
 ) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]]:
-    """Return J, F and whether either mask has a pixel, each [T], of every object."""
+    """Return for every object J, F and whether the truth or the prediction has a pixel, each [T]."""
     numbers = np.zeros(256, np.uint8)
     numbers[list(labels)] = np.arange(1, len(labels) + 1)
     true_labels, predicted_labels = (
@@ -392,11 +393,11 @@ def _jaccard_and_f(
 
 
 def global_results(scores: Sequence[ObjectScore], rule: str = "davis") -> dict[str, float]:
-    """Return the means over all objects by davis2017-evaluation's names.
+    """Return the means over all objects, with the column names of davis2017-evaluation.
 
     Args:
-        scores: of the objects.
-        rule: ``davis`` or ``benchmark``; objects that the rule does not score are left out.
+        scores: Scores of the objects.
+        rule: ``davis`` or ``benchmark``; objects that the rule does not score are ignored.
     """
     measures = [found for one in scores if (found := getattr(one, rule)) is not None]
     j = np.mean([one.jaccard for one in measures], axis=0)
@@ -405,7 +406,7 @@ def global_results(scores: Sequence[ObjectScore], rule: str = "davis") -> dict[s
 
 
 def davis_csvs(scores: Sequence[ObjectScore]) -> tuple[str, str]:
-    """Return davis2017-evaluation's two files: that of all objects together and that of each object."""
+    """Return the two files of davis2017-evaluation: global results and results of each object."""
     total = global_results(scores)
     rows = [
         f"{one.sequence}_{one.number},{one.davis.jaccard.mean:.3f},{one.davis.f_measure.mean:.3f}"
@@ -417,9 +418,9 @@ def davis_csvs(scores: Sequence[ObjectScore]) -> tuple[str, str]:
 
 
 def benchmark_csv(scores: Sequence[ObjectScore]) -> str:
-    """Return vos-benchmark's results.csv: in percent, padded as there.
+    """Return the file results.csv in the format of vos-benchmark, with values in percent.
 
-    Objects are numbered by their labels, in SA-V's layout by their folders.
+    Numbers of objects are their labels, or the numbers of their folders in SA-V layout.
     """
     counted = [(one, one.benchmark) for one in scores if one.benchmark is not None]
     width = max(len("Global score"), *(len(one.sequence) for one in scores))
@@ -437,13 +438,13 @@ def benchmark_csv(scores: Sequence[ObjectScore]) -> str:
 
 
 def _write(scores: Sequence[ObjectScore], folder: Path, subset: str) -> None:
-    """Write the files of results, remove those of an earlier run that would not be of these scores."""
+    """Write the files of results, and remove files of an earlier run that would not match these scores."""
     folder.mkdir(parents=True, exist_ok=True)
     davis = folder / f"global_results-{subset}.csv", folder / f"per-sequence_results-{subset}.csv"
     if any(one.davis for one in scores):
         for path, text in zip(davis, davis_csvs(scores), strict=True):
             write_text(path, text)
-        print("davis2017-evaluation's rule:")
+        print("By the rule of davis2017-evaluation:")
         print(davis[0].read_text(), end="")
     else:
         for path in davis:
@@ -453,7 +454,7 @@ def _write(scores: Sequence[ObjectScore], folder: Path, subset: str) -> None:
         number = sum(one.benchmark is not None for one in scores)
         total = global_results(scores, "benchmark")
         values = ", ".join(f"{name} {total[f'{name}-Mean']:.3f}" for name in ("J&F", "J", "F"))
-        print(f"vos-benchmark's rule: {values} over {number} objects")
+        print(f"By the rule of vos-benchmark: {values} over {number} objects")
     else:
         (folder / "results.csv").unlink(missing_ok=True)
 
@@ -463,17 +464,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ivos.evaluation.score", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("predictions", type=Path, help="folder with a folder for each sequence")
     parser.add_argument(
-        "ground_truth", type=Path, help="the same of the true masks (DAVIS/Annotations/480p), or a set's root"
+        "predictions", type=Path, help="folder of predicted masks, with a subfolder for each sequence"
     )
-    parser.add_argument("--ends", action="store_true", help="score first and last frames too")
     parser.add_argument(
-        "--subset", help="score the sequences that ImageSets/.../SUBSET.txt lists; names the files of results"
+        "ground_truth",
+        type=Path,
+        help="folder of true masks (such as DAVIS/Annotations/480p), or the root of a data set",
     )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="score these sequences alone")
-    parser.add_argument("--output", type=Path, help="folder of the results (the folder of predictions)")
-    parser.add_argument("--processes", type=int, help="number of processes (one on each core)")
+    parser.add_argument("--ends", action="store_true", help="score the first and the last frames, too")
+    parser.add_argument(
+        "--subset", help="list ImageSets/.../SUBSET.txt of the sequences to score, also used in file names"
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="names of the sequences to score")
+    parser.add_argument("--output", type=Path, help="folder for the results (default: predictions)")
+    parser.add_argument("--processes", type=int, help="number of processes (default: one per core)")
     options = parser.parse_args(arguments)
     try:
         if options.processes is not None and options.processes < 1:

@@ -1,4 +1,4 @@
-"""Files that an evaluation writes while it runs: the rounds so far, and pictures of every round."""
+"""Callbacks that write files during an evaluation: rounds, confidences, masks and overlays."""
 
 import shutil
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ MasksLayout = Literal["davis", "per_object"]
 
 
 class SampleReports(SessionCallback):
-    """Writes a sample's rounds to the run's folder: those so far, and all of them at the end.
+    """Writes a sample's report to the run's folder after each round and at the end.
 
     Args:
-        run: the run's folder.
-        session_id: the contents of the report's first column.
+        run: Folder of the run.
+        session_id: Content of the report's first column.
     """
 
     def __init__(self, run: RunFolder, session_id: str) -> None:
@@ -37,27 +37,27 @@ class SampleReports(SessionCallback):
         self._report = pd.DataFrame(columns=COLUMNS)
 
     def on_sample(self, sample: Sample) -> None:
-        """Begin the sample's report without rounds."""
+        """Write an empty report of the sample."""
         self._report = pd.DataFrame(columns=COLUMNS)
         self.run.note(sample, self._report)
 
     def on_round(self, sample: Sample, scored: ScoredRound) -> None:
         """Add a round to the sample's report."""
         rows = round_rows(sample, scored, self.session_id)
-        first = self._report.empty  # whose columns have no types
+        first = self._report.empty  # the columns of an empty report have no types
         self._report = rows if first else pd.concat([self._report, rows], ignore_index=True)
         self.run.note(sample, self._report)
 
     def on_sample_end(self, sample: Sample) -> None:
-        """Complete the sample's report."""
+        """Mark the sample's report as complete."""
         self.run.complete(sample, self._report)
 
 
 class Confidences(SessionCallback):
-    """Writes confidence and J of every round of a sample, where the protocol asks for the confidence.
+    """Writes confidence and J of every round of a sample, for protocols that use the confidence.
 
     Args:
-        folder: the folder of the files, ``SEQUENCE-SCRIBBLE.csv``.
+        folder: Folder for the files ``SEQUENCE-SCRIBBLE.csv``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,11 +65,11 @@ class Confidences(SessionCallback):
         self._rounds: list[pd.DataFrame] = []
 
     def on_sample(self, sample: Sample) -> None:
-        """Begin a sample without rounds."""
+        """Start a new sample."""
         self._rounds = []
 
     def on_round(self, sample: Sample, scored: ScoredRound) -> None:
-        """Add the pairs of a round."""
+        """Add the pairs of confidence and J of a round."""
         if scored.confidence is not None:
             pairs = pd.DataFrame(confidence_pairs(scored), columns=["confidence", "jaccard"])
             pairs.insert(0, "interaction", scored.number)
@@ -86,19 +86,19 @@ class Confidences(SessionCallback):
 class RoundPictures(SessionCallback):
     """Writes masks and overlays of every round.
 
-    ``masks/SCRIBBLE/ROUND`` is a folder of sequences that :mod:`ivos.evaluation.score` reads: frames are
-    named and objects numbered as in the ground truth. Rounds that a session does not reach repeat its last
+    ``masks/SCRIBBLE/ROUND`` is a folder of sequences that :mod:`ivos.evaluation.score` reads; names of frames
+    and numbers of objects are those of the ground truth. Rounds that a session does not reach repeat its last
     round.
 
     Args:
-        folder: the run's folder.
-        masks: write every round's masks under ``masks/SCRIBBLE/ROUND/SEQUENCE``.
-        overlays: write frames with masks and strokes under ``overlays/SEQUENCE/SCRIBBLE/ROUND``.
-        layout: of the masks: ``davis``, the labels of all objects in one file, or ``per_object``, as in SA-V,
-            a folder for each object, ``SEQUENCE/000`` for label 1. Protocols that segment object by object
-            put the objects of a video together in the latter.
-        rounds: the largest number of rounds of a session.
-        videos: the videos on disk, whose files name frames and objects.
+        folder: Folder of the run.
+        masks: Whether to write the masks of every round to ``masks/SCRIBBLE/ROUND/SEQUENCE``.
+        overlays: Whether to write frames with masks and strokes to ``overlays/SEQUENCE/SCRIBBLE/ROUND``.
+        layout: Layout of the masks: ``davis`` for files with the labels of all objects, or ``per_object`` as
+            in SA-V for a folder for each object (``SEQUENCE/000`` for label 1). For protocols that segment
+            object by object, ``per_object`` combines the objects of a video in one folder.
+        rounds: Largest number of rounds of a session.
+        videos: Videos on disk, whose files define the names of frames and the numbers of objects.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RoundPictures(SessionCallback):
         self._last: ScoredRound | None = None
 
     def on_sample(self, sample: Sample) -> None:
-        """Remove the files that a killed run may have left."""
+        """Remove the files of an earlier, interrupted run of the sample."""
         self._last = None
         if self.overlays:
             shutil.rmtree(self._overlays(sample), ignore_errors=True)
@@ -140,7 +140,7 @@ class RoundPictures(SessionCallback):
                 write_picture(folder / f"{index:05d}.jpg", np.ascontiguousarray(picture[..., ::-1]))
 
     def on_sample_end(self, sample: Sample) -> None:
-        """Copy the last round's masks to the rounds not reached, as the official summary counts them."""
+        """Copy the last round's masks to the rounds that were not reached, as in the official summary."""
         if not self.masks or self._last is None:
             return
         last = self._mask_folders(sample, self._last.number)
@@ -162,7 +162,7 @@ class RoundPictures(SessionCallback):
                 )
 
     def _mask_folders(self, sample: Sample, number: int) -> dict[int | None, Path]:
-        """Return the folders of a round's masks: of each object by its label, or of all objects (None)."""
+        """Return the folders of a round's masks by object label; the key None stands for all objects."""
         video = self._videos[sample.video.name]
         place = self.folder / "masks" / f"{sample.scribble:03d}" / f"{number:02d}"
         if self.layout == "davis":

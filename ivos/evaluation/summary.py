@@ -1,11 +1,10 @@
 """The summary of a report: AUC, the metric at the time threshold and the curve of the DAVIS session.
 
-Where davisinteractive is installed (the extra ``davis``), the summary is its own. Elsewhere it is computed
-here
-from the definition: rounds that a sample did not reach have the metric of its last round and take no time;
-    the
-curve is the mean over samples and objects against the mean of the accumulated time, from zero at time zero to
-the time-out; AUC is the area under it by trapezoids, divided by the time-out. Both give the same numbers.
+If davisinteractive is installed (the extra ``davis``), it computes the summary. Otherwise this module
+computes the same numbers from their definition: rounds that a sample did not reach have the metric of its
+last round and take no time. The curve is the mean over samples and objects against the mean accumulated time,
+from 0 at time 0 to the time-out. AUC is the area under the curve by the trapezoidal rule, divided by the
+time-out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,16 +24,16 @@ OFFICIAL, OWN = "davisinteractive", "ivos"
 def summarise(
     report: pd.DataFrame, videos: Sequence[Video], metric: Metric, settings: SessionSettings
 ) -> dict[str, Any]:
-    """Return the summary of an official report by davisinteractive, or by ivos where that is not installed.
+    """Return the summary of an official report, computed by davisinteractive if it is installed.
 
     Args:
-        report: the official report of all samples.
-        videos: the sequences.
-        metric: the metric of the session.
-        settings: the settings of the session.
+        report: Official report of all samples.
+        videos: The sequences.
+        metric: Metric of the session.
+        settings: Settings of the session.
 
     Returns:
-        ``auc``, ``metric_at_threshold`` and ``curve``, as in the official ``summary.json``, and
+        The entries ``auc``, ``metric_at_threshold`` and ``curve``, as in the official ``summary.json``, and
         ``computed_by``: ``davisinteractive`` or ``ivos``.
     """
     if not _is_installed("davisinteractive"):
@@ -47,14 +46,14 @@ def summarise(
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # its place in sys.modules holds something that was not imported
+    except ValueError:  # sys.modules contains an object without an import spec
         return False
 
 
 def own_summary(
     report: pd.DataFrame, videos: Sequence[Video], metric: Metric, settings: SessionSettings
 ) -> dict[str, Any]:
-    """Return ``auc``, ``metric_at_threshold`` and ``curve``, computed from their definition."""
+    """Compute ``auc``, ``metric_at_threshold`` and ``curve`` from their definitions."""
     keys = ["sequence", "scribble_idx", "interaction", "object_id"]
     columns = [COLUMN[metric], "timing"]
     reached = report.groupby(keys)[columns].mean() if len(report) else pd.DataFrame(columns=columns)

@@ -1,4 +1,4 @@
-"""J and F of label arrays; everything that depends on the ground truth alone is computed once."""
+"""J and F of label arrays; results that depend on the ground truth alone are computed once."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,15 +14,15 @@ Box = tuple[slice, slice]  # rows and columns
 
 
 def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
-    """Return intersection over union of every object on every frame; 1 where neither mask has a pixel.
+    """Return the intersection over union of every object on every frame; it is 1 if both masks are empty.
 
     Args:
-        gt: ground-truth labels [T, h, w]; 255 (void) belongs to no object.
-        pred: predicted labels [T, h, w].
-        num_objects: N; objects are 1..N.
+        gt: Ground-truth labels [T, h, w]; 255 (void) belongs to no object.
+        pred: Predicted labels [T, h, w].
+        num_objects: Number of objects N; their labels are 1..N.
 
     Returns:
-        float64 [T, N], equal to ``davisinteractive.metrics.batched_jaccard``.
+        J, float64 [T, N], equal to ``davisinteractive.metrics.batched_jaccard``.
 
     >>> gt = np.array([[[0, 1, 1, 2]]])
     >>> pred = np.array([[[1, 1, 1, 0]]])
@@ -35,17 +35,16 @@ def jaccard(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
 def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]:
     """Return the harmonic mean of boundary precision and recall of every object on every frame.
 
-    A boundary pixel counts as found where the other mask has one within 0.8 % of the frame's diagonal
-    (rounded up). An empty boundary has precision 1 and recall 0 against one that is not, and both 1 against
-    another empty one.
+    A boundary pixel is matched if the other mask has a boundary pixel within 0.8 % of the frame's diagonal
+    (rounded up). F is 1 if both boundaries are empty, and 0 if only one is.
 
     Args:
-        gt: ground-truth labels [T, h, w]; 255 (void) belongs to no object.
-        pred: predicted labels [T, h, w].
-        num_objects: N; objects are 1..N.
+        gt: Ground-truth labels [T, h, w]; 255 (void) belongs to no object.
+        pred: Predicted labels [T, h, w].
+        num_objects: Number of objects N; their labels are 1..N.
 
     Returns:
-        float64 [T, N], equal to ``davisinteractive.metrics.batched_f_measure``.
+        F, float64 [T, N], equal to ``davisinteractive.metrics.batched_f_measure``.
 
     >>> gt, pred = np.zeros((2, 1, 50, 50), int)
     >>> gt[0, 10:30, 10:30] = pred[0, 10:30, 10:31] = 1
@@ -56,13 +55,13 @@ def f_measure(gt: Labels, pred: Labels, num_objects: int) -> NDArray[np.float64]
 
 
 def mean_over(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
-    """Return the mean along an axis (None: of all) of the values that are not NaN; NaN where there are none.
+    """Return the mean of the values that are not NaN along an axis (None: over all), or NaN without any.
 
     >>> mean_over(np.array([[0.5, np.nan], [np.nan, np.nan]]), axis=1).tolist()
     [0.5, nan]
     """
     unknown = np.isnan(values)
-    if values.size and not unknown.any():  # in NumPy's own order of summation
+    if values.size and not unknown.any():  # with the summation order of np.mean
         return np.asarray(values.mean(axis=axis))
     count = (~unknown).sum(axis=axis)
     total = np.where(unknown, 0, values).sum(axis=axis)
@@ -70,14 +69,14 @@ def mean_over(values: NDArray[np.float64], axis: int | None = None) -> NDArray[n
 
 
 class GroundTruth:
-    """Ground-truth labels that many predictions are scored against; work on them alone is done once.
+    """Ground-truth labels for scoring many predictions, with cached results of the ground truth.
 
-    Memory: the labels themselves and, once F is asked for, the dilated boundary of every object in its
-    bounding box, at one bit per pixel, with four bytes for every boundary pixel.
+    The object holds the labels and, after the first call of :meth:`f_measure`, the dilated boundary of every
+    object in its bounding box (one bit per pixel) and the positions of its boundary pixels (four bytes each).
 
     Args:
-        labels: ground truth [T, h, w]; 255 (void) belongs to no object.
-        num_objects: N; objects are 1..N.
+        labels: Ground-truth labels [T, h, w]; 255 (void) belongs to no object.
+        num_objects: Number of objects N; their labels are 1..N.
     """
 
     def __init__(self, labels: Labels, num_objects: int) -> None:
@@ -91,7 +90,7 @@ class GroundTruth:
         self._contours: list[_Contour] = []
 
     def jaccard(self, pred: Labels) -> NDArray[np.float64]:
-        """Return J of labels [T, h, w]: float64 [T, N], see :func:`jaccard`."""
+        """Return J of predicted labels [T, h, w], float64 [T, N]; see :func:`jaccard`."""
         values = np.empty((len(self.labels), self.num_objects))
         if not self._regions:
             self._regions = [_Region.of(mask) for _, _, mask in self._masks(self.labels)]
@@ -103,7 +102,7 @@ class GroundTruth:
         return values
 
     def f_measure(self, pred: Labels) -> NDArray[np.float64]:
-        """Return F of labels [T, h, w]: float64 [T, N], see :func:`f_measure`."""
+        """Return F of predicted labels [T, h, w], float64 [T, N]; see :func:`f_measure`."""
         values = np.empty((len(self.labels), self.num_objects))
         if not self._contours:
             self._contours = [_Contour.of(mask, self.radius) for _, _, mask in self._masks(self.labels)]
@@ -112,7 +111,7 @@ class GroundTruth:
         return values
 
     def _masks(self, labels: Labels) -> Iterator[tuple[int, int, Mask]]:
-        """Yield frame, index of the object and its mask, for every frame and object."""
+        """Yield the frame, the object's index and its mask, for every frame and object."""
         if labels.shape != self.labels.shape:
             raise ValueError(
                 f"labels [T, h, w] of equal shape are needed, got {self.labels.shape} and {labels.shape}"
@@ -134,11 +133,11 @@ class _Region(NamedTuple):
 
 
 class _Contour(NamedTuple):
-    """The boundary of an object on a frame, in a box with a margin of the matching radius."""
+    """The boundary of an object on a frame, within a box with a margin of the matching radius."""
 
     box: Box
-    points: NDArray[np.int32]  # flat indices into the box, of the boundary's pixels
-    near: NDArray[np.uint8]  # the dilated boundary, a bit for every pixel of the box
+    points: NDArray[np.int32]  # flat indices of the boundary pixels in the box
+    near: NDArray[np.uint8]  # dilated boundary, one bit per pixel of the box
 
     @classmethod
     def of(cls, mask: Mask, radius: int) -> "_Contour":
@@ -153,7 +152,7 @@ class _Contour(NamedTuple):
         num_true, num_predicted = len(self.points), np.count_nonzero(boundary)
         if not num_true or not num_predicted:
             return 1.0 if num_true == num_predicted else 0.0
-        ours, theirs = _overlap(self.box, box), _overlap(box, self.box)  # outside it there is no match
+        ours, theirs = _overlap(self.box, box), _overlap(box, self.box)  # no matches outside the overlap
         if ours is None or theirs is None:
             return 0.0
         shape = _shape(self.box)
@@ -167,7 +166,7 @@ class _Contour(NamedTuple):
 
 
 def _box(mask: Mask, margin: int) -> Box:
-    """Return the rows and columns that hold a mask, with a margin; empty slices for an empty mask."""
+    """Return the bounding box of a mask with a margin; empty slices for an empty mask."""
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
         return slice(0, 0), slice(0, 0)
@@ -180,7 +179,7 @@ def _shape(box: Box) -> tuple[int, int]:
 
 
 def _overlap(inside: Box, other: Box) -> Box | None:
-    """Return the part of ``inside`` that ``other`` covers, in its own coordinates; None for no overlap."""
+    """Return the overlap of two boxes in the coordinates of ``inside``, or None without overlap."""
     spans = []
     for a, b in zip(inside, other, strict=True):
         low, high = max(a.start, b.start), min(a.stop, b.stop)
@@ -191,10 +190,11 @@ def _overlap(inside: Box, other: Box) -> Box | None:
 
 
 def _boundary(inside: Mask) -> Mask:
-    """Return the pixels of a box that differ from their right, lower or lower right neighbour, 0 or 1.
+    """Return the mask of pixels in a box that differ from their right, lower or lower right neighbour.
 
-    In the last row and column of the frame only the neighbours inside it count, and its last pixel is never
-    one (Martin's boundary map of 2003). The box's own last row and column are either the frame's or empty.
+    In the last row and column of the frame, only neighbours within the frame count, so that its last pixel is
+    never a boundary pixel (Martin's boundary map, 2003). The last row and column of the box are those of the
+    frame or empty.
     """
     boundary = np.zeros(inside.shape, np.uint8)
     boundary[:, :-1] = inside[:, :-1] ^ inside[:, 1:]
@@ -209,6 +209,6 @@ def _dilate(mask: Mask, radius: int) -> Mask:
 
 @lru_cache(maxsize=8)
 def _disk(radius: int) -> Mask:
-    """Return all offsets up to ``radius`` away, as a structuring element."""
+    """Return a disk with the given radius as a structuring element."""
     offset = np.arange(-radius, radius + 1) ** 2
     return (offset[:, None] + offset <= radius**2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The interactive session as a loop over rounds, and the protocols of its simulated users."""
+"""The interactive session as a loop over rounds, and its protocols with simulated users."""
 
 from ivos.metrics import mean_over
 from ivos.session.clicks import Davis, DavisClicks, ProtocolFactory, Sam2Offline, Sam2Online

@@ -1,4 +1,4 @@
-"""Protocols as they are configured: the DAVIS session with strokes and with clicks, and SAM 2's two."""
+"""Configurable protocols: the DAVIS session with strokes or clicks, and the two protocols of SAM 2."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ NO_LIMIT = {"max_time": "this protocol has no limit of time"}
 
 
 class ProtocolFactory(Protocol):
-    """A protocol as it is configured."""
+    """Interface of the configuration of a protocol, which creates the protocol of each sample."""
 
     @property
     def name(self) -> str:
@@ -36,14 +36,14 @@ class ProtocolFactory(Protocol):
 
     @property
     def prompts(self) -> str:
-        """The kind of prompts that the user gives: strokes, clicks or masks."""
+        """The kind of prompts that the simulated user gives: strokes, clicks or masks."""
 
     @property
     def ends_early(self) -> bool:
-        """Whether a session may have fewer rounds than the settings say although there is time left."""
+        """Whether a session may end before the maximum number of rounds without reaching the time limit."""
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """Return the session's settings with those that the protocol prescribes."""
+        """Return the session's settings, overridden by those that the protocol prescribes."""
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
         """Return the videos that the protocol runs on."""
@@ -52,7 +52,12 @@ class ProtocolFactory(Protocol):
         """Return the protocol of one decoded sample."""
 
     def seconds(self, num_frames: int, prompted: int) -> float | None:
-        """Return a user's time for a video by the protocol's own model; None where it has no such model."""
+        """Return the user's time for a video according to the protocol's model, or None without a model.
+
+        Args:
+            num_frames: Number of frames of the video.
+            prompted: Number of prompted frames.
+        """
 
 
 @dataclass(frozen=True)
@@ -75,22 +80,25 @@ class Davis:
         return videos
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """Return the DAVIS protocol, see :func:`ivos.session.davis.davis`."""
+        """Return the DAVIS protocol of a sample; see :func:`ivos.session.davis.davis`."""
         return davis(sample, settings, metric)
 
     def seconds(self, num_frames: int, prompted: int) -> float | None:
-        """Return None: the session measures time by a clock."""
+        """Return None, because the session measures real time."""
         return None
 
 
 class ClickUser:
-    """A user who clicks on errors by CiVOS' rule S3, :func:`ivos.interaction.clicks.clicks_on_errors`."""
+    """Simulated user who clicks on errors by rule S3 of CiVOS.
+
+    See :func:`ivos.interaction.clicks.clicks_on_errors`.
+    """
 
     def __init__(self, sample: Sample, clicks: int, min_area: int) -> None:
         self.sample, self.clicks, self.min_area = sample, clicks, min_area
 
     def first(self) -> FramePrompts:
-        """Return clicks on the objects themselves, on the frame that shows most of them."""
+        """Return clicks on the objects, on the frame that shows most of them."""
         clip = self.sample.clip
         frame = most_telling_frames(clip.labels, clip.num_objects)[0]
         return self.correct(np.zeros_like(clip.labels), frame, 0)
@@ -104,11 +112,11 @@ class ClickUser:
 
 @dataclass(frozen=True)
 class DavisClicks(Davis):
-    """The DAVIS session with clicks in place of strokes: CiVOS' strategy S3 (Vujasinovic et al., 2022).
+    """The DAVIS session with clicks instead of strokes: strategy S3 of CiVOS (Vujasinovic et al., 2022).
 
     Attributes:
-        clicks: the most positive clicks of an object in a round, and the most negative ones.
-        min_area: regions of an error with fewer pixels are ignored.
+        clicks: Largest number of positive clicks and largest number of negative clicks per object and round.
+        min_area: Smallest area of an error region that is clicked on, in pixels.
     """
 
     prompts: ClassVar[PromptKind] = "clicks"
@@ -118,32 +126,32 @@ class DavisClicks(Davis):
     min_area: Annotated[int, whole(1)] = 100
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
-        """Return the DAVIS protocol with a user who clicks."""
+        """Return the DAVIS protocol of a sample with a user who clicks."""
         user = ClickUser(sample, self.clicks, self.min_area)
         return DavisProtocol(sample, user, metric, settings.max_interactions, settings.max_time)
 
 
 @dataclass(frozen=True)
 class Sam2Offline:
-    """SAM 2's offline protocol (Ravi et al., 2024, E.1.2), object by object.
+    """The offline protocol of SAM 2 (Ravi et al., 2024, E.1.2), which segments each object separately.
 
-    The first round has ``clicks`` clicks on the first frame that shows the object; each later round has as
-    many more on the frame of lowest IoU, and the whole video is segmented again from all clicks. Each click
-    is on the centre of the error that the clicks before it left
+    In the first round, the user makes ``clicks`` clicks on the first frame that shows the object; in each
+    later round, on the frame with the lowest IoU. The whole video is then segmented again from all clicks.
+    Each click is at the centre of the error that remains after the previous clicks
     (:func:`ivos.interaction.clicks.error_centre`).
 
     Attributes:
-        frames: the most prompted frames, which is the number of rounds.
-        clicks: the number of clicks on each of them.
-        click_seconds: a user's time for a click.
-        look_seconds: a user's time for finding a frame.
-        watch_seconds: a user's time for watching 300 frames; an offline user watches the video once for each
+        frames: Largest number of prompted frames, which is the number of rounds.
+        clicks: Number of clicks on each prompted frame.
+        click_seconds: User's time for a click.
+        look_seconds: User's time for finding a frame.
+        watch_seconds: User's time for watching 300 frames; an offline user watches the video once for each
             prompted frame.
-        threshold: None; the online protocol has one.
+        threshold: IoU threshold of the online protocol; None for the offline protocol.
     """
 
     prompts: ClassVar[PromptKind] = "clicks"
-    ends_early: ClassVar[bool] = True  # where no frame is left, or no frame is bad
+    ends_early: ClassVar[bool] = True  # if all frames have been prompted, or all later frames are good
     unused: ClassVar[Mapping[str, str]] = {
         **NO_ROBOT,
         **NO_LIMIT,
@@ -161,11 +169,11 @@ class Sam2Offline:
         check_fields(self, "protocol")
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """Return the settings with a round for each prompted frame and without a limit of time."""
+        """Return the settings with one round per prompted frame and without a time limit."""
         return replace(settings, max_interactions=self.frames, max_time=None)
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """Return a video for each object."""
+        """Return one video per object."""
         return split_objects(videos)
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> SessionProtocol:
@@ -173,36 +181,37 @@ class Sam2Offline:
         return Sam2Protocol(sample, self.frames, self.clicks, self.threshold)
 
     def seconds(self, num_frames: int, prompted: int) -> float:
-        """Return the time of watching, looking and clicking for each prompted frame."""
+        """Return the time for watching, finding and clicking, summed over the prompted frames."""
         watching = self.watch_seconds * num_frames / 300
         return (watching + self.look_seconds + self.click_seconds * self.clicks) * prompted
 
 
 @dataclass(frozen=True)
 class Sam2Online(Sam2Offline):
-    """SAM 2's online protocol: one forward pass, paused for clicks where the mask is bad.
+    """The online protocol of SAM 2: one forward pass, which pauses for clicks on bad masks.
 
-    As offline, except that the next prompted frame is the first one after the last prompted frame where IoU
-    is below ``threshold``, and that prompts change later frames only. The user watches the video once.
+    It differs from the offline protocol in two points: the next prompted frame is the first one after the
+    last prompted frame whose IoU is below ``threshold``, and prompts only change later frames. The user
+    watches the video once.
     """
 
     name: str = "sam2_online"
     threshold: Share = 0.75
 
     def seconds(self, num_frames: int, prompted: int) -> float:
-        """Return the time of watching once, and of looking and clicking for each prompted frame."""
+        """Return the time for watching once, and for finding and clicking on each prompted frame."""
         each = self.look_seconds + self.click_seconds * self.clicks
         return self.watch_seconds * num_frames / 300 + each * prompted
 
 
 class Sam2Protocol:
-    """SAM 2's protocols on one object.
+    """The protocols of SAM 2 for one object.
 
     Args:
-        sample: a decoded sample of one object.
-        frames: the most prompted frames.
-        clicks: the number of clicks on each of them.
-        threshold: None for the offline protocol; the IoU below which the online protocol pauses.
+        sample: A decoded sample with one object.
+        frames: Largest number of prompted frames.
+        clicks: Number of clicks on each prompted frame.
+        threshold: IoU below which the online protocol pauses; None for the offline protocol.
     """
 
     max_seconds = None
@@ -223,24 +232,24 @@ class Sam2Protocol:
         return self._prompt(frame, self._kept)
 
     def refine(self, prompt: FramePrompts, mask: Masks) -> FramePrompts | None:
-        """Return one more click on the error of the frame's present mask; None after the last click."""
+        """Return another click on the error of the frame's current mask; None after the last click."""
         click = None if len(prompt.strokes) >= self.clicks else self._click(prompt.frame, mask)
         return None if click is None else FramePrompts(prompt.frame, [click])
 
     def accept(self, masks: Masks, frame: int) -> Masks:
-        """Return the masks that count: online, frames before the prompted one keep their masks."""
+        """Return the resulting masks; online, frames before the prompted one keep their masks."""
         if self.threshold is not None:
             masks = np.concatenate([self._kept[:frame], masks[frame:]])
         self._kept = masks
         return masks
 
     def score(self, masks: Masks) -> Scores:
-        """Return J and F, NaN before the object's begin."""
+        """Return J and F, which are NaN on frames before the object's position is known."""
         measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
         return Scores(*(np.where(self._known, values, np.nan) for values in measured))
 
     def next(self, last: ScoredRound) -> FramePrompts | None:
-        """Return the first click on the next frame; None where no frame needs one."""
+        """Return the first click on the next frame, or None if no frame needs one."""
         quality = mean_over(last.jaccard, axis=1)
         if self.threshold is None:
             if len(self._asked) == np.count_nonzero(~np.isnan(quality)):

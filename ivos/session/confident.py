@@ -1,4 +1,4 @@
-"""A user who trusts the segmenter's confidence, and how far that confidence can be trusted."""
+"""A protocol in which frames are chosen by the segmenter's confidence, and the calibration of confidences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from ivos.session.settings import Metric, SessionSettings
 
 @dataclass(frozen=True)
 class DavisConfident(Davis):
-    """The DAVIS session of a user who looks at the segmenter's confidence instead of the true masks.
+    """The DAVIS session with frames chosen by the segmenter's confidence instead of the true masks.
 
-    The next frame is the one of lowest confidence that has not been prompted; the session ends when every
-    frame reaches the confidence ``stop``.
+    The next frame is the least confident one that has not been prompted. The session ends when every frame
+    has at least the confidence ``stop``.
 
     Attributes:
-        stop: the confidence of the least confident frame at which the user stops.
+        stop: Minimum confidence over all frames at which the user stops.
     """
 
     ends_early: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class DavisConfident(Davis):
 
 
 class _ConfidentProtocol(DavisProtocol):
-    """The choice of frames by confidence; scores and limits are those of the DAVIS session."""
+    """The DAVIS protocol of one sample, with frames chosen by confidence."""
 
     needs_confidence = True
 
@@ -50,7 +50,7 @@ class _ConfidentProtocol(DavisProtocol):
         self._stop = stop
 
     def next(self, last: ScoredRound) -> FramePrompts | None:
-        """Return strokes on the least confident frame; None where all frames are confident enough."""
+        """Return strokes on the least confident frame, or None if all frames are confident enough."""
         assert last.confidence is not None
         sure = last.confidence if last.confidence.ndim == 1 else last.confidence.min(axis=1)
         sure = np.where(self._known.any(axis=1), sure, np.nan)
@@ -65,13 +65,13 @@ class _ConfidentProtocol(DavisProtocol):
 
 
 class Calibration(NamedTuple):
-    """How far a confidence is from the J that it predicts.
+    """Calibration of confidences as predictions of J.
 
     Attributes:
-        error: the mean absolute difference of confidence and J.
-        calibration_error: the expected calibration error: the absolute difference of mean confidence and mean
-            J in each of ten equal bins of confidence, weighted by the bin's share of the pairs.
-        pairs: the number of pairs of a frame (or of an object on a frame) and a round.
+        error: Mean absolute difference between confidence and J.
+        calibration_error: Expected calibration error: the absolute difference between mean confidence and
+            mean J in each of ten equal bins of confidence, weighted by the bin's share of the pairs.
+        pairs: Number of pairs of confidence and J.
     """
 
     error: float
@@ -84,7 +84,7 @@ def calibration(
     jaccard: Sequence[float] | NDArray[np.floating],
     bins: int = 10,
 ) -> Calibration:
-    """Return how far confidences are from the J that they predict; pairs with NaN are left out.
+    """Return the calibration of confidences as predictions of J; pairs with NaN are ignored.
 
     >>> found = calibration([0.8, 0.8, 0.2], [1.0, 0.6, 0.5])
     >>> round(found.error, 3), round(found.calibration_error, 3), found.pairs
@@ -103,7 +103,7 @@ def calibration(
 
 
 def confidence_pairs(scored: ScoredRound) -> NDArray[np.float64]:
-    """Return confidence and J of a round as columns, [P, 2]: of frames (mean over objects) or of objects."""
+    """Return pairs of confidence and J in a round [P, 2], one per frame (mean over objects) or per object."""
     assert scored.confidence is not None
     quality = scored.jaccard if scored.confidence.ndim == 2 else mean_over(scored.jaccard, axis=1)
     return np.stack([scored.confidence.ravel(), quality.ravel()], axis=1).astype(np.float64)

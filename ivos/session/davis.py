@@ -18,14 +18,14 @@ _last: list[tuple[Clip, GroundTruth]] = []
 
 
 def ground_truth(clip: Clip) -> GroundTruth:
-    """Return the ground truth of a clip; that of the last clip is cached, since its other samples follow."""
+    """Return the ground truth of a clip; the latest one is cached for consecutive samples of a clip."""
     if not _last or _last[0][0] is not clip:
         _last[:] = [(clip, GroundTruth(clip.labels, clip.num_objects))]
     return _last[0][1]
 
 
 class User(Protocol):
-    """A simulated user of one sample, who draws on the frames that a protocol chooses."""
+    """Interface of a simulated user of one sample, who gives prompts on frames that a protocol chooses."""
 
     def first(self) -> FramePrompts:
         """Return the prompts of the first round."""
@@ -35,19 +35,20 @@ class User(Protocol):
 
 
 class DavisProtocol:
-    """The choice of frames, the scores and the limits of the DAVIS session.
+    """The DAVIS protocol of one sample: choice of frames, scores and limits.
 
     The next frame is the one with the lowest metric (mean over its objects) among those not prompted so far,
-    the earliest of equals; once all have been prompted, among all. As in davisinteractive, the frame of the
-    first strokes does not count as prompted. Frames before the begin of all objects are never prompted.
+    or among all frames once all have been prompted; on a tie it is the earliest. As in davisinteractive, the
+    frame of the first strokes does not count as prompted. Frames on which no object's position is known are
+    never prompted.
 
     Args:
-        sample: a decoded sample.
-        user: draws the prompts.
-        metric: the measure that chooses the frames.
-        max_rounds: the number of rounds.
-        max_time: seconds for each object; None for no limit.
-        f_measure: whether F is measured where the metric is J.
+        sample: A decoded sample.
+        user: User who gives the prompts.
+        metric: Metric that determines the worst frame.
+        max_rounds: Number of rounds.
+        max_time: Time limit in seconds per object; None for no limit.
+        f_measure: Whether F is computed even if the metric is J.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class DavisProtocol:
         return self.user.first()
 
     def score(self, masks: NDArray[np.uint8]) -> Scores:
-        """Return J and F [T, N], NaN before an object's begin."""
+        """Return J and F [T, N], which are NaN on frames before an object's position is known."""
         jaccard = np.where(self._known, self._truth.jaccard(masks), np.nan)
         if not self._with_f:
             return Scores(jaccard)
@@ -88,19 +89,19 @@ def of_metric(scored: ScoredRound, metric: Metric) -> NDArray[np.float64]:
     """Return J, F or the mean of both [T, N] of a round.
 
     Raises:
-        ValueError: F was not measured and is needed.
+        ValueError: F is needed but was not computed.
     """
     if metric == "J":
         return scored.jaccard
     if scored.f_measure is None:
-        raise ValueError(f"{metric}: F was not measured")
+        raise ValueError(f"{metric}: F was not computed")
     return scored.f_measure if metric == "F" else 0.5 * scored.jaccard + 0.5 * scored.f_measure
 
 
 def worst_frame(quality: NDArray[np.float64], asked: Collection[int]) -> int:
-    """Return the frame of lowest quality [T] among those not in ``asked``, or among all where all are in it.
+    """Return the frame with the lowest quality [T] that is not in ``asked``, or among all if all are in it.
 
-    Frames of quality NaN do not count. Among equals it is the earliest one, on every processor.
+    Frames with quality NaN are ignored. On a tie the earliest frame is returned.
     """
     order = [int(frame) for frame in quality.argsort(kind="stable") if not np.isnan(quality[frame])]
     return next((frame for frame in order if frame not in asked), order[0])
@@ -109,30 +110,30 @@ def worst_frame(quality: NDArray[np.float64], asked: Collection[int]) -> int:
 def truth_to_correct(clip: Clip, masks: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
     """Return the true labels [h, w] of a frame for a user who corrects the masks [T, h, w].
 
-    Pixels that the masks give to an object before the object's begin are neither right nor wrong: void.
+    Pixels that the masks assign to an object whose true position on the frame is unknown are void.
     """
     unknown = np.flatnonzero(~clip.known[frame]) + 1
     return np.where(np.isin(masks[frame], unknown), VOID, clip.labels[frame]).astype(np.uint8)
 
 
 class RobotUser:
-    """The DAVIS robot as a user: first strokes from the sample's file or drawn, and corrections.
+    """The DAVIS robot as a user: first strokes from the sample's file or by the robot, then corrections.
 
-    Without a file the robot draws on the frame that shows most of the objects. Its ties are broken from
-    (seed, name of the video, number of the strokes, number of the round), so that rounds do not depend on
-    earlier runs.
+    Without a file, the robot draws the first strokes on the frame that shows most of the objects. Random
+    choices of the robot depend on the seed, the name of the video, the number of the scribble file and the
+    round only, so that they are repeatable.
 
     Args:
-        sample: a decoded sample.
-        robot: draws the strokes.
-        seed: seeds the tie-breaks.
+        sample: A decoded sample.
+        robot: Robot that draws the strokes.
+        seed: Seed of the robot's tie-breaks.
     """
 
     def __init__(self, sample: Sample, robot: Robot, seed: int) -> None:
         self.sample, self.robot, self.seed = sample, robot, seed
 
     def first(self) -> FramePrompts:
-        """Return the strokes of the sample's file, or the robot's."""
+        """Return the strokes of the sample's file, or else strokes of the robot."""
         clip, drawn = self.sample.clip, self.sample.strokes
         if drawn is not None:
             frames = [frame for frame, strokes in enumerate(drawn["scribbles"]) if strokes]
@@ -149,6 +150,6 @@ class RobotUser:
 
 
 def davis(sample: Sample, settings: SessionSettings, metric: Metric) -> DavisProtocol:
-    """Return the DAVIS protocol with the robot of the settings."""
+    """Return the DAVIS protocol of a sample with the robot that the settings describe."""
     user = RobotUser(sample, Robot(**settings.robot), settings.seed)
     return DavisProtocol(sample, user, metric, settings.max_interactions, settings.max_time)

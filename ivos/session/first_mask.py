@@ -1,4 +1,4 @@
-"""Semi-supervised segmentation as a protocol: an object's true mask is given where it first appears."""
+"""Semi-supervised segmentation as a protocol: each object's true mask is given on its first frame."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ Masks = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FirstMask:
-    """The semi-supervised protocol of DAVIS, YouTube-VOS, MOSE and LVOS, in one pass forward.
+    """The semi-supervised protocol of DAVIS, YouTube-VOS, MOSE and LVOS, in one forward pass.
 
-    Every object's true mask is given on the first frame that shows it; frames before that keep their masks.
-    All of it is one round, and nothing is corrected. Of videos whose first masks alone have been published
-    (:class:`ivos.video.video.FirstMasksVideo`) nothing is scored.
+    Every object's true mask is given on the first frame that shows it; earlier frames keep their masks. There
+    is one round without corrections. Videos that only have first masks
+    (:class:`ivos.video.video.FirstMasksVideo`) are segmented but not scored.
     """
 
     prompts: ClassVar[Literal["masks"]] = "masks"
@@ -38,11 +38,11 @@ class FirstMask:
     name: str = "first_mask"
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """Return the settings with one round and without a limit of time."""
+        """Return the settings with one round and without a time limit."""
         return replace(settings, max_interactions=1, max_time=None)
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """Return the videos without their files of strokes, so that each is one sample."""
+        """Return the videos without their scribble files, so that each video is one sample."""
         return [replace(video, scribbles=()) for video in videos]
 
     def on(self, sample: Sample, settings: SessionSettings, metric: Metric) -> Protocol:
@@ -50,14 +50,14 @@ class FirstMask:
         return FirstMaskProtocol(sample)
 
     def seconds(self, num_frames: int, prompted: int) -> None:
-        """Return None: there is no user."""
+        """Return None, because there is no user."""
 
 
 class FirstMaskProtocol:
-    """The one round of a video: its objects' first masks, in the order of their frames.
+    """The semi-supervised protocol of one sample: the objects' first masks, in the order of their frames.
 
     Args:
-        sample: a decoded sample.
+        sample: A decoded sample.
     """
 
     max_rounds, max_seconds = 1, None
@@ -73,21 +73,21 @@ class FirstMaskProtocol:
         self._begun: list[int] = []
 
     def first(self) -> FramePrompts:
-        """Return the masks of the objects that appear first."""
+        """Return the labels of the first frame that shows an object."""
         return self._prompt() if self._given else FramePrompts(0, [])
 
     def following(self, masks: Masks) -> FramePrompts | None:
-        """Return the masks of the objects that appear next, given the masks so far; None at the end."""
+        """Return the labels of the next frame on which objects first appear, or None at the end."""
         return self._prompt() if self._given else None
 
     def accept(self, masks: Masks, frame: int) -> Masks:
-        """Return the masks that count: earlier frames keep theirs, objects not given yet are nowhere."""
+        """Return the resulting masks: earlier frames keep theirs, and objects not given yet are removed."""
         later = np.where(np.isin(masks[frame:], self._begun), masks[frame:], 0).astype(np.uint8)
         self._kept = np.concatenate([self._kept[:frame], later])
         return self._kept
 
     def score(self, masks: Masks) -> Scores:
-        """Return J and F, NaN before an object's begin."""
+        """Return J and F, which are NaN on frames before an object's position is known."""
         if not self._known.any():
             return Scores(*[np.full(self._known.shape, np.nan)] * 2)
         truth = ground_truth(self._clip)
@@ -95,10 +95,10 @@ class FirstMaskProtocol:
         return Scores(*(np.where(self._known, values, np.nan) for values in measured))
 
     def next(self, last: ScoredRound) -> None:
-        """Return None: there is one round."""
+        """Return None, because there is only one round."""
 
     def _prompt(self) -> FramePrompts:
-        """Return a frame's labels: the true masks of new objects over the present masks of the others."""
+        """Return a frame's labels: the true masks of new objects over the current masks of the others."""
         frame, numbers = self._given.pop(0)
         self._begun += numbers
         true = self._labels[frame]
@@ -107,17 +107,17 @@ class FirstMaskProtocol:
 
 
 def semi_supervised_scores(quality: NDArray[np.float64], areas: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of a measure for each object as semi-supervised benchmarks take it.
+    """Return the mean of a measure for each object, as defined by semi-supervised benchmarks.
 
-    The first and the last frame of the video do not count, nor do frames before the object appears, as in
-    vos-benchmark; for objects of the first frame it is davis2017-evaluation's mean as well.
+    As in vos-benchmark, the first and the last frame of the video and frames before the object's first
+    appearance are not scored. For objects on the first frame, the mean equals that of davis2017-evaluation.
 
     Args:
-        quality: J or F of each object on each frame [T, N]; NaN where it is not known.
-        areas: the pixels of each object on each frame [T, N].
+        quality: J or F of each object on each frame [T, N]; NaN if unknown.
+        areas: Number of pixels of each object on each frame [T, N].
 
     Returns:
-        float64 [N]; NaN for an object that is on no frame that counts.
+        The means, float64 [N]; NaN for an object that is not on any scored frame.
     """
     appeared = np.maximum.accumulate(areas > 0, axis=0)
     counts = appeared.copy()

@@ -1,4 +1,4 @@
-"""Videos of one object each, for protocols that segment object by object."""
+"""Videos with a single object, for protocols that segment each object separately."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ivos.video.video import Video
 
 @dataclass(frozen=True, kw_only=True)
 class OneObject(Video):
-    """A video in which one object counts and the others are background.
+    """A video in which one object is labelled and the others are background.
 
     Attributes:
-        whole: the video with all of its objects.
-        number: the number of this object in it, from 1.
+        whole: The video with all objects.
+        number: Number of this object in that video, from 1.
     """
 
     whole: Video
@@ -24,7 +24,7 @@ class OneObject(Video):
 
     @property
     def sequence(self) -> str:
-        """The name of the video with all of its objects."""
+        """The name of the video with all objects."""
         return self.whole.name
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
@@ -32,7 +32,7 @@ class OneObject(Video):
 
 
 def split_objects(videos: Sequence[Video]) -> list[Video]:
-    """Return a video ``NAME_NUMBER`` for each object that has a pixel anywhere, without files of strokes."""
+    """Return a video ``NAME_NUMBER`` without scribble files for each object that is visible anywhere."""
     found: list[Video] = []
     for video in videos:
         for index, label in enumerate(video.labels_in_files):

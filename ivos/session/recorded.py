@@ -1,4 +1,4 @@
-"""Strokes of people as a protocol: the rounds of a user study of the annotation page, replayed."""
+"""A protocol that replays the strokes of a user study with the annotation app."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,22 +18,22 @@ from ivos.session.sample import Sample
 from ivos.session.settings import Metric, SessionSettings
 from ivos.video.video import Video
 
-_MAX_ROUNDS = 16  # of a session
+_MAX_ROUNDS = 16  # largest number of rounds in a session
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The strokes of a study's participants, so that segmenters can be compared on the same human strokes.
+    """Protocol that replays the strokes of a study's participants, to compare segmenters on human strokes.
 
-    Every participant's session on a video is a sample ``VIDEO.PARTICIPANT``. The strokes are those that the
-    participant drew on seeing the masks of the segmenter of the study; they are not adapted to other masks.
+    Each session of a participant on a video is a sample ``VIDEO.PARTICIPANT``. The participant drew the
+    strokes on masks of the study's segmenter; they are not adapted to the masks of other segmenters.
 
     Attributes:
-        study: the study's folder, which has a folder ``PARTICIPANT.VIDEO`` with a journal for each session.
-        participant: the participant whose strokes are replayed; None for all of them.
+        study: Folder of the study, with a folder ``PARTICIPANT.VIDEO`` and a journal for each session.
+        participant: Participant whose strokes are replayed; None for all participants.
 
     Raises:
-        UserError: the folder has no journals.
+        UserError: The folder has no journals.
     """
 
     prompts: ClassVar[PromptKind] = "strokes"
@@ -55,15 +55,15 @@ class Recorded:
             )
 
     def adapt(self, settings: SessionSettings) -> SessionSettings:
-        """Return the settings with the most rounds of any participant and without a limit of time."""
+        """Return the settings with the largest number of rounds of any participant and no time limit."""
         most = max(len(recorded_rounds(path)) for path in self._journals().values())
         return replace(settings, max_interactions=min(max(most, 1), _MAX_ROUNDS), max_time=None)
 
     def videos(self, videos: Sequence[Video]) -> Sequence[Video]:
-        """Return a video for each participant who has drawn on it.
+        """Return one video per video and participant with a journal.
 
         Raises:
-            UserError: nobody has drawn on any of the videos.
+            UserError: There is no journal for any of the videos.
         """
         found = [
             replace(video, name=f"{video.name}.{participant}", scribbles=())
@@ -74,7 +74,7 @@ class Recorded:
         if not found:
             drawn = sorted({name for _, name in self._journals()})
             raise UserError(
-                f"protocol.study: {self.study} is about {', '.join(drawn)}, and the data has none of it"
+                f"protocol.study: {self.study} has strokes on {', '.join(drawn)}, which the data lacks"
             )
         return found
 
@@ -85,7 +85,7 @@ class Recorded:
         return RecordedProtocol(sample, recorded_rounds(path)[: settings.max_interactions], str(path))
 
     def seconds(self, num_frames: int, prompted: int) -> None:
-        """Return None: the study's own tables have the times of its participants."""
+        """Return None, because the tables of the study contain the times of its participants."""
 
     def _journals(self) -> Mapping[tuple[str, str], Path]:
         """Return the journals by participant and video."""
@@ -98,15 +98,15 @@ class Recorded:
 
 
 class RecordedProtocol:
-    """The recorded rounds of one video.
+    """The protocol of one sample, which replays recorded rounds.
 
     Args:
-        sample: a decoded sample.
-        rounds: the prompts of each round.
-        source: the journal's path, for messages.
+        sample: A decoded sample.
+        rounds: Prompts of each round.
+        source: Path of the journal, for error messages.
 
     Raises:
-        UserError: a stroke is of an object or on a frame that the video lacks.
+        UserError: A stroke refers to an object or a frame that does not exist.
     """
 
     max_seconds = None
@@ -129,11 +129,11 @@ class RecordedProtocol:
         return self._rounds[0] if self._rounds else FramePrompts(0, [])
 
     def next(self, last: ScoredRound) -> FramePrompts | None:
-        """Return the strokes of the next round; None after the participant's last one."""
+        """Return the strokes of the next round, or None after the participant's last round."""
         return self._rounds[last.number] if last.number < len(self._rounds) else None
 
     def score(self, masks: NDArray[np.uint8]) -> Scores:
-        """Return J and F, NaN before an object's begin."""
+        """Return J and F, which are NaN on frames before an object's position is known."""
         measured = self._truth.jaccard(masks), self._truth.f_measure(masks)
         return Scores(*(np.where(self._known, values, np.nan) for values in measured))
 
@@ -142,11 +142,11 @@ def recorded_rounds(path: Path) -> list[FramePrompts]:
     """Return the rounds of a journal that were not undone, in order.
 
     Raises:
-        UserError: the journal is unreadable.
+        UserError: The journal is unreadable.
     """
     strokes: dict[str, tuple[int, Stroke]] = {}
     rounds: list[tuple[int, list[str]]] = []
-    undone: list[tuple[int, list[str]] | None] = []  # what redo brings back; None for a stroke
+    undone: list[tuple[int, list[str]] | None] = []  # stack for redo; None stands for a stroke
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         for line in lines:
@@ -168,4 +168,4 @@ def recorded_rounds(path: Path) -> list[FramePrompts]:
                 rounds.append(again)
         return [FramePrompts(frame, [strokes[key][1] for key in keys]) for frame, keys in rounds]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: not a journal of the annotation page ({error})") from error
+        raise UserError(f"{path}: not a journal of the annotation app ({error})") from error

@@ -1,7 +1,7 @@
-"""The loop of the interactive session: prompt, segment, score, and prompt again.
+"""The loop over the rounds of an interactive session: prompt, segment, score.
 
-:func:`run_session` is the only such loop. A :class:`Protocol` chooses the prompts, scores the masks and ends
-the session; a :class:`ivos.engine.Segmenter` makes the masks.
+Validation and evaluation both use :func:`run_session`. A :class:`Protocol` chooses the prompts,
+scores the masks and ends the session; a :class:`ivos.engine.Segmenter` computes the masks.
 """
 
 import logging
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 
 class FramePrompts(NamedTuple):
-    """The prompts that a user gives in one round, all of them on one frame."""
+    """The prompts of one round, which are all on one frame."""
 
     frame: int
-    strokes: Sequence[StrokeOrClick]  # strokes or clicks; empty where there is nothing to correct
-    labels: NDArray[np.uint8] | None = None  # [h, w]: the frame's labels are given instead
+    strokes: Sequence[StrokeOrClick]  # strokes or clicks; empty if there is nothing to correct
+    labels: NDArray[np.uint8] | None = None  # labels of the frame [h, w], given instead of strokes
 
 
 class Scores(NamedTuple):
-    """J and F of a video's masks; NaN where the data set does not say where an object is on a frame."""
+    """J and F of a video's masks; NaN where an object's true position on a frame is unknown."""
 
     jaccard: NDArray[np.float64]  # [T, N]
-    f_measure: NDArray[np.float64] | None = None  # [T, N]; None where the protocol does not measure it
+    f_measure: NDArray[np.float64] | None = None  # [T, N]; None if the protocol does not compute it
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +44,17 @@ class ScoredRound:
     """A round of a session with its scores.
 
     Attributes:
-        number: from 1.
-        frame: the frame of the prompts.
-        strokes: strokes or clicks on that frame; empty where there was nothing to correct, and the masks are
-            then those of the round before.
-        masks: labels of the whole video after the round, uint8 [T, h, w].
-        jaccard: J of the masks, float64 [T, N]; NaN where an object's place on a frame is not known.
-        f_measure: F of the masks, float64 [T, N], NaN as in J; None where the protocol does not measure it.
-        seconds: the segmenter's time; in round 1 with its work that is done once for a video.
-        confidence: the estimate of J by the segmenter itself, float [T] of frames or [T, N] of objects;
-            None where the protocol does not ask for it.
+        number: Number of the round, from 1.
+        frame: The prompted frame.
+        strokes: Strokes or clicks on that frame; empty if there was nothing to correct, so that the masks are
+            those of the previous round.
+        masks: Labels of the whole video after the round, uint8 [T, h, w].
+        jaccard: J of the masks, float64 [T, N]; NaN where an object's true position on a frame is unknown.
+        f_measure: F of the masks, float64 [T, N], with the same NaN; None if the protocol does not compute
+            it.
+        seconds: Time of the segmenter; in round 1 it includes the call of ``start``.
+        confidence: The segmenter's own estimate of J, float [T] for frames or [T, N] for objects; None if the
+            protocol does not use it.
     """
 
     number: int
@@ -67,7 +68,7 @@ class ScoredRound:
 
 
 class Protocol(typing.Protocol):
-    """The course of a session on one sample; made for that sample, it keeps track of the prompted frames."""
+    """Interface of the protocol of one sample, which may keep a state such as the prompted frames."""
 
     @property
     def max_rounds(self) -> int:
@@ -75,7 +76,7 @@ class Protocol(typing.Protocol):
 
     @property
     def max_seconds(self) -> float | None:
-        """Seconds for all rounds, scoring and prompting included; None for no limit."""
+        """Time limit in seconds for all rounds, including scoring and prompting; None for no limit."""
 
     def first(self) -> FramePrompts:
         """Return the prompts of the first round."""
@@ -84,26 +85,26 @@ class Protocol(typing.Protocol):
         """Score the masks [T, h, w] of a round."""
 
     def next(self, last: ScoredRound) -> FramePrompts | None:
-        """Return the prompts of the round after this one; None to end the session."""
+        """Return the prompts of the next round, or None to end the session."""
 
 
 def run_session(segmenter: Segmenter, sample: Sample, protocol: Protocol) -> Iterator[ScoredRound]:
     """Run a session on one sample.
 
-    Time is that of a monotonic clock. As in davisinteractive, masks that come after the limit are not scored
-    and end the session; so does a limit that is exceeded by scoring or prompting. The time that the caller
-    takes between two rounds does not count.
+    Time is measured by a monotonic clock. As in davisinteractive, the session ends when the time limit is
+    exceeded by the segmenter, by scoring or by prompting; masks that are returned after the limit are not
+    scored. The caller's time between two rounds does not count.
 
     Args:
-        segmenter: makes the masks.
-        sample: a decoded sample (:meth:`Sample.decoded`).
-        protocol: chooses prompts and scores masks; made for this sample.
+        segmenter: Segmenter that computes the masks.
+        sample: A decoded sample (:meth:`Sample.decoded`).
+        protocol: Protocol of this sample, which chooses prompts and scores masks.
 
     Yields:
-        each round as soon as it is scored.
+        Each round after it has been scored.
 
     Raises:
-        UserError: the segmenter fails or returns something other than labels; the message names it.
+        UserError: The segmenter fails or does not return labels; the message names it.
     """
     clip, limit = sample.clip, protocol.max_seconds or np.inf
     masks = np.zeros(clip.labels.shape, np.uint8)
@@ -134,16 +135,16 @@ def _confidence(segmenter: Segmenter, clip: Clip) -> NDArray[np.floating]:
     """Return a segmenter's estimate of J after checking its shape and values.
 
     Raises:
-        UserError: the segmenter has no method ``confidence``, or the method returns something else.
+        UserError: The segmenter has no method ``confidence``, or its result is invalid.
     """
     name = f"segmenter {type(segmenter).__name__}"
     if not hasattr(segmenter, "confidence"):
-        raise UserError(f"{name}: has no method confidence, and this protocol needs it")
+        raise UserError(f"{name}: this protocol needs the method confidence, which is missing")
     sure = np.asarray(_call(segmenter, "confidence", "confidence"))
     shapes = (clip.num_frames,), (clip.num_frames, clip.num_objects)
     if sure.shape not in shapes or sure.dtype.kind != "f" or not ((sure >= 0) & (sure <= 1)).all():
         raise UserError(
-            f"{name}: confidence has to return floats in [0, 1], {list(shapes[0])} or {list(shapes[1])}"
+            f"{name}: confidence must return floats in [0, 1], {list(shapes[0])} or {list(shapes[1])}"
         )
     return sure
 
@@ -156,18 +157,20 @@ def _answer(
     num_objects: int,
     is_correction: bool,
 ) -> tuple[FramePrompts, NDArray[np.uint8]]:
-    """Return the masks of a round, and all prompts that the user has given in it.
+    """Run the segmenter for one round; return all prompts of the round and the resulting masks.
 
-    A protocol with ``refine(prompt, mask)`` adds prompts after it has seen the frame's new mask. A segmenter
-    with ``preview`` returns that mask alone; any other one segments the whole video after each prompt. A
-    protocol with ``accept(masks, frame)`` decides which of the new masks count.
+    A protocol with a method ``refine(prompt, mask)`` adds prompts in view of the frame's new mask. This mask
+    is computed by the segmenter's method ``preview``, or else by segmenting the whole video after each
+    prompt. A protocol with a method ``accept(masks, frame)`` decides which of the new masks are used.
     """
     frame, drawn = prompt.frame, list(prompt.strokes)
     if prompt.labels is not None:
         return prompt, _answer_masks(segmenter, prompt, protocol, last.shape, num_objects)
     kinds = understood_prompts(segmenter)
     if kinds == {"masks"}:
-        raise UserError(f"segmenter {type(segmenter).__name__}: takes masks alone (protocol=first_mask)")
+        raise UserError(
+            f"segmenter {type(segmenter).__name__}: takes only masks as prompts; use protocol=first_mask"
+        )
     radius, aspect = click_radius(segmenter) if is_correction else 0.0, last.shape[2] / last.shape[1]
     refine, accept = getattr(protocol, "refine", None), getattr(protocol, "accept", None)
 
@@ -193,9 +196,9 @@ def _answer_masks(
     shape: tuple[int, ...],
     num_objects: int,
 ) -> NDArray[np.uint8]:
-    """Return the masks of a round in which the labels of frames are given.
+    """Run the segmenter for a round with labels of frames as prompts, and return the resulting masks.
 
-    A protocol with ``following(masks)`` gives the labels of further frames of the same round.
+    A protocol with a method ``following(masks)`` gives labels of further frames in the same round.
     """
     following, accept = getattr(protocol, "following", None), getattr(protocol, "accept", None)
     following_prompt: FramePrompts | None = prompt
@@ -209,11 +212,11 @@ def _answer_masks(
 def _adopt(
     segmenter: Segmenter, frame: int, labels: NDArray[np.uint8], shape: tuple[int, ...], num_objects: int
 ) -> NDArray[np.uint8]:
-    """Give a segmenter the labels of a frame and return the masks of the video that follow from them."""
+    """Pass the labels of a frame to a segmenter, and return the resulting masks of the video."""
     if not hasattr(segmenter, "adopt"):
         raise UserError(
-            f"segmenter {type(segmenter).__name__}: takes no masks (it has no method adopt), "
-            "and this protocol gives masks"
+            f"segmenter {type(segmenter).__name__}: this protocol gives masks as prompts, but the segmenter "
+            "has no method adopt"
         )
     adopted = _call(segmenter, "adopt", f"adopt on frame {frame}", frame, labels)
     _checked(adopted, f"segmenter {type(segmenter).__name__}: adopt on frame {frame}", shape[1:], num_objects)
@@ -231,8 +234,7 @@ def _ask(
     """Call a segmenter and return its masks after checking shape, type and values.
 
     Raises:
-        UserError: the call fails, or the masks are not labels of the right kind; the message names the
-            segmenter.
+        UserError: The call fails, or the masks are not valid labels; the message names the segmenter.
     """
     name = f"segmenter {type(segmenter).__name__}: {verb} on frame {frame}"
     return _checked(
@@ -241,17 +243,17 @@ def _ask(
 
 
 def _checked(masks: typing.Any, name: str, shape: tuple[int, ...], num_objects: int) -> NDArray[np.uint8]:
-    """Return masks after checking their shape, type and values; ``name`` says whose they are."""
+    """Return masks after checking their shape, type and values; error messages start with ``name``."""
     if not isinstance(masks, np.ndarray):
         raise UserError(f"{name} returned {type(masks).__name__}, not an array of labels")
     if masks.shape != shape:
-        raise UserError(f"{name} returned masks {list(masks.shape)}, {list(shape)} are needed")
+        raise UserError(f"{name} returned masks {list(masks.shape)}, but {list(shape)} are needed")
     if masks.dtype.kind == "f" and not np.isfinite(masks).all():
         raise UserError(f"{name} returned masks with NaN or infinity")
     if masks.dtype != np.uint8:
-        raise UserError(f"{name} returned masks of {masks.dtype}, uint8 is needed")
+        raise UserError(f"{name} returned masks of {masks.dtype}, but uint8 is needed")
     if masks.size and masks.max() > num_objects:
-        raise UserError(f"{name} returned object {masks.max()}, and there are {num_objects}")
+        raise UserError(f"{name} returned object {masks.max()}, but there are only {num_objects} objects")
     return masks
 
 
@@ -259,7 +261,7 @@ def _call(segmenter: Segmenter, verb: str, what: str, *arguments: typing.Any) ->
     """Call a segmenter's method.
 
     Raises:
-        UserError: the method fails; the message is one line that names the segmenter.
+        UserError: The method fails; the message is one line that names the segmenter.
     """
     try:
         return getattr(segmenter, verb)(*arguments)

@@ -1,4 +1,4 @@
-"""Samples: a video with a set of first strokes, the unit that a session runs on."""
+"""Samples of an evaluation: a video with a set of first strokes, on which one session runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ class Sample:
     """A video and a set of first strokes.
 
     Attributes:
-        video: on disk or decoded; its name is unique in the data set.
-        scribble: the number of the set of first strokes, from 1.
-        strokes: the first strokes; None before they are read, or where the protocol draws them.
+        video: Video on disk or decoded; its name is unique in the data set.
+        scribble: Number of the set of first strokes, from 1.
+        strokes: First strokes; None before they are read, or if the protocol draws them.
     """
 
     video: Video | Clip
@@ -34,7 +34,7 @@ class Sample:
 
     @property
     def cost(self) -> int:
-        """The amount of a segmenter's work: frames times objects."""
+        """The estimated work of a segmenter: the number of frames times the number of objects."""
         return self.video.num_frames * self.video.num_objects
 
     @property
@@ -42,7 +42,7 @@ class Sample:
         """The decoded video.
 
         Raises:
-            TypeError: the video is not decoded.
+            TypeError: The video is not decoded.
         """
         if not isinstance(self.video, Clip):
             raise TypeError(f"{self.title} is not decoded; see Sample.decoded")
@@ -52,11 +52,11 @@ class Sample:
         """Return the sample with frames, masks and strokes in memory.
 
         Args:
-            clip: the decoded video, where the caller has it already.
+            clip: The decoded video, if the caller already has it; None decodes it.
 
         Raises:
-            DataError: a picture has become unreadable since its check.
-            ScribbleError: the file of strokes has become unreadable.
+            DataError: An image has become unreadable since it was checked.
+            ScribbleError: The scribble file has become unreadable.
         """
         if isinstance(self.video, Clip):
             return self
@@ -69,5 +69,5 @@ class Sample:
 
 
 def all_samples(videos: Sequence[Video]) -> list[Sample]:
-    """Return the samples of videos in order: one for each file of strokes, or one for a video without any."""
+    """Return the samples of videos: one per scribble file, or one for a video without scribble files."""
     return [Sample(video, number + 1) for video in videos for number in range(video.num_scribbles)]

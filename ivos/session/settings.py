@@ -17,15 +17,16 @@ class SessionSettings:
     """Settings of the DAVIS interactive protocol.
 
     Attributes:
-        metric: the measure that chooses the worst frame; with several, each has a session of its own.
-        max_interactions: rounds per sample, 1 to 16 (the limit of the protocol).
-        max_time: seconds per object and sample, up to 600 (the limit of the protocol); None for no limit.
-        time_threshold: the time in seconds at which ``metric_at_threshold`` is read off the curve.
-        seed: seeds the robot's tie-breaks, together with sequence, scribble and round.
-        robot: parameters of :class:`ivos.interaction.robot.Robot`, as in conf/session/robot.
+        metric: Metric that determines the worst frame; with several metrics, each has its own session.
+        max_interactions: Number of rounds per sample, 1 to 16 (the limit of the protocol).
+        max_time: Time limit in seconds per object and sample, up to 600 (the limit of the protocol); None for
+            no limit.
+        time_threshold: Time in seconds at which ``metric_at_threshold`` is interpolated on the curve.
+        seed: Seed of the robot's tie-breaks, combined with sequence, scribble and round.
+        robot: Parameters of :class:`ivos.interaction.robot.Robot`, as in conf/session/robot.
 
     Raises:
-        UserError: a value is out of range; the message names the option.
+        UserError: A value is out of range; the message names the option.
     """
 
     metric: Metric | Sequence[Metric] = "J_AND_F"
@@ -40,7 +41,7 @@ class SessionSettings:
         if not self.metrics:
             raise UserError("session.metric: names none; give J, F or J_AND_F")
         if len(set(self.metrics)) < len(self.metrics):
-            raise UserError(f"session.metric: {list(self.metrics)} names one twice")
+            raise UserError(f"session.metric: {list(self.metrics)} contains a metric twice")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -20,7 +20,7 @@ def test_a_suite_takes_the_data_that_is_there(tmp_path):
     ]  # fmt: skip
     assert f"data.root={tmp_path / 'LVOS'}" in runs[0][1]
     assert "data.split=val" in runs[0][1]
-    assert any(line.startswith("davis: not there; expected") for line in missing)
+    assert any(line.startswith("davis: not found; expected") for line in missing)
     assert len(runs) // 2 + len(missing) == len(SUITES["sam2"][0])
 
 
@@ -95,7 +95,9 @@ def test_a_suite_that_is_cut_off_continues(tmp_path, monkeypatch, capsys):
         "seed=3",
     ]
     assert main(command) == 2
-    assert "the run ended with status 1; the same command resumes the suite" in capsys.readouterr().err
+    assert (
+        "the run ended with exit status 1; repeat the command to resume the suite" in capsys.readouterr().err
+    )
     assert started == ["davis", "davis_clicks"]
     failing.clear()
     assert main(command) == 0

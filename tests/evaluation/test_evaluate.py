@@ -71,7 +71,7 @@ def test_a_run_and_what_it_leaves(run, layout, checkpoint, tmp_path):
 
     status, output, _ = run(*arguments)
     assert status == 2
-    assert "already holds a report.csv" in output
+    assert "already contains a report.csv" in output
     assert len(output.strip().splitlines()) == 1
 
 

@@ -116,7 +116,7 @@ def test_chosen_columns_and_external_rows(make, tmp_path, capsys):
     assert "s 1" in capsys.readouterr().out
     for text, reason in (
         ("name,AUC\nA,.5\n", "has no column source"),
-        ("name,source,IoU\nA,B,.5\n", "column 'IoU' is none of the leaderboard's"),
+        ("name,source,IoU\nA,B,.5\n", "'IoU' is not a column of the leaderboard"),
         ("name,source\n,B\n", "line 2: needs a name, a source"),
     ):
         published.write_text(text)

@@ -189,7 +189,7 @@ def test_other_settings_are_named(name, videos, unfinished):
     if "videos" in options:
         options["videos"] = [v for v in videos if v.name != "discs"]
     guess = Guess(videos, calls=0)
-    with pytest.raises(UserError, match=rf"was begun with .*{name}") as error:
+    with pytest.raises(UserError, match=rf"was started with .*{name}") as error:
         run_it(unfinished, guess, resume=True, **options)
     assert str(unfinished) in str(error.value)
     assert str(error.value).count(";") == 1  # that one alone
@@ -199,7 +199,7 @@ def test_several_metrics_resumed_as_one_are_noticed(videos, tmp_path):
     settings = SessionSettings(metric=("J", "F"), max_interactions=1)
     with pytest.raises(UserError, match="failed: InterruptedError"):
         run_it(tmp_path, Guess(videos, calls=2, end=stop), settings)
-    with pytest.raises(UserError, match=r"begun with several of session\.metric"):
+    with pytest.raises(UserError, match=r"started with several metrics \(session\.metric\)"):
         run_it(tmp_path, Guess(videos), SessionSettings(metric="F", max_interactions=1), resume=True)
 
 
@@ -254,7 +254,7 @@ def test_a_damaged_sample_is_no_number_but_a_line(damage, videos, tmp_path):
 @pytest.mark.parametrize("content", ["null", "[]", "3", '"a"'])
 def test_settings_that_are_none_are_named(content, videos, unfinished):
     (unfinished / "session.json").write_text(content)
-    with pytest.raises(UserError, match=r"session\.json: holds no settings"):
+    with pytest.raises(UserError, match=r"session\.json: contains no settings"):
         run_it(unfinished, Guess(videos), resume=True, provenance={"checkpoint": "sha256 1"})
 
 

@@ -113,7 +113,7 @@ def test_predictions_apart_that_do_not_fit(pair, tmp_path, capsys):
     assert main([str(tmp_path / "apart"), str(truth_root), "--processes", "1"]) == 2
     text = capsys.readouterr().err
     assert "bear/001: missing: 00005" in text
-    assert "dog/002: object 3, which the ground truth lacks" in text
+    assert "dog/002: object 3 is not in the ground truth" in text
 
 
 def late(tmp_path):
@@ -156,7 +156,7 @@ def test_an_object_above_the_first_frames_labels_counts_in_results_csv_alone(tmp
     folders = [str(tmp_path / "pred-9"), str(tmp_path / "truth-9")]
     assert main([*folders, "--processes", "1"]) == 0
     said = capsys.readouterr()
-    assert "1 objects that are not on the first frame count in results.csv alone" in said.err
+    assert "1 objects that are not on the first frame are scored in results.csv only" in said.err
     rows = (tmp_path / "pred-9/per-sequence_results-val.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["a_1"]
     rows = (tmp_path / "pred-9/results.csv").read_text().splitlines()
@@ -251,16 +251,14 @@ def test_a_data_sets_own_folder(tmp_path, capsys):
         lines = []
         scores = score(tmp_path / "out", place, processes=1, report=lines.append)
         assert [one.sequence for one in scores] == ["bear"] * 3 + ["dog"] * 3
-        assert lines[0].startswith("Left out 1 sequences of the ground truth (")
-        assert "ImageSets/2017/val.txt does not list them" in lines[0]
+        assert lines[0].startswith("1 sequences of the ground truth are not scored (")
+        assert "ImageSets/2017/val.txt; --subset chooses another list" in lines[0]
         assert lines[0].endswith("cat")
     command = [str(tmp_path / "out"), str(davis), "--processes", "1"]
     assert main([*command, "--sequences", "dog"]) == 0
-    assert "Left out 1 sequences of the predictions: bear" in capsys.readouterr().err
+    assert "1 sequences of the predictions are not scored: bear" in capsys.readouterr().err
     assert main([*command, "--subset", "train"]) == 2
-    assert (
-        "has none of the sequences that are to be scored (cat); it has: bear, dog" in capsys.readouterr().err
-    )
+    assert "has none of the sequences to score (cat); it has: bear, dog" in capsys.readouterr().err
     assert main([*command, "--subset", "test"]) == 2
     assert "has no list of it; it has: train, val" in capsys.readouterr().err
     assert main([*command, "--sequences", "elk"]) == 2
@@ -330,11 +328,11 @@ def test_everything_wrong_is_listed_at_once(pair, capsys):
     assert text.startswith("error: ")
     for part in (
         "cat: missing",
-        "dog/00003.png: a RGB image with other colours than those of DAVIS' palette; save labels",
-        "elk: 2 frames, 2 frames of the ground truth count; missing: 00002",
+        "dog/00003.png: a RGB image with colours outside of DAVIS' palette; save labels",
+        "elk: 2 frames, but 2 ground-truth frames are scored; missing: 00002",
         "fox/00001.png: is 40x20, the ground truth is 40x30",
-        "gnu/00001.png: has the label 255, which is void",
-        "gnu/00002.png: has object 9, which the ground truth lacks",
+        "gnu/00001.png: contains the label 255, which is void",
+        "gnu/00002.png: object 9 is not in the ground truth",
     ):
         assert part in text, part
     assert not (pred_root / "results.csv").exists()

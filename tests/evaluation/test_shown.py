@@ -160,7 +160,7 @@ import ivos.evaluation.official
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        "ivos.runtime.errors.UserError: davisinteractive's own summary needs davisinteractive"
+        "ivos.runtime.errors.UserError: the official summary needs the package davisinteractive"
     )
     assert last.endswith("docs/guides/evaluation.md says how to install it")
 

@@ -61,7 +61,7 @@ UNUSED = {
     ),
     "model": (
         "evaluate model.width=4",
-        "model.width=4: has no effect: checkpoint=small decides the network; leave it out, or",
+        "model.width=4: has no effect: checkpoint=small determines the network; omit it, or",
     ),
     "choice of a model": (
         "evaluate model=full checkpoint=x.pth",

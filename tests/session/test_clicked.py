@@ -160,8 +160,8 @@ def test_repeatable():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda m: m[:-1], r"returned masks \[9, 60, 80\], \[10, 60, 80\] are needed"),
-        (lambda m: m.astype(np.int64), "of int64, uint8 is needed"),
+        (lambda m: m[:-1], r"returned masks \[9, 60, 80\], but \[10, 60, 80\] are needed"),
+        (lambda m: m.astype(np.int64), "of int64, but uint8 is needed"),
         (lambda m: np.full(m.shape, np.nan), "NaN"),
         (lambda m: m + 7, "returned object"),
         (lambda m: None, "returned NoneType"),

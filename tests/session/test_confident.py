@@ -57,14 +57,14 @@ def test_a_segmenter_without_confidence_is_named():
     class Silent(Sure):
         confidence = property()
 
-    with pytest.raises(UserError, match="segmenter Silent: has no method confidence"):
+    with pytest.raises(UserError, match="segmenter Silent: this protocol needs the method confidence"):
         run(Silent(0))
 
     class Wrong(Sure):
         def confidence(self):
             return np.full(3, 0.5)
 
-    with pytest.raises(UserError, match=r"segmenter Wrong: confidence has to return floats in \[0, 1\]"):
+    with pytest.raises(UserError, match=r"segmenter Wrong: confidence must return floats in \[0, 1\]"):
         run(Wrong(0))
     with pytest.raises(UserError, match=r"protocol\.stop: must be a number from 0 up to 1"):
         DavisConfident(stop=2)

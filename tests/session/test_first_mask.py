@@ -85,12 +85,15 @@ def test_a_segmenter_that_takes_no_masks_is_named():
         def interact(self, frame, strokes):
             raise AssertionError("nothing is drawn")
 
-    with pytest.raises(UserError, match="segmenter Drawing: takes no masks"):
+    with pytest.raises(
+        UserError,
+        match=r"segmenter Drawing: this protocol gives masks as prompts, but .* no method adopt",
+    ):
         run(Drawing(), make_clip())
 
 
 def test_a_segmenter_of_masks_alone_is_named_in_other_protocols():
     sample = Sample(make_clip())
     protocol = Davis().on(sample, SessionSettings(), "J")
-    with pytest.raises(UserError, match="segmenter Repeating: takes masks alone"):
+    with pytest.raises(UserError, match="segmenter Repeating: takes only masks as prompts"):
         list(run_session(Repeating(), sample, protocol))

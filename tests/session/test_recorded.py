@@ -98,7 +98,7 @@ def test_bad_studies_are_one_line(study):
     with pytest.raises(UserError, match="has no journals of eve"):
         Recorded(study=str(study / "study"), participant="eve")
     protocol = Recorded(study=str(study / "study"), participant="ann")
-    with pytest.raises(UserError, match="is about discs, other, and the data has none of it"):
+    with pytest.raises(UserError, match="has strokes on discs, other, which the data lacks"):
         protocol.videos([])
     bad = [*EVENTS[:5], stroke("x", 0, 9), {"type": "round_begin", "round": 1, "frame": 0, "strokes": ["x"]}]
     path = study / "study/ann.discs/journal.jsonl"

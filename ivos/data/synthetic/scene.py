@@ -40,7 +40,7 @@ class Scene:
         return np.array([self.spec.width, self.spec.height]) / (2 * min(self.spec.width, self.spec.height))
 
     def camera(self, t: float) -> tuple[Matrix, Matrix]:
-        """Return the transformation from world to pixel coordinates, and the backdrop's drift in world units."""
+        """Return the transformation from world to pixel coordinates, and the drift of the backdrop."""
         spec = self.spec
         x, y, zoom, *drift = self._pan(t)
         jitter = [np.interp(t + 1, np.arange(len(self._jitter)), axis) for axis in self._jitter.T]
