@@ -100,7 +100,9 @@ def test_one_folder_can_take_the_mixtures_place(sets, davis):
     folder = partial(DavisFolder, split="train")
     assert repr(folder_or_mixture(davis, folder, alone, weights)) == repr(DavisFolder(davis, "train"))
     assert isinstance(folder_or_mixture(None, folder, sets, weights), Mixture)
-    with pytest.raises(DataError, match=r"is named for sbd, youtube_vos too; name DAVIS by data\.davis_root"):
+    with pytest.raises(
+        DataError, match=r"are also named for sbd, youtube_vos; name DAVIS by data\.davis_root"
+    ):
         folder_or_mixture(davis, folder, {**sets, "davis": alone["davis"]}, weights)
 
 

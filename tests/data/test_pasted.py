@@ -160,7 +160,7 @@ def test_masks_that_do_not_match_are_named(tmp_path):
     with pytest.raises(UserError, match="without counterpart") as error:
         Pictures(tmp_path / "fewer")
     assert "1.png: no mask" in str(error.value)
-    with pytest.raises(UserError, match=r"another size than 0\.png"):
+    with pytest.raises(UserError, match=r"its size differs from that of 0\.png"):
         Pictures(tmp_path / "smaller")
 
 

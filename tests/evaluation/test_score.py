@@ -291,7 +291,7 @@ def test_a_sequence_of_one_frame_names_the_option(tmp_path, capsys):
     put(tmp_path / "truth/a", np.ones((1, 8, 8)))
     put(tmp_path / "pred/a", np.ones((1, 8, 8)))
     assert main([str(tmp_path / "pred"), str(tmp_path / "truth")]) == 2
-    assert "no frames between the first and the last; --ends scores" in capsys.readouterr().err
+    assert "no frames between the first and the last; score these with --ends" in capsys.readouterr().err
     assert main([str(tmp_path / "pred"), str(tmp_path / "truth"), "--ends"]) == 0
 
 

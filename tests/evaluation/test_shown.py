@@ -162,7 +162,7 @@ import ivos.evaluation.official
     assert last.startswith(
         "ivos.runtime.errors.UserError: the official summary needs the package davisinteractive"
     )
-    assert last.endswith("docs/guides/evaluation.md says how to install it")
+    assert last.endswith("docs/guides/evaluation.md explains its installation")
 
 
 def test_progress_can_be_turned_off():

@@ -30,7 +30,10 @@ UNUSED = {
         "data.num_clips=3: has no effect: it applies to synthetic clips, but data.root=/x names a folder",
     ),
     "clips of one role": ("train data.root=/x data.val.num_clips=3", "data.val.num_clips=3: has no effect"),
-    "generator": ("train data.root=/x data.val.noise=0.5", "data.val.noise=0.5: has no effect: it is for"),
+    "generator": (
+        "train data.root=/x data.val.noise=0.5",
+        "data.val.noise=0.5: has no effect: it applies to synthetic clips",
+    ),
     "shared generator": (
         "evaluate data=davis synthetic.noise=0.5",
         "synthetic.noise=0.5: has no effect: no chosen data set is synthetic; leave it out, or",

@@ -107,5 +107,5 @@ def test_bad_studies_are_one_line(study):
     with pytest.raises(UserError, match=r"journal\.jsonl, round 1: "):
         protocol.on(sample, SessionSettings(), "J")
     path.write_text("{")
-    with pytest.raises(UserError, match="not a journal of the annotation page"):
+    with pytest.raises(UserError, match="not a journal of the annotation app"):
         recorded_rounds(path)
