@@ -41,7 +41,7 @@ SESSION, SHOWN = "val-0003", (1, 2, 4)  # a clip of evaluate.py, and the rounds 
 
 
 class Film:
-    """Screenshots of the page with the time that each is shown."""
+    """A sequence of screenshots of the page, each with its duration."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -123,7 +123,7 @@ def _height(value: float) -> float:
 
 
 def lay_out(run: Path) -> None:
-    """Evaluate, and show frames of a session from its first to its last, one round in each row."""
+    """Run an evaluation and draw frames of one session, with one row per round."""
     options = [f"hydra.run.dir={run}", f"session.max_interactions={max(SHOWN)}", "save_overlays=true"]
     subprocess.run([sys.executable, str(ROOT / "evaluate.py"), *options], check=True)
     rows = []
@@ -268,7 +268,7 @@ def middle(mask: NDArray[np.bool_], points: int = 9) -> list[tuple[float, float]
 
 
 def draw(film: Film, line: list[tuple[float, float]]) -> None:
-    """Draw a line with the pointer and take screenshots meanwhile."""
+    """Draw a line with the pointer, and take screenshots while it is drawn."""
     page = film.page
     box = page.locator("#ink").bounding_box()
     stage = page.evaluate("({x: app.stage.x, y: app.stage.y, s: app.stage.scale})")

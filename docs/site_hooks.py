@@ -43,11 +43,11 @@ PREFIXES = {
     "sweep": "",
     "strategy": "trainer.",
 }
-"""What stands before an option's name, for the config groups that are not composed under their own name."""
+"""Prefix of option names, for config groups that are not composed under their own name."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Complete the navigation: API pages, and notebooks as pages."""
+    """Add the API pages and the notebooks to the navigation."""
     config.nav = [_complete(entry) for entry in config.nav or []]
     return config
 
@@ -69,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the option tables into a page and make links out of ``docs`` work."""
+    """Insert the option tables into a page and adapt links to files outside of ``docs``."""
     markdown = re.sub(r"<!-- options: (\S+) -->", lambda found: option_tables(found[1]), markdown)
     source = page.file.src_uri
     origin = next((key for key, value in COPIES.items() if value == source), f"docs/{source}")
@@ -98,7 +98,7 @@ def option_tables(pattern: str) -> str:
 
 
 def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
-    """Return a notebook as Markdown, and the pictures that it shows by their file names."""
+    """Return a notebook as Markdown, and its pictures by file name."""
     parts, pictures = [], {}
     for cell in json.loads(path.read_text())["cells"]:
         source = "".join(cell["source"])
@@ -210,7 +210,7 @@ def _comment(lines: list[str], number: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text that stands in a table of Markdown as it is."""
+    """Escape a text for a table in Markdown."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
 
 

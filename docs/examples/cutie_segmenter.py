@@ -11,11 +11,11 @@ import torch
 
 
 class Cutie:
-    """Carries the masks of given frames through the video, forward and backward.
+    """Segmenter that propagates given masks through the video with Cutie, forward and backward.
 
     Args:
-        size: the shorter side at which Cutie works, in pixels; -1 for the frames' own size.
-        device: the device; None for a GPU where there is one.
+        size: Shorter side of the frames for Cutie, in pixels; -1 for the frames' own size.
+        device: Device of the network; None selects a GPU if there is one.
     """
 
     prompts = ("masks",)
@@ -28,27 +28,27 @@ class Cutie:
         self.model, self.core, self.size = get_default_model().to(self.device).eval(), InferenceCore, size
 
     def start(self, frames: np.ndarray, num_objects: int) -> None:
-        """Begin a video, uint8 RGB [T, h, w, 3]; objects are 1..N."""
+        """Start a video with frames uint8 RGB [T, h, w, 3] and objects 1..N."""
         self.frames, self.num_objects = frames, num_objects
         self.masks, self.given = np.zeros(frames.shape[:3], np.uint8), {}
 
     @torch.inference_mode()
     def interact(self, frame: int, prompts: list) -> np.ndarray:
-        """Return the labels of the whole video, uint8 [T, h, w], from those given; there are no prompts."""
+        """Propagate the given labels and return those of the whole video, uint8 [T, h, w]."""
         if prompts:
-            raise ValueError("Cutie takes masks alone (protocol=first_mask)")
+            raise ValueError("Cutie takes only masks as prompts; use protocol=first_mask")
         first = min(self.given)
         self._carry(range(first, len(self.frames)))
         self._carry(range(first, -1, -1))
         return self.masks.copy()
 
     def adopt(self, frame: int, labels: np.ndarray) -> np.ndarray:
-        """Give the labels of a frame, uint8 [h, w]; they enter Cutie's memory at the next interact."""
+        """Set the labels of a frame, uint8 [h, w], which the next call of interact propagates."""
         self.given[frame] = labels
         return labels
 
     def _carry(self, frames: range) -> None:
-        """Track through frames; the labels that were given enter Cutie's memory on the way."""
+        """Propagate masks through frames in order; given labels are added to Cutie's memory."""
         tracker = self.core(self.model, cfg=self.model.cfg)
         tracker.max_internal_size = self.size
         for t in frames:

@@ -12,16 +12,16 @@ class Mine:
     """Segmenter that assigns a pixel to the object whose clicked colours are most similar to its own.
 
     Args:
-        reach: The factor by which colours of an object have to be more similar than those of the background.
+        reach: Factor of the colour distances to objects; a larger factor gives smaller masks.
     """
 
-    prompts = ("clicks",)  # or "strokes", or both; strokes if this line is missing
+    prompts = ("clicks",)  # kinds of prompts: "clicks", "strokes" or both; the default is strokes
 
     def __init__(self, reach: float = 1.0) -> None:
         self.reach = reach
 
     def start(self, frames: np.ndarray, num_objects: int) -> None:
-        """Begin a video: uint8 RGB frames [T, h, w, 3] with the objects 1..num_objects."""
+        """Start a video with uint8 RGB frames [T, h, w, 3] and the objects 1..num_objects."""
         self.frames = frames
         corners = frames[:, [0, 0, -1, -1], [0, -1, 0, -1]].reshape(-1, 3).astype(np.float32)
         self.colours = {0: [corners.mean(axis=0)], **{n + 1: [] for n in range(num_objects)}}

@@ -1,4 +1,4 @@
-"""The session of :mod:`onnx_session` with an exported network of ``model.transfer=memory``.
+"""The session of :mod:`onnx_session` with an exported memory network (``model.transfer=memory``).
 
 ivos-export base --output base-onnx
 python onnx_memory_session.py base-onnx frames.npy strokes.json masks.npy
@@ -13,7 +13,7 @@ from onnx_session import Array, Session
 
 
 class MemorySession(Session):
-    """Rounds of strokes on one video; see :class:`onnx_session.Session`."""
+    """An interactive session on one video, with the memory network; see :class:`onnx_session.Session`."""
 
     def annotate(self, frame: int, channels: Array) -> Array:
         """Return A-Net's probabilities [N, 1, H, W]."""
@@ -22,7 +22,7 @@ class MemorySession(Session):
         return self.run("anet", interaction=channels, stroke_maps=maps, **of)
 
     def stroke_maps(self, key: Array, strokes: Array) -> Array:
-        """Return the comparison [8, H/8, W/8] of an image with an object's two kinds of strokes [2, H, W]."""
+        """Compare an image with an object's positive and negative strokes [2, H, W]; return [8, H/8, W/8]."""
         height, width = key.shape[-2:]
         maps = np.zeros((2, 4, height, width), np.float32)
         cells = strokes.reshape(2, height, 8, width, 8).max(axis=(2, 4)) > 0.5
@@ -32,27 +32,27 @@ class MemorySession(Session):
         return maps.reshape(8, height, width)
 
     def begin_round(self) -> None:
-        """Remember every annotated frame anew: their probabilities may have changed."""
+        """Compute the memory of all annotated frames again, because their probabilities may have changed."""
         self.memory = {
             frame: self.remember(frame, self.probabilities[frame][:, None]) for frame in set(self.annotated)
         }
 
     def begin_direction(self) -> None:
-        """Forget the recent frames."""
+        """Clear the memory of recent frames."""
         self.recent = []
 
     def remember(self, frame: int, mask: Array) -> tuple[Array, Array]:
-        """Return the key and the values of a frame with its probabilities [N, 1, H, W]."""
+        """Return the memory entry (key and values) of a frame with probabilities [N, 1, H, W]."""
         of = self.of_image(frame)
         return of["key"], self.run("remember", mask=mask, **of)
 
     def read(self, key: Array, memory: list[tuple[Array, Array]]) -> Array:
-        """Read from frames of the memory."""
+        """Read the memory entries of several frames for the target frame's key."""
         keys, values = np.concatenate([key for key, _ in memory]), np.stack([one for _, one in memory])
         return self.run("read", target=key, keys=keys, values=values)
 
     def propagate(self, target: int, source: int, mask: Array) -> Array:
-        """Return T-Net's probabilities [N, 1, H, W] in a frame from those in the frame before."""
+        """Return T-Net's probabilities [N, 1, H, W] in a frame from those in the previous frame."""
         if source not in self.memory:
             self.recent = [*self.recent, self.remember(source, mask)][-self.about["recent"] :]
         of, previous = self.of_image(target), self.of_image(source)["local"]

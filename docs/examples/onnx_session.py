@@ -1,10 +1,11 @@
-"""An interactive session with a network that ``ivos-export`` has written: NumPy and ONNX Runtime, no PyTorch.
+"""An interactive session with a network exported by ``ivos-export``, with NumPy and ONNX Runtime only.
 
     ivos-export small --output small-onnx
     python onnx_session.py small-onnx frames.npy strokes.json masks.npy
 
-``frames.npy`` holds uint8 RGB [T, h, w, 3]; ``strokes.json`` the rounds, each [frame, strokes]. A stroke is
-{"path": [[x, y], ...], "object_id": 1}, x and y as shares of the frame; object 0 is the background.
+``frames.npy`` contains uint8 RGB [T, h, w, 3]. ``strokes.json`` is a list of rounds, each [frame, strokes]. A
+stroke is {"path": [[x, y], ...], "object_id": 1}, with x and y relative to the frame's width and height;
+object 0 is the background.
 """
 
 import json
@@ -22,13 +23,13 @@ BLUR = np.outer(BLUR, BLUR) / BLUR.sum() ** 2
 
 
 class Session:
-    """Rounds of strokes on one video.
+    """An interactive session on one video, with the network of the paper.
 
     Args:
-        folder: what ``ivos-export`` has written, of the paper's network.
-        frames: uint8 RGB [T, h, w, 3].
-        num_objects: N.
-        threads: of ONNX Runtime; 0: all cores.
+        folder: Folder that ``ivos-export`` has written.
+        frames: Frames, uint8 RGB [T, h, w, 3].
+        num_objects: Number of objects N.
+        threads: Number of threads of ONNX Runtime; 0 uses all cores.
     """
 
     def __init__(self, folder: str, frames: Array, num_objects: int, threads: int = 0) -> None:
@@ -47,13 +48,13 @@ class Session:
         self.inside = (..., slice(rows // 2, rows // 2 + height), slice(columns // 2, columns // 2 + width))
         self.probabilities = np.zeros((len(frames), num_objects, *size), np.float32)
         self.masks = np.zeros(frames.shape[:3], np.uint8)
-        self.strokes = {}  # by frame
-        self.annotated = []  # the frame of each round
-        self.annotations = []  # and its objects' features
-        self.features = {}  # by frame
+        self.strokes = {}  # all strokes, by frame
+        self.annotated = []  # annotated frame of each round
+        self.annotations = []  # for each round, r5 and the object features of the annotated frame
+        self.features = {}  # image features, by frame
 
     def run(self, part: str, **inputs: Array) -> Any:
-        """Run a graph: one array, or several by name."""
+        """Run a graph and return its output, or a dictionary of several outputs."""
         graph = self.graphs[part]
         taken = {one.name for one in graph.get_inputs()}
         found = graph.run(None, {name: value for name, value in inputs.items() if name in taken})
@@ -112,31 +113,31 @@ class Session:
         return self.pad(channels)
 
     def store(self, frame: int, probability: Array, weight: float) -> None:
-        """Blend new probabilities [N, 1, H, W] into a frame's and label it."""
+        """Blend new probabilities [N, 1, H, W] into those of a frame, and update its mask."""
         old = self.probabilities[frame]
         self.probabilities[frame] = old * np.float32(1 - weight) + probability[:, 0] * np.float32(weight)
         inside = self.probabilities[frame][self.inside]
         best = inside.argmax(0)
         self.masks[frame] = np.where(inside.max(0) > np.float32(self.about["threshold"]), best + 1, 0)
 
-    # What depends on the kind of network follows.
+    # The following methods depend on the kind of network.
 
     def annotate(self, frame: int, channels: Array) -> Array:
-        """Return A-Net's probabilities [N, 1, H, W] and keep the objects' features."""
+        """Return A-Net's probabilities [N, 1, H, W] and store the object features."""
         found = self.run("anet", image=self.image(frame), interaction=channels)
         self.annotations.append((self.of_image(frame)["r5"], found["objects"]))
         return found["probability"]
 
     def begin_round(self) -> None:
-        """Put the annotated frames side by side for the global transfer."""
+        """Stack the features of the annotated frames for the global transfer."""
         self.keys = np.concatenate([key for key, _ in self.annotations])
         self.objects = np.stack([objects for _, objects in self.annotations])
 
     def begin_direction(self) -> None:
-        """Begin the way to one side; only the previous mask is kept along it."""
+        """Prepare the propagation in one direction, which needs nothing for the network of the paper."""
 
     def propagate(self, target: int, source: int, mask: Array) -> Array:
-        """Return T-Net's probabilities [N, 1, H, W] in a frame from those in the frame before."""
+        """Return T-Net's probabilities [N, 1, H, W] in a frame from those in the previous frame."""
         of = self.of_image(target)
         moved = self.run("global_transfer", annotated=self.keys, objects=self.objects, target=of["r5"])
         previous = self.of_image(source)["local"]

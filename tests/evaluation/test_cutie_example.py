@@ -61,5 +61,5 @@ def test_masks_are_carried_both_ways(cutie):
     masks = cutie.interact(3, [])
     assert (masks[:3] == first).all()
     assert (masks[3:] == later).all()
-    with pytest.raises(ValueError, match="masks alone"):
+    with pytest.raises(ValueError, match="only masks as prompts"):
         cutie.interact(0, [{"point": [0, 0]}])

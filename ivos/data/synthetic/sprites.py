@@ -34,7 +34,7 @@ def cut_out(spec: SyntheticSpec, rng: np.random.Generator, label: int, target: f
     cover = cv2.copyMakeBorder(cover, *border, cv2.BORDER_CONSTANT, value=0)
     colour = cv2.copyMakeBorder(colour, *border, cv2.BORDER_REPLICATE)
     area = float(cover.mean()) * (2 * half) ** 2
-    size = min(target / math.sqrt(area), 0.5)  # because a thin object could exceed the frame
+    size = min(target / math.sqrt(area), 0.5)  # otherwise a thin object could exceed the frame
     side = max(8, math.ceil(2 * half * size * min(spec.width, spec.height)))
     image = np.dstack([inpainted_rim(colour, cover), cover])
     smoothing = cv2.INTER_AREA if side < frame else cv2.INTER_LINEAR
