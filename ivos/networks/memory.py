@@ -27,7 +27,7 @@ LOG_ODDS = math.log(0.8 / 0.2)
 RECENT = 5
 """Number of latest frames of a propagation that the memory holds besides the annotated frames."""
 TOP_K = 10  # memory positions that are averaged for each position of the target frame
-TEMPERATURE = 0.05  # of the softmax over similarities
+TEMPERATURE = 0.05  # temperature of the softmax over similarities
 RADIUS = 12  # largest distance of matched positions along each axis, in positions at stride 8
 _SUB = 2  # the memory stores _SUB x _SUB mask values for each position at stride 8
 _VALUE = 32  # channels of the object feature

@@ -98,7 +98,7 @@ class TNet(nn.Module):
         self.use_local = use_local
         self.encoder = Backbone(3, width, depths)
         self.local_projection = nn.Conv2d(4 * width, 4 * width, 1)
-        self.fuse = nn.Conv2d(64 * width, 32 * width, 1)  # of concat(image r5, global transfer)
+        self.fuse = nn.Conv2d(64 * width, 32 * width, 1)  # input: image r5 and global transfer, concatenated
         self.decoder = Decoder(width, decoder_width)
 
     def features(self, image: Tensor) -> FrameFeatures:

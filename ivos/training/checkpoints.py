@@ -23,8 +23,8 @@ _NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callback
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and keeps the previous ``last.ckpt``.
 
-    A checkpoint is written beside its target, flushed to disk and renamed. Lightning's own implementation
-    writes to ``TMPDIR`` first, and copies the file where that is another file system.
+    A checkpoint is written to a temporary file in the same folder, flushed to disk and renamed. Lightning
+    itself writes to ``TMPDIR`` first, and copies the file if that is on another file system.
     """
 
     def save_checkpoint(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ivos.video.files import DataError
 
-CHECKOUT = Path(__file__).parents[2]  # of an installed package, this is a folder without `data`
+CHECKOUT = Path(__file__).parents[2]  # for an installed package, a folder without `data`
 
 
 def folder_of(name: str, named: str | Path | None, option: str) -> Path:
