@@ -36,7 +36,7 @@ from ivos.training.execution import fused
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
-OUT_OF_MEMORY = 77  # exit status of a try that needs more memory than it may take
+OUT_OF_MEMORY = 77  # exit status of a try that exceeds its memory limit
 COLUMNS = ("stage", "batch", "frames", "side", "checkpointing", "seconds", "samples/s", "peak GiB", "loss")
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, help="number of timed steps; default: 5 on a GPU, 1 on a CPU")
     parser.add_argument("--memory-gib", type=float, help="memory limit of a try; default: the free memory")
     parser.add_argument("--overrides", nargs="*", default=[], help="options of the experiments")
-    parser.add_argument("--step", help=argparse.SUPPRESS)  # a try, in a process of its own
+    parser.add_argument("--step", help=argparse.SUPPRESS)  # options of a try, passed to its own process
     arguments = parser.parse_args()
     if arguments.step:
         run_try(json.loads(arguments.step))
@@ -90,7 +90,7 @@ def free_gib(device: str) -> float:
 
 
 def named_stage(override: str) -> str | None:
-    """Return the stage that an override belongs to, None if it belongs to no single one."""
+    """Return the stage to which an override belongs, or None if it applies to all stages."""
     return override.split(".")[1] if override.startswith("stages.") else None
 
 
@@ -102,13 +102,17 @@ def configured(stage: str, overrides: list[str]) -> tuple[DictConfig, DictConfig
 
 
 def tries(batch_size: int) -> list[tuple[int, bool]]:
-    """Return batch sizes and whether to checkpoint: the paper's batch, then ever smaller ones."""
-    halves = [batch_size >> n for n in range(batch_size.bit_length() - 1)]  # batch norm needs two samples
+    """Return pairs of a batch size and whether to checkpoint activations, in the order of the tries.
+
+    The first pair is the given batch size without checkpointing. The batch size is then halved until it is
+    2 or 3, since batch norm needs two samples.
+    """
+    halves = [batch_size >> n for n in range(batch_size.bit_length() - 1)]
     return [(batch_size, False), *((half, True) for half in halves)]
 
 
 def attempt(options: dict[str, Any]) -> list[str]:
-    """Return a row of the table from a try in a process of its own."""
+    """Run a try in its own process, and return its row of the table."""
     run = subprocess.run(
         [sys.executable, __file__, "--step", json.dumps(options)], capture_output=True, text=True
     )
@@ -125,7 +129,7 @@ def attempt(options: dict[str, Any]) -> list[str]:
             f"{found['gib']:.2f}",
             f"{found['loss']:.3f}",
         ]
-    if run.returncode not in (OUT_OF_MEMORY, -9):  # -9: ended by the system's own guard
+    if run.returncode not in (OUT_OF_MEMORY, -9):  # -9: killed by the system's out-of-memory killer
         raise RuntimeError(run.stderr)
     return [*sizes, "", "", f"> {options['memory_gib']:.1f}", "none"]
 
@@ -163,7 +167,7 @@ def step(
     optimizer = module.make_optimizer([p for p in module.parameters() if p.requires_grad], **one_kernel)
     module.train()
     seconds, losses = [], []
-    for _ in range(turns + (place.type == "cuda")):  # a GPU loads kernels and chooses algorithms first
+    for _ in range(turns + (place.type == "cuda")):  # on a GPU the first step is a warm-up and is not counted
         began = clock(place)
         optimizer.zero_grad()
         with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -180,7 +184,7 @@ def step(
 
 
 def limit_memory(device: torch.device, gib: float) -> None:
-    """Turn a lack of memory into an error of this process instead of one of the machine."""
+    """Limit the memory of this process, so that it gets an error before the machine runs out of memory."""
     if device.type == "cuda":
         share = gib * GIB / torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
@@ -189,7 +193,7 @@ def limit_memory(device: torch.device, gib: float) -> None:
 
 
 def clock(device: torch.device) -> float:
-    """Return the time in seconds when the device has finished all of its work."""
+    """Wait until the device has finished its work, and return the time in seconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -203,7 +207,7 @@ def peak_gib(device: torch.device) -> float:
 
 
 def noise(batch_size: int, frames: int, side: int) -> Batch:
-    """Return a batch of one object per sample: a square on noise."""
+    """Return a batch of noise images with one object, a square, per sample."""
     masks = torch.zeros(batch_size, frames, 1, side, side, dtype=torch.uint8)
     masks[..., side // 4 : side // 2, side // 4 : side // 2] = 1
     interaction = torch.zeros(batch_size, 3, side, side)

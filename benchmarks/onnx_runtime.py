@@ -33,14 +33,14 @@ STROKES: list[Any] = [
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds of processor time and of the clock that a call takes."""
+    """Run a function, and return its processor time and elapsed time in seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     run()
     return time.process_time() - processor, time.perf_counter() - clock
 
 
 def session(network: Any, folder: Path, frames: Any, threads: int) -> Any:
-    """Return the example's session, of either kind of network."""
+    """Return a session of docs/examples for the kind of network in a folder of graphs."""
     sys.path.insert(0, str(EXAMPLES))
     if isinstance(network, MemoryATNet):
         from onnx_memory_session import MemorySession  # type: ignore[import-not-found]
@@ -75,7 +75,7 @@ def main() -> None:
         theirs = session(network, folder, frames, chosen.threads)
     ours = ATNetSegmenter(network, flow=False, short_side=None)
     ours.start(frames[:2], 2)
-    ours.interact(0, STROKES)  # what PyTorch does once belongs to no round
+    ours.interact(0, STROKES)  # a warm-up, so that PyTorch's initialisation is not measured
     ours.start(frames, 2)
     names = ("round", "engine, processor s", "ONNX Runtime, processor s", "engine, s", "ONNX Runtime, s")
     print("|", " | ".join((*names, "difference")), "|")

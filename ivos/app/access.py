@@ -107,9 +107,8 @@ class Access:
 
     async def _answer(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await send(
-                {"type": "websocket.close", "code": 1008}
-            )  # unaccepted, so that the client gets HTTP 403
+            # The connection is closed before it is accepted, so that the client gets HTTP 403.
+            await send({"type": "websocket.close", "code": 1008})
             return
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "no-referrer"

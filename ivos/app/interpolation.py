@@ -71,9 +71,8 @@ def _shape(mask: Mask, radius: int) -> _Shape | None:
     inside, outside = (
         cv2.distanceTransform(each, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for each in (solid, 1 - solid)
     )
-    depth = (
-        inside - outside + (0.5 - solid.astype(np.float32))
-    )  # distance 0 lies on the edge between two pixels
+    # Distance 0 is on the edge between two pixels.
+    depth = inside - outside + (0.5 - solid.astype(np.float32))
     side = 2 * radius + 1
     moved = np.asarray([[1, 0, -x - radius - 1], [0, 1, -y - radius - 1]], np.float32)
     cut = cv2.warpAffine(depth, moved, (side, side), flags=cv2.INTER_LINEAR)

@@ -25,9 +25,8 @@ class SessionMasks:
 
     def __init__(self, workspace: Workspace, session: Callable[[], Session]) -> None:
         self.workspace, self._session = workspace, session
-        self._edited: OrderedDict[str, Labels] = (
-            OrderedDict()
-        )  # masks after edits, by the id of the latest edit
+        # Masks after edits, by the id of the latest edit.
+        self._edited: OrderedDict[str, Labels] = OrderedDict()
         self._lock = threading.Lock()  # needed because several threads read masks
 
     def current(self, frame: int) -> Labels:

@@ -332,9 +332,8 @@ class OpenSession:
             raise Refused(f"frame {frame} is still being read")
 
     def _handle_drawstroke(self, message: messages.DrawStroke) -> None:
-        if (
-            message.id in self.session.strokes
-        ):  # the page sends a message again if its acknowledgement was lost
+        # A page sends a message again if its acknowledgement was lost.
+        if message.id in self.session.strokes:
             return
         stroke = {name: value for name, value in vars(message).items() if name not in ("seq", "box", "of")}
         stroke |= {name: value for name in ("box", "of") if (value := getattr(message, name))}

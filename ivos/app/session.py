@@ -57,9 +57,8 @@ class Round:
     frame: int  # the annotated frame, from which the masks are propagated
     strokes: list[str]
     num_objects: int  # number of objects at the beginning of the round
-    replaced: frozenset[str] = (
-        frozenset()
-    )  # strokes that the network does not get, because an edit replaced them
+    # Strokes that the network does not get, because an edit replaced them.
+    replaced: frozenset[str] = frozenset()
     reach: tuple[int, int] | None = None  # first and last frame with a mask of this round
     planned: tuple[int, int] | None = None  # first and last frame to propagate to; None if not known yet
     status: Literal["open", "stopped", "complete"] = "open"
@@ -128,9 +127,8 @@ class Session:
     edits: dict[str, Edit] = field(default_factory=dict)  # all edits by id, including undone ones
     undone_edits: set[str] = field(default_factory=set)
     locks: Locks = field(default_factory=Locks)
-    history: list[tuple[str, Any]] = field(
-        default_factory=list
-    )  # actions that can be undone, the latest last
+    # Actions that can be undone, the latest last.
+    history: list[tuple[str, Any]] = field(default_factory=list)
     redoable: list[tuple[str, Any]] = field(default_factory=list)
     study: list[Event] = field(default_factory=list)
     done: bool = False  # whether the user has marked the video as done

@@ -25,10 +25,8 @@ from ivos.networks.memory import (
     twice_as_large,
 )
 
-_H, _W = (
-    Dim("height", min=1, max=512),
-    Dim("width", min=1, max=512),
-)  # size of the frame in units of 32 pixels
+# Size of the frame in units of 32 pixels.
+_H, _W = Dim("height", min=1, max=512), Dim("width", min=1, max=512)
 _N = Dim("objects", min=1, max=254)
 _K = Dim("frames", min=1, max=4096)
 _M = Dim("pixels", min=1, max=2**22)

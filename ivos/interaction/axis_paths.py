@@ -102,11 +102,8 @@ def _cut_open(piece: Neighbours, place: list[list[int]]) -> Neighbours:
     removed, or the first edge if none is diagonal, and the search continues at the start of that edge.
     """
     first = next(iter(piece))
-    path, tried, depth = (
-        [first],
-        [0],
-        {first: 0},
-    )  # tried: the number of visited neighbours of each path pixel
+    # `path` has the pixels of the search path, `tried` the numbers of their visited neighbours.
+    path, tried, depth = [first], [0], {first: 0}
     cut: set[tuple[int, int]] = set()
     while path:
         pixel = path[-1]

@@ -42,9 +42,8 @@ def _eroded(mask: Mask, kernel: Mask) -> Mask:
     surroundings of the remaining pixels are eroded by the disk itself.
     """
     centre = len(kernel) // 2
-    if not kernel[
-        centre, centre
-    ]:  # the disk is so small and asymmetric that it may miss the frame at corners
+    # The disk is so small and asymmetric that it may miss the frame at corners.
+    if not kernel[centre, centre]:
         return _erode(mask, kernel) & _dilate(np.ones_like(mask), kernel)
     square = _reach(kernel.diagonal(), centre)
     across = _reach(kernel[centre], centre)

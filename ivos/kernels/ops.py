@@ -244,7 +244,7 @@ def _cast(op: Any, device_type: str) -> Any:
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast a tensor as autocast does: any floating type except float64."""
+    """Cast a tensor to a type as autocast does, which excludes float64 and non-floating types."""
     return tensor if tensor.dtype == torch.float64 or not tensor.is_floating_point() else tensor.to(dtype)
 
 

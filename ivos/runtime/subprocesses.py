@@ -22,15 +22,15 @@ def be_a_worker(*_: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # a forked worker has inherited the parent's handlers
     end_with_parent()
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it ended before the kernel was told to watch it
+    if parent is not None and not parent.is_alive():  # the parent ended before ``end_with_parent`` was called
         os._exit(1)
 
 
 def join_the_program() -> None:
-    """Let a process of rank above 0 that Lightning has started end together with the process of rank 0.
+    """Tie a process that Lightning has started to the process of rank 0, so that both end together.
 
-    This covers the time until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches the processes.
-    In the process of rank 0 the function records the PID for the processes that Lightning will start.
+    The function covers the time until :class:`ivos.runtime.process_watchdog.ProcessWatchdog` watches the
+    processes. In the process of rank 0 it only records the PID, for the processes that Lightning will start.
     """
     first = os.environ.get(_PARENT)
     if first is not None and started_by_lightning() and int(os.environ.get("LOCAL_RANK", 0)) > 0:

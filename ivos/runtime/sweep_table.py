@@ -40,9 +40,8 @@ def summarise(folder: Path, metric: str | None = None, minimize: bool | None = N
         key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path.name)
     )
     cfg = OmegaConf.load(folders[0] / ".hydra/config.yaml")
-    metric = metric or str(
-        OmegaConf.select(cfg, "optimized_metric") or OmegaConf.select(cfg, "optimize")
-    )  # ``optimize`` is the option's name in version 0.1
+    # In version 0.1 the option optimized_metric was called ``optimize``.
+    metric = metric or str(OmegaConf.select(cfg, "optimized_metric") or OmegaConf.select(cfg, "optimize"))
     if minimize is None:
         hydra = OmegaConf.load(folders[0] / ".hydra/hydra.yaml")
         minimize = str(OmegaConf.select(hydra, "hydra.sweeper.direction")).lower().endswith("minimize")

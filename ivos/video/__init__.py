@@ -1,1 +1,1 @@
-"""Videos on disk (:mod:`ivos.video.video`) and in memory (:mod:`ivos.video.clip`), their labels and files."""
+"""Videos on disk (:mod:`ivos.video.video`), videos in memory (:mod:`ivos.video.clip`), labels and files."""
