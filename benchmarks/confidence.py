@@ -25,7 +25,7 @@ from ivos.networks import load
 from ivos.video.files import read_frame, read_mask
 from ivos.video.reader import davis_sequences, open_source
 
-LOW_CONFIDENCE = 0.8  # as in ivos/app/static/timeline.js
+LOW_CONFIDENCE = 0.8  # the same value as in ivos/app/static/timeline.js
 ROUNDS = 3
 
 

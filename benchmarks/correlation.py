@@ -145,7 +145,7 @@ def working(who: str, run: Run) -> Run | None:
         return run
     try:
         run()
-    except Exception as error:  # a defect of that package is none of ours
+    except Exception as error:  # a defect of the package must not end the benchmark
         print(f"spatial-correlation-sampler: {error}")
         return None
     return run

@@ -97,7 +97,7 @@ def timed(seconds: Counter[str]) -> Iterator[None]:
 
     def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            start = time.thread_time()  # of this thread, since another one reads the next sample
+            start = time.thread_time()  # excludes the thread that reads the next sample
             try:
                 return function(*args, **kwargs)
             finally:

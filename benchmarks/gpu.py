@@ -32,8 +32,8 @@ from ivos.networks import ATNet, load
 SMOKE = bool(os.environ.get("SMOKE"))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WIDTH, FRAMES, SIZE, OBJECTS = (8, 5, (64, 96), (1, 2)) if SMOKE else (64, 40, (480, 854), (1, 3, 8))
-SIDE = 64 if SMOKE else 384  # of a training sample
-PIECE = 15_000_000  # bytes of a file, because the way back from a rented machine may be limited
+SIDE = 64 if SMOKE else 384  # side of a training sample in pixels
+PIECE = 15_000_000  # largest size of a file in bytes, because downloads from a rented machine may be limited
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
 PRECISIONS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ def peak_gib() -> float:
 
 
 def busy(run: Callable[[], object]) -> float:
-    """Return the share of a run's time in which the GPU ran kernels; print which took most. -1 on a CPU."""
+    """Print the GPU's slowest kernels in a run, and return the fraction of time with kernels; -1 on a CPU."""
     if DEVICE.type != "cuda":
         run()
         return -1.0
@@ -114,7 +114,7 @@ def strokes(num_objects: int) -> list[Stroke]:
 
 
 def rounds(segmenter: Any, frames: NDArray[np.uint8], num_objects: int) -> list[float]:
-    """Return the milliseconds per propagated frame of a round with new features and of one with kept ones."""
+    """Return the milliseconds per propagated frame in a first round and in a round with cached features."""
     segmenter.start(frames, num_objects)
     found: list[float] = []
     annotated: list[int] = []
@@ -127,7 +127,7 @@ def rounds(segmenter: Any, frames: NDArray[np.uint8], num_objects: int) -> list[
 
 
 def ceilings() -> None:
-    """Measure bytes and operations per second, with which every other number is compared."""
+    """Measure the peak rates of the machine, in bytes and operations per second, as references."""
     count, side = (1 << 16, 64) if SMOKE else (1 << 30, 8192)
     first, second = (torch.empty(count, dtype=torch.uint8, device=DEVICE) for _ in range(2))
     second.copy_(first)
@@ -168,7 +168,7 @@ def golden_network() -> ATNet:
 
 
 def parity() -> None:
-    """Compare the golden session of the released system: largest difference, pixels that differ."""
+    """Compare the engine with the golden session of the released system, by probabilities and masks."""
     arrays, network = dict(np.load(GOLDEN / "session.npz")), golden_network()
     (top, bottom), (left, right) = arrays["pad"]
     played = json.loads(str(arrays["rounds"]))[: 1 if SMOKE else None]
@@ -184,7 +184,7 @@ def parity() -> None:
 
 
 def engine() -> None:
-    """Measure a propagated frame, and the released procedure with the same network in the same process."""
+    """Measure the time of a propagated frame in the engine and in the authors' released procedure."""
     network, frames = full_size(), video()
     found = measure(network, frames, PRECISIONS, OBJECTS)
     segmenter = ATNetSegmenter(network, **FAST)
@@ -214,7 +214,7 @@ def measure(
     configurations: dict[str, dict[str, Any]],
     objects: Sequence[int],
 ) -> dict[tuple[str, int], float]:
-    """Note the times of each configuration; return those of the first round by name and number of objects."""
+    """Record the times of each configuration, and return those of the first round by name and objects."""
     truth: dict[int, NDArray[np.float32]] = {}
     found = {}
     chosen = list(configurations.items())
@@ -233,7 +233,7 @@ def measure(
 
 
 def shipped() -> None:
-    """Measure the shipped weights, at their size and at the frames', with flow and without."""
+    """Measure the shipped weights at their own size and at the frames' size, with and without flow."""
     network, frames = load("small").to(DEVICE), video()
     sizes: dict[str, int | None] = {"trained": network.short_side, "frames": None}
     for flow in (False, True):
@@ -252,7 +252,7 @@ def shipped() -> None:
 
 
 def train() -> None:
-    """Measure steps of both stages at the paper's size and at the shipped recipe's, without loading."""
+    """Measure training steps of both stages, without data loading, at the paper's and the shipped sizes."""
     from ivos.training.stages import ANetStage, TNetStage  # the parts that do not train start sooner
 
     torch.backends.cudnn.benchmark = True
@@ -308,7 +308,7 @@ def training_step(
 
 
 def speeds(folder: Path) -> None:
-    """Note what the metrics.csv files of a run of train.py say."""
+    """Record the metrics in the metrics.csv files of a run of train.py."""
     import pandas as pd
 
     for path in sorted(folder.glob("*/metrics.csv")):
@@ -337,7 +337,7 @@ def weights(folder: Path) -> None:
 
 
 def pictures(folder: Path) -> None:
-    """Write synthetic pictures, to try training where there are no photographs."""
+    """Write synthetic pictures, which replace photographs in a test of training."""
     import cv2
 
     from ivos.data.synthetic import SyntheticSpec, render_clip

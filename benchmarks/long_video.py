@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def write_film(path: Path, frames: int, width: int, height: int) -> Path:
-    """Write a video of a disc that moves over a pattern, fast rather than small."""
+    """Write a video of a disc that moves over a pattern, with an encoding that is fast but not compact."""
     y, x = np.mgrid[:height, :width]
     still = np.stack([100 + 50 * np.sin(x / 31), 90 + 40 * np.cos(y / 23), 120 + 0 * x], -1).astype(np.uint8)
     side = height // 3
@@ -66,7 +66,7 @@ def write_film(path: Path, frames: int, width: int, height: int) -> Path:
 
 
 class Memory(threading.Thread):
-    """The peak of a process's memory in bytes, all of it and the anonymous part."""
+    """A thread that records the peaks of a process's resident and anonymous memory, in bytes."""
 
     def __init__(self, process: int) -> None:
         super().__init__(daemon=True)
@@ -87,7 +87,7 @@ class Memory(threading.Thread):
 
 
 def measure(place: Path, film: Path, frames: int, segmenter: str) -> dict[str, str]:
-    """Open a film, draw on it, propagate and export; return figures by what they are."""
+    """Open a video, annotate it, propagate and export; return the measurements by their names."""
     begin = time.monotonic()
     options = {"video": film, "segmenter": segmenter, "workspace": place / "workspaces"}
     options["limits.frames"] = max(frames, 20_000)

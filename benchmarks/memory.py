@@ -30,7 +30,7 @@ def anonymous_gib() -> float:
 
 
 class Peak:
-    """Samples the anonymous memory of the process fifty times a second and keeps the peak."""
+    """A sampler of the anonymous memory of the process, which keeps the peak of 50 samples per second."""
 
     def __enter__(self) -> "Peak":
         self.value, self._stop = anonymous_gib(), threading.Event()

@@ -68,7 +68,7 @@ def running(place: Path) -> Iterator[tuple[str, float]]:
 
 
 def measure(place: Path, videos: int, annotated: int) -> dict[str, str]:
-    """Work on some videos, open all of them, restart; return figures by what they are."""
+    """Annotate some videos, open all videos, and restart; return the measurements by their names."""
     found: dict[str, str] = {}
     with chromium() as browser:
         with running(place) as (address, begin):

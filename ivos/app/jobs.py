@@ -59,7 +59,7 @@ class SessionJobs:
         session = self.recorder.session
         session.apply({"type": "restore", "busy": True})
         job = self._job("restore")
-        if session.pending:  # of a very long video, restore the part that the user annotates
+        if session.pending:  # for a very long video, restore the part that the user annotates
             job.frame = session.strokes[session.pending[-1]]["frame"]
         elif job.history:
             job.frame = job.history[-1].frame

@@ -1,8 +1,8 @@
 """Registration of Python functions as PyTorch operators, without an import of torch.compile.
 
-``torch.library.custom_op`` imports ``torch._dynamo`` when an operator is first called, which takes seconds
-that every program would pay in its first prediction. The functions of ``torch.library`` that it is made of
-do the same registration without that import.
+``torch.library.custom_op`` imports ``torch._dynamo`` when an operator is called for the first time. The
+import takes seconds, which would delay the first prediction of every program. This module makes the same
+registration by the underlying functions of ``torch.library``, which do not need the import.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ def register_operator(
         name: Name of the operator.
         function: Implementation. Its annotations give the operator's schema. It must not modify its
             arguments or return one of them.
-        fake: Returns empty tensors of the results' shapes and types, for tracing.
-        backward: Gradients of the operator, as ``torch.library.register_autograd`` takes them; None for an
+        fake: Function for tracing, which returns empty tensors of the results' shapes and types.
+        backward: Function that computes the gradients, as in ``torch.library.register_autograd``; None for an
             operator that cannot be differentiated.
-        setup_context: Saves what `backward` needs.
+        setup_context: Function that saves the tensors that `backward` needs.
 
     Returns:
         The operator, a ``torch._ops.OpOverload``.

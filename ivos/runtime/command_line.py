@@ -171,7 +171,7 @@ def _folder() -> str:
 
 def is_first_process() -> bool:
     """Return whether this process has rank 0, and so checks the input and reports for the whole run."""
-    # Set by Lightning, torchrun, both of them and SLURM, respectively.
+    # NODE_RANK is set by Lightning, RANK by torchrun, LOCAL_RANK by both, and SLURM_PROCID by SLURM.
     numbers = ("NODE_RANK", "RANK", "LOCAL_RANK", "SLURM_PROCID")
     return all(int(os.environ.get(number, 0)) == 0 for number in numbers)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 _SHOWN = 20  # most names that a message lists
-_OUT_OF_MEMORY = (  # in lower case
+_OUT_OF_MEMORY = (  # all parts are in lower case
     "allocate memory",  # PyTorch's allocator on a CPU
     "not enough memory",  # the same on Windows
     "out of memory",  # CUDA, HIP, XPU, MPS and NCCL

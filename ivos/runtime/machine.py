@@ -47,7 +47,7 @@ def free_memory() -> int:
 def peak_memory_gib() -> float:
     """Return the largest resident size that this process has had, as the operating system reports it."""
     if resource is not None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the unit is KiB, or bytes on macOS
         return float(peak / (_GIB if sys.platform == "darwin" else 1 << 20))
     used = psutil.Process().memory_info()
     return float(getattr(used, "peak_wset", used.rss) / _GIB)
@@ -95,9 +95,9 @@ def lock(file: IO[Any] | int, shared: bool = False, wait: bool = False) -> None:
     """Lock an open file until it is closed; do nothing where files cannot be locked (:data:`CAN_LOCK`).
 
     Args:
-        file: the open file, or its descriptor.
-        shared: whether other processes may hold a shared lock, too.
-        wait: whether to wait for others to release theirs.
+        file: The open file, or its descriptor.
+        shared: Whether other processes may hold a shared lock, too.
+        wait: Whether to wait for others to release theirs.
 
     Raises:
         BlockingIOError: Another process holds a lock that excludes this one.

@@ -90,7 +90,7 @@ def index_file(root: Path, index: Index = True) -> Path:
 
 
 def _inspect(roles: Mapping[Path, Role], root: Path) -> dict[Path, FileInfo]:
-    """Inspect files, many of them in several processes and with a progress bar."""
+    """Inspect files; for many files, use several processes and show a progress bar."""
     files = list(roles)
     many = len(files) >= _MANY
     workers = cores()
