@@ -9,7 +9,7 @@ Example::
     import ivos
 
     frames = ivos.read_video("video.mp4")  # uint8 RGB [T, h, w, 3]
-    segmenter = ivos.build_segmenter("small")
+    segmenter = ivos.build_segmenter("base")
     segmenter.start(frames, num_objects=1)
     masks = segmenter.interact(0, [{"path": [[0.4, 0.5], [0.5, 0.6]], "object_id": 1}])  # uint8 [T, h, w]
     ivos.save_masks("masks", masks)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def build_segmenter(
-    checkpoint: str | Path | ATNet = "small", *, device: str | torch.device | None = None, **options: Any
+    checkpoint: str | Path | ATNet = "base", *, device: str | torch.device | None = None, **options: Any
 ) -> ATNetSegmenter:
     """Build the segmenter that ``evaluate.py`` and ``annotate.py`` use.
 

@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--segmenter", choices=SEGMENTERS, default="atnet")
     made.add_argument(
         "--checkpoint", metavar="NAME_OR_FILE",
-        help="weights: a name or a file for atnet (default: small), a folder or a name on the hub for sam2",
+        help="weights: a name or a file for atnet (default: base), a folder or a name on the hub for sam2",
     )  # fmt: skip
     made.add_argument("--download", action="store_true", help="download the weights of sam2 from the hub")
     made.add_argument("--device", help="device, such as cuda or cpu; by default a GPU if there is one")
@@ -120,7 +120,7 @@ def _segmenter(options: argparse.Namespace) -> "Segmenter":
     if options.segmenter == "atnet":
         from ivos._api import build_segmenter
 
-        return build_segmenter(options.checkpoint or "small", device=options.device)
+        return build_segmenter(options.checkpoint or "base", device=options.device)
     if options.segmenter == "sam2":
         from ivos.engine.devices import choose_device
         from ivos.segmenters.sam2 import Sam2Segmenter

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,8 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
         return cfg
     source = load(cfg.checkpoint)
     names = {override.lstrip("+~").partition("=")[0] for override in given}
+    if source.config.get("transfer", "paper") != cfg.model.get("transfer", "paper"):
+        return _with_other_kind(cfg, source, names)
     decided = {key: value for key, value in source.config.items() if key not in FREE}
     wrong = [
         f"model.{name}={plain(_option(cfg.model, name, value))} (the checkpoint: {plain(value)})"
@@ -241,6 +243,32 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
         for name, value in (("short_side", source.short_side), ("flow", source.flow)):
             if adopted.model.get(name) is None:
                 adopted.model[name] = value
+    return adopted
+
+
+def _with_other_kind(cfg: DictConfig, source: ATNet, names: Set[str]) -> DictConfig:
+    """Return the configuration with the model of a checkpoint that is of another kind than the configured one.
+
+    Args:
+        cfg: Configuration of the run.
+        source: Network of the checkpoint.
+        names: Names of the options given on the command line.
+
+    Raises:
+        UserError: An override of the model other than ``short_side`` and ``flow`` is given.
+    """
+    settings = ("short_side", "flow")
+    own = [name for name in sorted(names) if name == "model" or name.startswith("model.")]
+    if foreign := [name for name in own if name.removeprefix("model.") not in settings]:
+        raise UserError(
+            f"checkpoint={cfg.checkpoint} determines the model (transfer: "
+            f"{source.config.get('transfer', 'paper')}), and these options contradict it: "
+            f"{', '.join(foreign)}; omit them"
+        )
+    kept = {name: cfg.model[name] if f"model.{name}" in own else getattr(source, name) for name in settings}
+    adopted = copy.deepcopy(cfg)
+    with open_dict(adopted):
+        adopted.model = {"_target_": "ivos.networks.create_network", **source.config, **kept}
     return adopted
 
 

@@ -877,7 +877,7 @@ def test_the_shipped_network_in_the_page(annotate, visit, wait, tmp_path):
     page = visit(server.address)
     wait(page, "app.state.phase === 'idle'")  # the network is there
     facts = json.loads((tmp_path / "workspaces" / "clip" / "workspace.json").read_text())
-    assert facts["network"]["sha256"] == sha256(weights_file("small"))
+    assert facts["network"]["sha256"] == sha256(weights_file("base"))
     depth = cv2.distanceTransform((truth[0] == 1).astype(np.uint8), cv2.DIST_L2, 5)
     y, x = np.unravel_index(depth.argmax(), depth.shape)
     draw(page, [((x - 8) / 320, y / 240), ((x + 8) / 320, y / 240)])

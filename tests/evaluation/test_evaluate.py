@@ -226,7 +226,7 @@ def test_the_first_command_of_the_readme_ends_as_it_says(run):
     code, output, folder = run(anew=True)
     assert code == 0, output
     curve = json.loads((folder / "summary.json").read_text())["curve"]["J_AND_F"]
-    for path in (ROOT / "README.md", FOLDER / "small.md"):
+    for path in (ROOT / "README.md", FOLDER / "base.md"):
         said = re.findall(
             r"(\.\d{3}) after (?:the first round|round 1)\b.* (\.\d{3}) after", path.read_text()
         )

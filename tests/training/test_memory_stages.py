@@ -13,7 +13,7 @@ from ivos.networks.memory import others_of
 from ivos.runtime.errors import UserError
 from ivos.training.initialisation import scale_projections
 from ivos.training.losses import SegmentationLoss
-from ivos.training.stages import MemoryTNetStage, StrokeANetStage
+from ivos.training.stages import JointStage, MemoryJointStage, MemoryTNetStage, StrokeANetStage
 
 OPTIONS = {
     "optimizer": functools.partial(torch.optim.AdamW, lr=3e-3),
@@ -53,7 +53,9 @@ def network(batch):
     return made
 
 
-@pytest.mark.parametrize(("kind", "share"), [(StrokeANetStage, 0.8), (MemoryTNetStage, 0.92)])
+@pytest.mark.parametrize(
+    ("kind", "share"), [(StrokeANetStage, 0.8), (MemoryTNetStage, 0.92), (MemoryJointStage, 0.9)]
+)
 def test_a_stage_learns_its_part_alone(kind, share, batch):
     """T-Net starts from label propagation, so that less of its loss can go."""
     stage = kind(network(batch), **OPTIONS)
@@ -68,13 +70,13 @@ def test_a_stage_learns_its_part_alone(kind, share, batch):
         optimizer.step()
         found.append(float(loss.detach()))
     assert np.mean(found[-3:]) < share * found[0]
-    assert 0 <= float(metrics["iou"]) <= 1
-    part = "anet." if kind is StrokeANetStage else "tnet."
+    assert all(0 <= float(metrics[name]) <= 1 for name in metrics)
+    assert ("iou_round_2" in metrics) is (kind is MemoryJointStage)
+    parts = {StrokeANetStage: {"anet"}, MemoryTNetStage: {"tnet"}, MemoryJointStage: {"anet", "tnet"}}[kind]
     changed = {
         name for name, value in stage.network.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed
-    assert all(name.startswith(part) for name in changed)
+    assert {name.split(".")[0] for name in changed} == parts
 
 
 def test_objects_of_a_sample_know_of_each_other(batch):
@@ -100,6 +102,13 @@ def test_the_papers_network_is_refused():
     small = ATNet(width=4, depths=(1, 1, 1, 1), decoder_width=8)
     with pytest.raises(UserError, match="model=memory"):
         StrokeANetStage(small, **OPTIONS)
+    with pytest.raises(UserError, match="model=memory"):
+        MemoryJointStage(small, **OPTIONS)
+
+
+def test_a_network_on_a_frozen_encoder_is_refused_by_the_papers_joint_stage(batch):
+    with pytest.raises(UserError, match="experiment=finetune_memory"):
+        JointStage(network(batch), **OPTIONS)
 
 
 def test_projections_are_scaled_to_the_features(batch):

@@ -74,7 +74,7 @@ def test_what_can_be_taken_up(override, tmp_path):
 @pytest.mark.parametrize("done", [(), ("anet",)], ids=["begun", "done"])
 def test_what_would_have_no_effect_is_refused_by_its_name(override, was, done, tmp_path):
     folder = begun(tmp_path, "anet", done=done)
-    with pytest.raises(UserError, match=f"{folder}: cannot be resumed with other options") as error:
+    with pytest.raises(UserError, match=f"{folder}: cannot be resumed with different options") as error:
         check_settings(options(override), folder)
     faults = str(error.value).splitlines()[1:]
     assert f"  {override}: stage anet was started with {was}" in faults
@@ -185,6 +185,19 @@ def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
         model_of_checkpoint(options(*given, base=FINETUNE), [override])
     assert Path(weights).name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_the_other_kind_of_network_decides_the_model(weights):
+    given = ["checkpoint=base", "model.short_side=128"]
+    cfg = model_of_checkpoint(options(*given, base=("experiment=finetune_memory", "folder=unused")), given)
+    assert (cfg.model.transfer, cfg.model.short_side, cfg.model.flow) == ("memory", 128, False)
+    start_from(instantiate(cfg.model), "base")
+    given = [f"checkpoint={weights}", "model=memory"]
+    with pytest.raises(UserError, match=r"determines the model \(transfer: paper\), .*: model; omit them"):
+        model_of_checkpoint(options(given[0], base=(*FINETUNE, "model=memory")), given)
+    cfg = model_of_checkpoint(options(given[0], base=(*FINETUNE, "model=memory")), given[:1])
+    assert (cfg.model.width, cfg.model.short_side) == (4, 96)
+    start_from(instantiate(cfg.model), weights)
 
 
 def test_what_a_run_may_choose_beside_its_checkpoint(weights):

@@ -9,7 +9,8 @@ from ivos.data.batches import Batch
 from ivos.engine import plan_round
 from ivos.engine.thresholding import THRESHOLD
 from ivos.interaction.simulate import SimulatedUser
-from ivos.networks import ATNet
+from ivos.networks import ATNet, MemoryATNet
+from ivos.runtime.errors import UserError
 from ivos.training import distributed
 from ivos.training.losses import iou, local_transfer_loss, mean
 from ivos.training.propagation import Propagation
@@ -43,6 +44,11 @@ class JointStage(Stage):
         global_weight: float = 0.0,
         **options: Any,
     ) -> None:
+        if isinstance(network, MemoryATNet):
+            raise UserError(
+                "this stage trains the paper's network; for one on a frozen encoder choose "
+                "experiment=finetune_memory, or stage@stages.joint=memory_joint"
+            )
         converter = ("anet.converter.",) if network.tnet.use_global else ()  # otherwise unused
         super().__init__(network, ("anet.encoder.", "anet.decoder.", *converter, "tnet."), **options)
         self.rounds, self.user = rounds, user or SimulatedUser()
@@ -60,7 +66,7 @@ class JointStage(Stage):
         annotation, propagation, error, similarity, metrics = [], [], [], [], {}
         for number in range(1, min(self.rounds, sequences.num_frames) + 1):
             if annotated:
-                frame = self._worst_frame(state > THRESHOLD, masks, annotated)
+                frame = worst_frame(state > THRESHOLD, masks, annotated)
                 channels = torch.zeros_like(interaction)  # the frame has no strokes yet
                 faulty = state[:, frame] > THRESHOLD
                 interaction = self.users.correct(self.user, faulty, masks[:, frame], channels, rngs)
@@ -85,15 +91,16 @@ class JointStage(Stage):
         loss = mean(annotation) + mean(propagation) + self.local_weight * mean(error)
         return loss + self.global_weight * mean(similarity), metrics
 
-    def _worst_frame(self, predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
-        """Return the frame with the lowest mean IoU over all processes that has not been annotated yet.
 
-        Args:
-            predicted: Predicted masks of this process, bool [M, T, 1, H, W].
-            masks: True masks of this process, uint8 [M, T, 1, H, W].
-            annotated: Frames annotated so far.
-        """
-        quality = iou(predicted.flatten(0, 1), masks.flatten(0, 1))
-        total = distributed.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)
-        total[annotated] = torch.inf
-        return int(total.argmin())
+def worst_frame(predicted: Tensor, masks: Tensor, annotated: list[int]) -> int:
+    """Return the frame with the lowest mean IoU over all processes that has not been annotated yet.
+
+    Args:
+        predicted: Predicted masks of this process, bool [M, T, 1, H, W].
+        masks: True masks of this process, uint8 [M, T, 1, H, W].
+        annotated: Frames annotated so far.
+    """
+    quality = iou(predicted.flatten(0, 1), masks.flatten(0, 1))
+    total = distributed.gather(quality.view(masks.shape[:2]).sum(0)).sum(0)
+    total[annotated] = torch.inf
+    return int(total.argmin())

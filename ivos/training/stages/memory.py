@@ -1,5 +1,6 @@
-"""The stages of the networks on a frozen encoder: A-Net on single frames, then T-Net on mini-sequences."""
+"""The stages of the networks on a frozen encoder: A-Net on single frames, T-Net on sequences, and both."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ivos.data.batches import Batch
+from ivos.engine import plan_round
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet, MemoryFeatures, MemoryFrame
 from ivos.networks.memory import RECENT, others_of, twice_as_large
@@ -15,6 +17,7 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.options import Share, whole
 from ivos.training.losses import iou, mean
 from ivos.training.stages.base import Stage
+from ivos.training.stages.joint import worst_frame
 from ivos.video.clip import Clip
 
 
@@ -34,6 +37,50 @@ class _FrozenEncoderStage(Stage):
     def _features(self, frames: Tensor) -> MemoryFeatures:
         """Return the features of frames uint8 [B, 3, H, W]."""
         return self.memory_network.features(self.network.normalise(frames))
+
+    def _features_by_frame(self, frames: Tensor) -> list[MemoryFeatures]:
+        """Return the features of each of the T frames of sequences uint8 [B, T, 3, H, W]."""
+        parts = vars(self._features(frames.flatten(0, 1))).values()
+        by_frame = [part.unflatten(0, frames.shape[:2]) for part in parts]
+        return [MemoryFeatures(*(part[:, t] for part in by_frame)) for t in range(frames.shape[1])]
+
+    def _propagate(
+        self,
+        features: list[MemoryFeatures],
+        image: Tensor,
+        annotated: Mapping[int, Tensor],
+        source: int,
+        targets: Iterable[int],
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run T-Net from frame to frame; the gradient does not pass through the masks.
+
+        Args:
+            features: Features of the B images of each frame.
+            image: Index of each object's image [M].
+            annotated: Masks of the annotated frames, float32 [M, 1, H, W] in [0, 1], by frame.
+            source: Annotated frame to start from.
+            targets: Indices of the frames to propagate to, in order.
+
+        Yields:
+            Index of the target frame, and its logits [M, 1, H, W].
+        """
+        tnet, samples = self.memory_network.tnet, len(features[0].key)
+        places, number = _places(image, samples)
+
+        def padded(mask: Tensor) -> Tensor:
+            half = F.avg_pool2d(mask, 2)
+            return half.new_zeros(samples * number, *half.shape[1:]).index_copy(0, places, half)
+
+        def remember(frame: int, mask: Tensor) -> MemoryFrame:
+            return tnet.remember(features[frame], mask, others_of(mask, samples))
+
+        memory = [remember(frame, padded(mask)) for frame, mask in annotated.items()]
+        mask, recent = padded(annotated[source]), list[MemoryFrame]()
+        for target in targets:
+            logits, _ = tnet(features[target], features[source], mask, memory, recent)
+            yield target, twice_as_large(logits[places].float())
+            source, mask = target, logits.detach().float().sigmoid()
+            recent = [*recent, remember(target, mask)][-RECENT:]
 
 
 def _of_objects(features: MemoryFeatures, image: Tensor) -> MemoryFeatures:
@@ -106,27 +153,13 @@ class MemoryTNetStage(_FrozenEncoderStage):
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean loss over the frames that follow the annotated one."""
-        frames, tnet = batch["frames"], self.memory_network.tnet
-        samples, length = frames.shape[:2]
-        features = vars(self._features(frames.flatten(0, 1))).values()
-        by_frame = [
-            MemoryFeatures(*(one.unflatten(0, (samples, length))[:, t] for one in features))
-            for t in range(length)
-        ]
-        places, number = _places(batch["image"], samples)
-        first = F.avg_pool2d(self._first_masks(batch), 2)
-        mask = first.new_zeros(samples * number, *first.shape[1:]).index_copy(0, places, first)
-        annotated = [tnet.remember(by_frame[0], mask, others_of(mask, samples))]
-        recent: list[MemoryFrame] = []
+        features = self._features_by_frame(batch["frames"])
+        annotated, targets = {0: self._first_masks(batch)}, range(1, len(features))
         losses, quality = [], []
-        for target in range(1, length):
-            logits, _ = tnet(by_frame[target], by_frame[target - 1], mask, annotated, recent)
-            full, truth = twice_as_large(logits[places].float()), batch["masks"][:, target]
-            losses.append(self.loss(full, truth))
-            quality.append(iou(full > 0, truth).mean())
-            mask = logits.detach().float().sigmoid()
-            newest = tnet.remember(by_frame[target], mask, others_of(mask, samples))
-            recent = [*recent, newest][-RECENT:]
+        for target, logits in self._propagate(features, batch["image"], annotated, 0, targets):
+            truth = batch["masks"][:, target]
+            losses.append(self.loss(logits, truth))
+            quality.append(iou(logits > 0, truth).mean())
         return mean(losses), {"iou": mean(quality)}
 
     def _first_masks(self, batch: Batch) -> Tensor:
@@ -137,6 +170,59 @@ class MemoryTNetStage(_FrozenEncoderStage):
                 faulty = self.user.deformation(first[index, 0].cpu().numpy().astype(np.uint8), rng)
                 first[index, 0] = torch.from_numpy(faulty).to(first)
         return first
+
+
+class MemoryJointStage(_FrozenEncoderStage):
+    """Joint training of both networks on a frozen encoder over several rounds on a mini-sequence.
+
+    In each round a simulated user corrects the frame with the lowest mean IoU in the batch of all processes,
+    A-Net predicts its masks, and T-Net propagates them in both directions with the memory of all rounds, as
+    in the engine. The gradient passes neither through the masks nor from round to round.
+
+    Args:
+        network: See :class:`Stage`.
+        rounds: Number of rounds on each mini-sequence.
+        user: Simulated user of all rounds after the first; None uses one who keeps all negative strokes.
+        options: See :class:`Stage`.
+    """
+
+    def __init__(
+        self,
+        network: ATNet,
+        rounds: Annotated[int, whole(1)] = 2,
+        user: SimulatedUser | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, ("anet.", "tnet."), **options)
+        self.rounds = rounds
+        self.user = user or SimulatedUser(negatives_everywhere=True)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of both networks, averaged over frames and rounds."""
+        features, image, masks = self._features_by_frame(batch["frames"]), batch["image"], batch["masks"]
+        interaction, frame, annotated = batch["interaction"], 0, list[int]()
+        rngs = self.randomness(batch)
+        state = torch.zeros(masks.shape, device=masks.device)  # blended probabilities [M, T, 1, H, W]
+        annotation, propagation, metrics = [], [], {}
+        for number in range(1, min(self.rounds, len(features)) + 1):
+            if annotated:
+                frame = worst_frame(state > 0.5, masks, annotated)
+                channels = torch.zeros_like(interaction)  # the frame has no strokes yet
+                faulty = state[:, frame] > 0.5
+                interaction = self.users.correct(self.user, faulty, masks[:, frame], channels, rngs)
+            plan = plan_round(frame, annotated, len(features))
+            predicted = self.network.anet(_of_objects(features[frame], image), interaction)
+            logits = twice_as_large(predicted.float())
+            annotation.append(self.loss(logits, masks[:, frame]))
+            state[:, frame] = logits.detach().sigmoid()
+            annotated.append(frame)
+            known = {one: state[:, one].clone() for one in annotated}
+            for targets in (plan.backward, plan.forward):
+                for target, logits in self._propagate(features, image, known, frame, targets):
+                    propagation.append(self.loss(logits, masks[:, target]))
+                    plan.blend(target, state[:, target], logits.detach().sigmoid())
+            metrics[f"iou_round_{number}"] = iou(state.flatten(0, 1) > 0.5, masks.flatten(0, 1)).mean()
+        return mean(annotation) + mean(propagation), metrics
 
 
 def _places(image: Tensor, samples: int) -> tuple[Tensor, int]:
