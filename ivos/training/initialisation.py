@@ -247,7 +247,7 @@ def model_of_checkpoint(cfg: DictConfig, given: Sequence[str]) -> DictConfig:
 
 
 def _with_other_kind(cfg: DictConfig, source: ATNet, names: Set[str]) -> DictConfig:
-    """Return the configuration with the model of a checkpoint that is of another kind than the configured one.
+    """Return the configuration with the model of a checkpoint of another kind than the configured one.
 
     Args:
         cfg: Configuration of the run.
