@@ -243,6 +243,7 @@ def test_any_segmenter_without_previews(serve, tmp_path, clip):
     one.until(lambda client: client.state["shown"] == [[2, 12]]).phase("idle")
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_keeps_nobody_waiting(server):
     """More is told than any buffer on the way holds; read at last, it has missed nothing that counts."""
     deaf = Client(server).phase("idle")

@@ -36,13 +36,14 @@ def layout(tmp_path_factory) -> Path:
 def run(tmp_path):
     """Run evaluate.py: ``run(*overrides)`` gives (exit status, output, run folder).
 
-    Its process is forked; ``anew=True`` starts it as the command line does, with all its imports.
+    Its process is forked; ``anew=True`` starts it as the command line does, with all its imports, and so does
+    ``trainer.devices``, of whose processes Lightning starts the others by that command.
     """
 
     def run_it(*overrides: str, folder: Path | None = None, anew: bool = False) -> tuple[int, str, Path]:
         folder = folder or tmp_path / "run"
         arguments = [f"hydra.run.dir='{folder}'", *overrides]
-        if not anew:
+        if not anew and not any(one.startswith("trainer.devices=") for one in overrides):
             with Program("evaluate.py", arguments, tmp_path, COLUMNS="120") as program:
                 return program.end(), program.said(), folder
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}

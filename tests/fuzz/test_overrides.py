@@ -70,7 +70,7 @@ def overrides(options):
     return st.lists(pair, min_size=1, max_size=2)
 
 
-@pytest.mark.parametrize("program", ["evaluate", "train"])
+@pytest.mark.parametrize("program", ["evaluate", pytest.param("train", marks=pytest.mark.slow)])
 @counts(20, more=3)
 def test_options_are_taken_or_refused_in_a_line(examples, program, end, tmp_path):
     for split in ("train", "val"):
