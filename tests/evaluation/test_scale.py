@@ -394,6 +394,7 @@ def test_threads_are_set_for_the_sessions_and_recorded(videos, tmp_path):
         run_it(tmp_path, Guess(videos), threads=before + 2, resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_report_of_one(run, videos, tmp_path):
     arguments = [*TINY, f"data.root={videos.root}", "session.max_interactions=2", "device=cpu"]
     arguments += ["threads=2"]
