@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from ivos.engine import ATNetSegmenter, LiveSegmenter, Segmenter
+from ivos.engine.memory_runner import MemoryRunner
+from ivos.engine.network_runner import NetworkRunner
 from ivos.engine.state import confidence
 from ivos.networks import MemoryATNet
 from ivos.runtime.errors import UserError
@@ -50,12 +52,27 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (T, 50, 70, 3), np.uint8)
 
 
+@pytest.fixture(scope="module")
+def fused_copies():
+    """The fused copies of the networks, which hold nothing of a video: each is made once."""
+    return {}
+
+
 @pytest.fixture(params=OPTIONS, ids=str)
-def started(request, network, memory_network, frames):
+def started(request, network, memory_network, frames, fused_copies, monkeypatch):
     """A function that makes a segmenter and starts it; all of one test are alike."""
 
     options = dict(request.param)
     chosen = memory_network if options.pop("memory", False) else network
+    kind = MemoryRunner if chosen is memory_network else NetworkRunner
+    copy = kind._copy_for_inference
+
+    def copied_once(runner, winograd):
+        if (kind, winograd) not in fused_copies:
+            fused_copies[kind, winograd] = copy(runner, winograd)
+        return fused_copies[kind, winograd]
+
+    monkeypatch.setattr(kind, "_copy_for_inference", copied_once)
 
     def make(num_objects=2):
         segmenter = ATNetSegmenter(chosen, **options)
@@ -312,7 +329,7 @@ def test_undo_across_an_added_object(started):
 def test_no_more_objects_than_labels(network, frames):
     segmenter = ATNetSegmenter(network)
     segmenter.start(frames[:1, :8, :8], 254)
-    with pytest.raises(ValueError, match="254 objects are possible"):
+    with pytest.raises(ValueError, match="already has 254 objects, the maximum"):
         segmenter.add_object()
 
 
