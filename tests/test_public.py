@@ -149,6 +149,7 @@ def test_a_built_segmenter_has_the_weights_settings():
         ivos.build_segmenter(network, device="nosuch")
 
 
+@pytest.mark.slow
 def test_the_package_is_typed(tmp_path):
     """The type checker of somebody who uses ivos sees its annotations."""
     assert (ROOT / "ivos/py.typed").is_file()

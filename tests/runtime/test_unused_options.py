@@ -64,7 +64,7 @@ UNUSED = {
     ),
     "model": (
         "evaluate model.width=4",
-        "model.width=4: has no effect: checkpoint=small determines the network; omit it, or",
+        "model.width=4: has no effect: checkpoint=base determines the network; omit it, or",
     ),
     "choice of a model": (
         "evaluate model=full checkpoint=x.pth",

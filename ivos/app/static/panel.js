@@ -11,7 +11,7 @@ const PHASES = {
 const COACH = [
   ["Draw a stroke inside the object,", "on a frame that shows it well. It is a prompt, not an outline: a line along the middle is enough."],
   ["Propagate the mask to all frames:", "add strokes until this frame's mask is right, then press Propagate. You can stop at any time."],
-  ["Look through the video and correct the worst frame:", "draw over missing parts in the object's colour and over wrong parts with the right button; propagate again."],
+  ["Correct the worst frame:", "draw over missing parts in the object's colour, over wrong parts with the right button; propagate again."],
 ];
 
 export class Panel {
