@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from ivos.interaction import PromptKind, Stroke, check_strokes
 from ivos.networks import ATNet, MemoryATNet
 from ivos.runtime.errors import UserError, is_out_of_memory
 from ivos.runtime.machine import free_memory, recycle_memory
+from ivos.runtime.options import NULL, GibOrNull, NonNegative, whole
 from ivos.runtime.renamed_options import accept_former_keywords
+from ivos.runtime.signatures import check_options
 
 MAX_OBJECTS = 254
 # The frames are copied to the device if they take at most this share of its memory budget.
@@ -89,21 +91,20 @@ class ATNetSegmenter:
         channels_last: bool = False,
         compile: CompileMode | None = None,
         batch_directions: bool | None = None,
-        feature_batch_size: int | None = None,
-        device_cache_gib: float | None = None,
-        host_memory_gib: float | None = None,
-        undo_gib: float = 0,
+        feature_batch_size: Annotated[int | None, NULL | whole(1)] = None,
+        device_cache_gib: GibOrNull = None,
+        host_memory_gib: GibOrNull = None,
+        undo_gib: NonNegative = 0,
         flow: bool | Literal["trained"] = "trained",
         short_side: int | Literal["trained"] | None = "trained",
     ) -> None:
         make = MemoryRunner if isinstance(network, MemoryATNet) else NetworkRunner
         self._networks = make(network, precision, tf32, winograd, channels_last, compile)
-        if feature_batch_size is not None and feature_batch_size < 1:
-            raise UserError(f"segmenter.feature_batch_size: at least 1 frame, got {feature_batch_size}")
-        if not undo_gib >= 0:
-            raise UserError(f"segmenter.undo_gib: at least 0 GiB, got {undo_gib}")
-        if not isinstance(flow, bool) and flow != "trained":
-            raise UserError(f"segmenter.flow: true, false or trained, got {flow!r}")
+        options: dict[str, object] = {
+            "feature_batch_size": feature_batch_size, "device_cache_gib": device_cache_gib,
+            "host_memory_gib": host_memory_gib, "undo_gib": undo_gib, "flow": flow,
+        }  # fmt: skip
+        check_options(options, ATNetSegmenter, "segmenter")
         chosen_side = network.short_side if short_side == "trained" else short_side
         check_short_side(chosen_side)
         self.short_side = chosen_side
@@ -190,13 +191,11 @@ class ATNetSegmenter:
     ) -> VideoState:
         """Return the initial state of a video; computed flows are reused if the earlier video is the same."""
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
-        grant = budget("segmenter.device_cache_gib", self.device_cache_gib, self._device)
+        grant = budget(self.device_cache_gib, self._device)
         host_room = 0
         if self._device.type != "cpu":
             spare = self._pool.spare_bytes()
-            host_room = budget(
-                "segmenter.host_memory_gib", self.host_memory_gib, torch.device("cpu"), spare=spare
-            )
+            host_room = budget(self.host_memory_gib, torch.device("cpu"), spare=spare)
         size = (len(frames), num_objects, *padding.padded_size)
         return VideoState(
             frames=frames,

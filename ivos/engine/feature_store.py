@@ -160,23 +160,17 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def budget(option: str, gib: float | None, device: torch.device, spare: int = 0) -> int:
+def budget(gib: float | None, device: torch.device, spare: int = 0) -> int:
     """Return the number of bytes that a memory option allows on a device.
 
     Memory that PyTorch's caching allocator holds on a GPU without using it counts as free.
 
     Args:
-        option: Name of the option, for the error message.
         gib: Value of the option in GiB; None allows half of the free memory.
         device: The device.
         spare: Number of bytes that are allocated but not in use; they count as free.
-
-    Raises:
-        UserError: The value is not above 0.
     """
     if gib is not None:
-        if not gib > 0:
-            raise UserError(f"{option}: must be above 0 GiB (or null for half of the free memory), got {gib}")
         return int(gib * GIB)
     if device.type != "cuda":
         return (free_memory() + spare) // 2

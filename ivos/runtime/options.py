@@ -5,6 +5,7 @@ The range of an option stands at the parameter that takes it, ``Annotated[int, w
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -39,12 +40,12 @@ class Rule:
 
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer (true and false are none)."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite integer or float."""
-    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+    return is_whole(value) or (isinstance(value, numbers.Real) and math.isfinite(value))
 
 
 def whole(low: int, high: int | None = None) -> Rule:
@@ -79,6 +80,8 @@ MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
 MAX_WORKERS = 256  # processes; more take a machine down before they help
 
 Seed = Annotated[int, whole(0, 2**32 - 1)]
+NonNegative = Annotated[float, number(0)]
+GibOrNull = Annotated[float | None, NULL | above(0)]
 Share = Annotated[float, number(0, 1)]
 Text = Annotated[str, TEXT]
 TextOrNull = Annotated[str | None, NULL | TEXT]

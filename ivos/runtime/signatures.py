@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from hydra.utils import get_object
-
 from ivos.runtime.errors import UserError
 from ivos.runtime.options import (
     MAPPING,
@@ -289,6 +287,13 @@ def _imported(name: str, target: Any) -> Callable[..., Any]:
     if not callable(found):
         raise UserError(f"{name}: {target} is no class or function")
     return typing.cast(Callable[..., Any], found)
+
+
+def get_object(name: str) -> Any:
+    """Return the object that a dotted name stands for; the engine needs Hydra for nothing, so not before."""
+    from hydra.utils import get_object as imported
+
+    return imported(name)
 
 
 def import_from_current_folder() -> None:

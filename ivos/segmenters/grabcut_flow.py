@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
@@ -12,7 +12,8 @@ from ivos.engine.adoption import check_adoption
 from ivos.engine.frames import Frames, as_frames
 from ivos.engine.optical_flow import Floats, Image, OpticalFlow, Quality, as_layers, one_hot, pairs_of_passes
 from ivos.interaction import PromptKind, Stroke, check_strokes, rasterise
-from ivos.runtime.errors import UserError
+from ivos.runtime.options import NULL, number, whole
+from ivos.runtime.signatures import check_options
 from ivos.segmenters.baselines import copy_nearest
 
 Labels = NDArray[np.uint8]  # [h, w]
@@ -108,25 +109,18 @@ class FlowSegmenter:
 
     def __init__(
         self,
-        short_side: int | None = 240,
+        short_side: Annotated[int | None, NULL | whole(16)] = 240,
         flow: Quality = "fine",
-        colour_scale: float = 6.0,
-        flow_scale: float = 2.0,
-        band: int = 4,
-        softness: float = 1e-3,
+        colour_scale: Annotated[float, number(1e-6)] = 6.0,
+        flow_scale: Annotated[float, number(1e-6)] = 2.0,
+        band: Annotated[int, whole(0)] = 4,
+        softness: Annotated[float, number(1e-12)] = 1e-3,
     ) -> None:
-        if short_side is not None and short_side < 16:
-            raise UserError(f"segmenter.short_side: at least 16 pixels, or null, got {short_side}")
-        if flow not in ("fine", "fast"):
-            raise UserError(f"segmenter.flow: {flow!r} is neither fine nor fast")
-        for name, value, low in (
-            ("colour_scale", colour_scale, 1e-6),
-            ("flow_scale", flow_scale, 1e-6),
-            ("band", band, 0),
-            ("softness", softness, 1e-12),
-        ):
-            if value < low:
-                raise UserError(f"segmenter.{name}: at least {low:g}, got {value}")
+        options: dict[str, object] = {
+            "short_side": short_side, "flow": flow, "colour_scale": colour_scale,
+            "flow_scale": flow_scale, "band": band, "softness": softness,
+        }  # fmt: skip
+        check_options(options, FlowSegmenter, "segmenter")
         self.short_side, self.flow = short_side, flow
         self.colour_scale, self.flow_scale = colour_scale, flow_scale
         self.band, self.softness = band, softness

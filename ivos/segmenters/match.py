@@ -15,6 +15,8 @@ from ivos.engine.padding import Padding
 from ivos.networks import MemoryATNet, load
 from ivos.networks.memory import RECENT, read
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import NonNegative
+from ivos.runtime.signatures import check_options
 from ivos.segmenters.grabcut_flow import FlowSegmenter
 
 _CELL = 4  # side in pixels of a cell; each matched position has the values of 2 x 2 cells
@@ -43,14 +45,13 @@ class MatchSegmenter(FlowSegmenter):
     def __init__(
         self,
         encoder: str = "base",
-        match: float = 0.3,
+        match: NonNegative = 0.3,
         short_side: int | None = 240,
         flow: Quality = "fine",
         device: str | None = None,
     ) -> None:
         super().__init__(short_side, flow)
-        if match < 0:
-            raise UserError(f"segmenter.match: at least 0, got {match}")
+        check_options({"match": match}, MatchSegmenter, "segmenter")
         network = load(encoder)
         if not isinstance(network, MemoryATNet):
             raise UserError(f"segmenter.encoder: {encoder} has no frozen encoder; choose base, for example")

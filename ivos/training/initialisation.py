@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from ivos.data.training import TrainingData
 from ivos.networks import ATNet, MemoryATNet, load, load_encoder_weights, load_imagenet
 from ivos.networks.backbone import Backbone
 from ivos.runtime.errors import UserError
+from ivos.runtime.options import NULL, above
+from ivos.runtime.signatures import check_fields
 
 FREE = ("use_global", "use_local")  # options in which a network may differ from its checkpoint
 WHITENED = 32  # number of samples for the statistics of features
@@ -43,9 +45,9 @@ class Initialisation:
     """
 
     imagenet: str | Path | None = None
-    from_anet: float | None = None
+    from_anet: Annotated[float | None, NULL | above(0)] = None
     anet_bias: float | None = None
-    whiten_local: float | None = None
+    whiten_local: Annotated[float | None, NULL | above(0)] = None
     encoder: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -56,10 +58,7 @@ class Initialisation:
         """
         if self.imagenet not in (None, "download") and not Path(str(self.imagenet)).is_file():
             raise UserError(f"init.imagenet={self.imagenet}: no such file; or set it to download")
-        for name in ("from_anet", "whiten_local"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"init.{name}={value}: must be above 0, or null for no initialisation")
+        check_fields(self, "init")
 
     def __call__(self, network: ATNet, data: TrainingData) -> None:
         """Set the parameters of a network, in place.

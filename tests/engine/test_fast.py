@@ -525,12 +525,16 @@ def test_bad_options_and_too_little_memory():
         ATNetSegmenter(network, precision="int8")
     with pytest.raises(UserError, match=r"segmenter\.compile: 'fast' is none of"):
         ATNetSegmenter(network, compile="fast")
-    with pytest.raises(UserError, match=r"segmenter\.feature_batch_size"):
+    with pytest.raises(
+        UserError, match=r"segmenter\.feature_batch_size: must be null, or a whole number from 1, got 0"
+    ):
         ATNetSegmenter(network, feature_batch_size=0)
     frames = np.zeros((2, 64, 64, 3), np.uint8)
     with pytest.raises(UserError, match=r"segmenter\.winograd=true: needs a CPU, float32"):
         ATNetSegmenter(network, winograd=True, precision="bfloat16").start(frames, 1)
-    with pytest.raises(UserError, match=r"segmenter\.device_cache_gib: must be above 0"):
+    with pytest.raises(
+        UserError, match=r"segmenter\.device_cache_gib: must be null, or a number above 0, got 0"
+    ):
         ATNetSegmenter(network, device_cache_gib=0).start(frames, 1)
     segmenter = ATNetSegmenter(network, device_cache_gib=1000 / GIB)
     segmenter.start(frames, 1)

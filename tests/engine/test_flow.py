@@ -263,7 +263,9 @@ def test_the_weights_say_whether(tmp_path):
 
 
 def test_bad_options_and_frames_are_named(clip):
-    with pytest.raises(UserError, match=r"segmenter\.flow: true, false or trained, got 'yes'"):
+    with pytest.raises(
+        UserError, match=r"segmenter\.flow: must be true or false, or one of trained, got 'yes'"
+    ):
         ATNetSegmenter(load("untrained"), flow="yes")
     segmenter = ATNetSegmenter(load("untrained"), flow=True)
     with pytest.raises(UserError, match=r"segmenter\.flow: .* 12 pixels or more .* these have 128x8"):

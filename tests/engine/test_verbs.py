@@ -430,6 +430,6 @@ def test_wrong_calls_are_named(network, frames):
         segmenter.propagate(2, [], reach=(3, 5))
     with pytest.raises(UserError, match="object 3, but the highest object number is 2"):
         segmenter.preview(2, stroke(0.3, 3))
-    with pytest.raises(UserError, match=r"segmenter\.undo_gib: at least 0"):
+    with pytest.raises(UserError, match=r"segmenter\.undo_gib: must be a number from 0, got -1"):
         ATNetSegmenter(network, undo_gib=-1)
     assert not segmenter.probabilities.any()

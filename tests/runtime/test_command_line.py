@@ -68,7 +68,7 @@ def test_an_interpolation_of_nothing_is_a_line(program, refused, tmp_path):
     ("option", "said"),
     [
         ("open_browser=off", "open_browser: must be null, or true or false, got 'off'"),
-        ("segmenter.undo_gib=abc", "segmenter.undo_gib: must be a number, got 'abc'"),
+        ("segmenter.undo_gib=abc", "segmenter.undo_gib: must be a number from 0, got 'abc'"),
         ("allowed_hosts=3", "allowed_hosts: must be a list of names, got 3"),
         ("workspace=3", "workspace: must be a text, got 3"),
         ("data.sequences={a:1}", "data.sequences: must be null, or a text, or a list of names, got {'a': 1}"),

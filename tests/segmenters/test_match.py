@@ -45,7 +45,7 @@ def test_without_weight_it_is_the_flow_alone(jumping):
 
 
 def test_what_cannot_work_is_refused():
-    with pytest.raises(UserError, match=r"segmenter\.match: at least 0"):
+    with pytest.raises(UserError, match=r"segmenter\.match: must be a number from 0, got -1"):
         MatchSegmenter(match=-1)
     with pytest.raises(UserError, match=r"segmenter\.encoder: small has no frozen encoder"):
         MatchSegmenter(encoder="small")

@@ -56,8 +56,12 @@ WRONG = {
     "model.width=-4": "model: width, decoder_width and four depths must be whole numbers",
     "model.depths=3": "model",
     "model.use_global=no": "model.use_global: must be true or false, got 'no'",
-    "segmenter.feature_batch_size=0": "segmenter.feature_batch_size: at least 1",
-    "segmenter.device_cache_gib=abc": "segmenter.device_cache_gib: must be a number, or null, got 'abc'",
+    "segmenter.feature_batch_size=0": (
+        "segmenter.feature_batch_size: must be null, or a whole number from 1, got 0"
+    ),
+    "segmenter.device_cache_gib=abc": (
+        "segmenter.device_cache_gib: must be null, or a number above 0, got 'abc'"
+    ),
     "device=tpu": "device: must be null, or one of auto, cpu",
     "device=cuda": "device=cuda, trainer: ",
     "callbacks.pictures.clips=abc": "callbacks.pictures.clips: must be a whole number, got 'abc'",
