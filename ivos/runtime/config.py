@@ -1,4 +1,4 @@
-"""What the programs do with a composed configuration alike: check it, make the trainer."""
+"""Functions shared by the programs: checks of a composed configuration, and creation of the trainer."""
 
 import os
 from collections.abc import Callable
@@ -33,24 +33,25 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 def check_values(
     cfg: DictConfig, program: type[Options], effects: Callable[[DictConfig], Effects] = lambda cfg: {}
 ) -> None:
-    """Hold the options of a run against what takes them, and refuse those without effect.
+    """Check all options of a run, and refuse options without effect.
 
-    See :func:`option_faults` and :func:`unused_faults`. Of options that are taken from one another the first
-    is told. What the user's choices do not know of an experiment's options is deleted from the configuration.
+    The types and ranges are checked by :func:`option_faults`, the effects by :func:`unused_faults`. If an
+    invalid value is interpolated into other options, only the option that defines it is reported. Options of
+    an experiment that the chosen configuration groups do not have are deleted from the configuration.
 
     Args:
-        cfg: the configuration of the program.
-        program: the program's options.
-        effects: returns those of the program's options, see :func:`unused_faults`.
+        cfg: Configuration of the program. It is modified.
+        program: Dataclass of the program's options.
+        effects: Function that returns which options of the program have an effect; see :data:`Effects`.
 
     Raises:
-        UserError: all that cannot be, a line each.
-        InstantiationException: from the :class:`UserError` of the session.
+        UserError: Options are invalid or have no effect; the message has a line for each.
+        InstantiationException: A setting of the session is invalid; the cause is a :class:`UserError`.
     """
     given = given_options(HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
     leave_out_foreign(cfg, given)
     faults = option_faults(resolved(cfg), program)
-    if own := [name for name in faults if not _is_taken(cfg, name)] or list(faults):
+    if own := [name for name in faults if not _is_interpolated(cfg, name)] or list(faults):
         belongs = {name: remedy(name, configs()) for name in own if "no such option" in faults[name]}
         raise UserError("\n  ".join(faults[name] + belongs.get(name, "") for name in own))
     session_settings(cfg)
@@ -62,18 +63,18 @@ def session_settings(cfg: DictConfig) -> Any:
     """Return the settings of the session, with the program's seed.
 
     Raises:
-        InstantiationException: from the :class:`UserError` of the option that is refused.
+        InstantiationException: A setting is invalid; the cause is a :class:`UserError`.
     """
     return instantiate(cfg.session, seed=cfg.seed, _convert_="all")
 
 
 def accelerator(cfg: DictConfig) -> str:
-    """Return what the option ``device`` means to a trainer of Lightning's."""
+    """Return the option ``device`` as the ``accelerator`` of Lightning's trainer."""
     return cfg.device or "auto"
 
 
-def _is_taken(cfg: DictConfig, name: str) -> bool:
-    """Whether an option, or what it is a part of, is an interpolation of another."""
+def _is_interpolated(cfg: DictConfig, name: str) -> bool:
+    """Return whether an option, or a part that contains it, is interpolated from another option."""
     node: Any = cfg
     for key in name.split("."):
         if not isinstance(node, DictConfig) or key not in node:
@@ -85,14 +86,14 @@ def _is_taken(cfg: DictConfig, name: str) -> bool:
 
 
 def check_resume(resume: bool, *folders: str) -> None:
-    """Without a folder's name, a new one is made, with nothing in it to go on with.
+    """Check that the folder of the run to resume is given, because otherwise a new folder is created.
 
     Args:
-        resume: whether a run is to go on.
-        folders: options that name its folder.
+        resume: Whether the run is to be resumed.
+        folders: Names of the options that may give its folder.
 
     Raises:
-        UserError: it is, and none of them is given.
+        UserError: The run is to be resumed, and no option gives its folder.
     """
     given = HydraConfig.get().overrides.hydra
     if resume and not any(override.startswith(tuple(f"{name}=" for name in folders)) for override in given):
@@ -100,16 +101,16 @@ def check_resume(resume: bool, *folders: str) -> None:
 
 
 TRAINER_DEFAULTS = {
-    "benchmark": True,  # cuDNN looks for the fastest convolutions once: crops have one size
+    "benchmark": True,  # cuDNN selects the fastest convolutions once, because all crops have the same size
     "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the loader distributes the samples itself
-    "enable_model_summary": False,  # a callback prints the network's parts
+    "use_distributed_sampler": False,  # the data loader distributes the samples over the processes itself
+    "enable_model_summary": False,  # the callback PartsTable prints the parts of the network
 }
 """Options of the stages' trainer that ``conf/trainer/train.yaml`` does not list."""
 
 
 def training_trainer(cfg: DictConfig, **more: Any) -> Callable[..., pl.Trainer]:
-    """Return what makes the trainer of a stage, given callbacks, loggers and plugins."""
+    """Return a function that creates the trainer of a stage from callbacks, loggers and plugins."""
     defaults = {"accelerator": accelerator(cfg), **TRAINER_DEFAULTS}
     defaults = {key: value for key, value in defaults.items() if key not in cfg.trainer}
     make: Callable[..., pl.Trainer] = instantiate(cfg.trainer, **defaults, **more, _partial_=True)
@@ -117,20 +118,20 @@ def training_trainer(cfg: DictConfig, **more: Any) -> Callable[..., pl.Trainer]:
 
 
 def make_trainer(options: DictConfig, accelerator: str = "auto", **more: Any) -> pl.Trainer:
-    """Return the trainer of a configuration.
+    """Create the trainer that a configuration describes.
 
     Args:
-        options: the options of the trainer in the configuration.
-        accelerator: the kind of device that it uses.
-        more: further options.
+        options: Options of the trainer in the configuration.
+        accelerator: Kind of device on which it trains.
+        more: Further arguments of the trainer.
 
     Raises:
-        UserError: its options contradict each other or this machine, or the trainer would wait for processes
-            on other machines that nobody starts.
+        UserError: The options contradict each other or do not fit this machine, or the trainer would wait for
+            processes on other machines that have not been started.
     """
     try:
         trainer: pl.Trainer = instantiate(options, _partial_=True)(accelerator=accelerator, **more)
-    except Exception as error:  # it has many ways to say that something is not there
+    except Exception as error:  # Lightning raises many types for missing devices and packages
         said = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"device={accelerator}, trainer: {said}") from error
     environment = getattr(trainer.strategy, "cluster_environment", None)

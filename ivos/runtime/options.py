@@ -1,7 +1,7 @@
-"""The words in which annotations say what an option may be.
+"""Rules for the values of options, for use in annotations.
 
-The range of an option stands at the parameter that takes it, ``Annotated[int, whole(1)]``, and
-:mod:`ivos.runtime.signatures` holds the options of a run against it.
+The parameter that receives an option declares its range, such as ``Annotated[int, whole(1)]``, and
+:mod:`ivos.runtime.signatures` checks the options of a run against these annotations.
 """
 
 import math
@@ -15,13 +15,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Rule:
-    """What an option may be.
+    """Rule that the value of an option must satisfy.
 
     Attributes:
-        holds: whether a value is right.
-        words: what it must be, as it is said after "must be".
-        inner: of a mapping: the class or function (or its name) whose options are in it.
-        each: of a mapping: the class or function whose options are in each of its values.
+        holds: Function that returns whether a value satisfies the rule.
+        words: Description of the valid values, which completes the message "must be ...".
+        inner: Class or function (or its name) whose options a mapping contains; None without one.
+        each: Class or function whose options each value of a mapping contains; None without one.
     """
 
     holds: Callable[[Any], bool]
@@ -39,12 +39,12 @@ class Rule:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer (true and false are none)."""
+    """Return whether a value is an integer; true and false are not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite integer or float."""
+    """Return whether a value is an integer or a finite float."""
     return is_whole(value) or (isinstance(value, numbers.Real) and math.isfinite(value))
 
 
@@ -68,7 +68,7 @@ def above(low: float, high: float = math.inf) -> Rule:
 
 
 def one_of(*values: Any) -> Rule:
-    """One of these values, of the same type."""
+    """Return the rule for one of the given values, with the same type."""
     words = "one of " + ", ".join(map(str, values))
     return Rule(lambda v: any(type(v) is type(one) and v == one for one in values), words)
 
@@ -77,7 +77,7 @@ NULL = Rule(lambda value: value is None, "null")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and bool(value.strip()), "a text")
 MAPPING = Rule(lambda value: isinstance(value, dict), "a mapping")
-MAX_WORKERS = 256  # processes; more take a machine down before they help
+MAX_WORKERS = 256  # upper limit of processes, because more can make a machine unresponsive
 
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 NonNegative = Annotated[float, number(0)]
@@ -86,26 +86,26 @@ Share = Annotated[float, number(0, 1)]
 Text = Annotated[str, TEXT]
 TextOrNull = Annotated[str | None, NULL | TEXT]
 Part = dict[str, Any]
-"""A part of a configuration that names its ``_target_``."""
+"""Part of a configuration with a ``_target_``, the class or function that it creates."""
 
 
 def options_of(target: Callable[..., Any] | str) -> Rule:
-    """Return the rule for a mapping with the options of a class or function, which may be named only."""
+    """Return the rule for a mapping with the options of a class or function (or its name)."""
     return replace(MAPPING, inner=target)
 
 
 class Options:
-    """Base of the dataclasses whose fields are the options of a program, or of a part without a ``_target_``.
+    """Base class of the dataclasses that list the options of a program, or of a part without a ``_target_``.
 
     Attributes:
-        open: whether there may be other options, which experiments define for their interpolations.
+        open: Whether other options are allowed, such as those that experiments define for interpolation.
     """
 
     open: ClassVar[bool] = False
 
 
 def options_go_to(target: Callable[..., Any]) -> Callable[[F], F]:
-    """Mark a function whose ``**options`` are those of another target, for :mod:`ivos.runtime.signatures`."""
+    """Declare that the ``**options`` of a function are the options of another class or function."""
 
     def marked(function: F) -> F:
         vars(function)["options_of"] = target
@@ -115,7 +115,7 @@ def options_go_to(target: Callable[..., Any]) -> Callable[[F], F]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written in YAML, shortened if it is long."""
+    """Return a value as text in the notation of YAML, shortened if it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)

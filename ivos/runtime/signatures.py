@@ -1,10 +1,10 @@
-"""Options held against the annotations of what takes them: each is known there, and may have its value.
+"""Checks of options against the annotations of the parameters that receive them.
 
-An option goes to a parameter of the class or function that ``_target_`` names, or to a field of the
-dataclass that lists a program's options (:class:`ivos.runtime.options.Options`). The annotation of the
-parameter says what the option may be: its type alone, or a range too, ``Annotated[int, whole(1)]``. What YAML
-1.1 alone reads as a switch (off, no) is a text here, as it is in Hydra, and so refused where true or false is
-needed.
+An option is received by a parameter of the class or function that ``_target_`` names, or by a field of the
+dataclass that lists the options of a program (:class:`ivos.runtime.options.Options`). The annotation of the
+parameter declares the type and, optionally, the range of the option, such as ``Annotated[int, whole(1)]``.
+The words ``on``, ``off``, ``yes`` and ``no``, which are booleans in YAML 1.1, are texts here as in Hydra, and
+are refused where a boolean is required.
 """
 
 import dataclasses
@@ -51,28 +51,28 @@ FOREIGN: dict[str, dict[str, Rule]] = {
     "torch.optim.optimizer.Optimizer": {"lr": above(0), "weight_decay": number(0)},
     "torch.optim.lr_scheduler.LRScheduler": {"max_lr": above(0)},
 }
-"""Ranges of the options of other packages' classes and of their subclasses, by class and parameter."""
+"""Ranges of the parameters of other packages' classes and of their subclasses, by class and parameter."""
 
 
 def check_options(options: Any, target: Callable[..., Any] | None = None, name: str = "") -> None:
-    """Hold options against annotations, see :func:`option_faults`.
+    """Check options against annotations; see :func:`option_faults`.
 
     Raises:
-        UserError: all options that cannot be, a line each; or a target that cannot be imported.
+        UserError: Options are invalid (the message has a line for each), or a target cannot be imported.
     """
     if faults := option_faults(options, target, name):
         raise UserError("\n  ".join(faults.values()))
 
 
 def check_fields(made: Any, name: str) -> None:
-    """Hold the fields of a dataclass that has been made, by Hydra or from Python, against their annotations.
+    """Check the fields of an instance of a dataclass against their annotations.
 
     Args:
-        made: the dataclass.
-        name: the part of the configuration that it is made of.
+        made: Instance of the dataclass.
+        name: Part of the configuration that describes the instance, for messages.
 
     Raises:
-        UserError: all fields that cannot be, a line each.
+        UserError: Fields have invalid values; the message has a line for each.
     """
     values = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.init}
     check_options(values, type(made), name)
@@ -81,17 +81,20 @@ def check_fields(made: Any, name: str) -> None:
 def option_faults(
     options: Any, target: Callable[..., Any] | str | None = None, name: str = ""
 ) -> dict[str, str]:
-    """Return the options that their target does not know or that may not have their value, with messages.
+    """Return a message for each option that does not exist or has an invalid value.
 
     Args:
-        options: a configuration or a part of it (resolved, plain containers). What names a ``_target_`` in
-            it, however deep, is held against that.
-        target: the class or function whose options they are, or its name; None: only parts that name one have
-            a target. Options that are absent are not missed.
-        name: the name of the part.
+        options: Resolved configuration in plain containers, or a part of it. Nested parts with a ``_target_``
+            are checked against that target.
+        target: Class or function that receives the options, or its name; with None, only parts with a
+            ``_target_`` are checked. Options may be absent.
+        name: Name of the part.
+
+    Returns:
+        The messages by the full name of the option.
 
     Raises:
-        UserError: there is no such target.
+        UserError: A target cannot be imported.
     """
     faults: dict[str, str] = {}
     for number_of, one in enumerate(options if isinstance(options, list) else ()):
@@ -102,7 +105,7 @@ def option_faults(
     rules, more = ({}, True) if target is None else rules_of(_imported(name, target))
     for key, value in options.items():
         option, key = f"{name}.{key}" if name else str(key), str(key)
-        if key.startswith("_") and key.endswith("_"):  # of Hydra
+        if key.startswith("_") and key.endswith("_"):  # one of Hydra's own keys
             continue
         if key not in rules and not more:
             faults[option] = f"{option}: no such option; there are: {', '.join(rules)}"
@@ -116,17 +119,18 @@ def option_faults(
 
 
 def rules_of(target: Callable[..., Any]) -> tuple[dict[str, Rule], bool]:
-    """Return the rules for a target's parameters by name, and whether it accepts other names, too.
+    """Return the rules for a target's parameters by name, and whether it accepts other parameters.
 
-    Keyword arguments that a class passes on are taken from its base classes; those that a function passes on
-    are taken from the object that its attribute ``options_of`` names.
+    The parameters behind ``**options`` of a class are those of its base classes. Those of a function are the
+    parameters of the object in its attribute ``options_of``; see
+    :func:`ivos.runtime.options.options_go_to`.
     """
     rules: dict[str, Rule] = {}
     more = True
     for function in _makers(target):
         try:
             signature = inspect.signature(function)
-        except (ValueError, TypeError):  # of C
+        except (ValueError, TypeError):  # implemented in C
             break
         hints, ours = _hints(function), function.__module__.startswith("ivos.")
         more = False
@@ -147,11 +151,13 @@ def rules_of(target: Callable[..., Any]) -> tuple[dict[str, Rule], bool]:
 
 
 def rule_of(hint: Any, lenient: bool = False) -> Rule:
-    """Return the rule that a type annotation stands for; anything is allowed where it names no YAML type.
+    """Return the rule that a type annotation describes.
+
+    An annotation of a type that a configuration cannot contain allows any value.
 
     Args:
-        hint: the annotation.
-        lenient: whether a text may be a whole number, because Hydra reads the name 2017 as a number.
+        hint: Annotation.
+        lenient: Whether an integer is accepted as text, because Hydra parses a name such as 2017 as a number.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
@@ -185,7 +191,7 @@ def rule_of(hint: Any, lenient: bool = False) -> Rule:
             lambda v: (
                 (isinstance(v, list | tuple) and all(_allows(each_one, one) for one in v))
                 or (each_one in (_SIMPLE[str], _NAME) and isinstance(v, str))
-            ),  # a name for a list of one
+            ),  # one name stands for a list of one name
             "a list" + ("" if each_one is _ANYTHING else f", each {each_one.words}"),
         )
     if origin in (dict, Mapping, typing.get_origin(Mapping[str, int])) or hint in (dict, Mapping):
@@ -218,12 +224,12 @@ def _allows(rule: Rule, value: Any) -> bool:
 def _one_of_rules(rules: list[Rule]) -> Rule:
     if _ANYTHING in rules:
         return _ANYTHING
-    if _PATH in rules:  # which is made of a text alone
+    if _PATH in rules:  # the rule for paths accepts texts
         rules = [rule for rule in rules if rule not in (_SIMPLE[str], _NAME)]
     if any(rule.holds(None) for rule in rules if rule is not NULL):
         rules = [rule for rule in rules if rule is not NULL]
     said = [rule for rule in rules if rule.words != _MADE] or rules
-    switch = SWITCH in rules  # then a text that is no switch but looks like one is a mistake
+    switch = SWITCH in rules  # then a text such as "off" is a mistake for a boolean
     return Rule(
         lambda v: any(rule.holds(v) for rule in rules) and not (switch and _looks_like_switch(v)),
         ", or ".join(dict.fromkeys(rule.words for rule in said)),
@@ -237,7 +243,7 @@ def _looks_like_switch(value: Any) -> bool:
 
 
 def _reads_text(hint: type) -> bool:
-    """Whether a class may be given as a plain value."""
+    """Return whether an instance of a class can be given as a plain value."""
     return issubclass(hint, Enum) or hint.__module__ in ("builtins", "numbers", "typing")
 
 
@@ -246,16 +252,16 @@ def _is_schema(target: Any) -> "typing.TypeGuard[type[Options]]":
 
 
 def _is_made(value: Any) -> bool:
-    """Whether a value is what a target makes, or nothing that is known yet."""
+    """Return whether a value is a part with a ``_target_``, whose instance does not exist yet."""
     return isinstance(value, Mapping) and "_target_" in value
 
 
 def _makers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Whose parameters a target's options are: its own, then of those that it hands the rest on to."""
+    """Yield the functions that receive a target's options: its own, then those that it passes the rest to."""
     if isinstance(target, type):
         made = [base for base in target.__mro__ if "__init__" in vars(base)]
         ours = [i for i, base in enumerate(made) if base.__module__.startswith("ivos.")]
-        last = max(ours, default=0)  # beyond our classes their bases are no part of the options
+        last = max(ours, default=0)  # foreign base classes of our classes contribute no options
         yield from (vars(base)["__init__"] for base in made[: last + 1] if base is not object)
         return
     yield target
@@ -266,12 +272,12 @@ def _makers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # annotations of others that are no names where they stand
+    except Exception:  # annotations of other packages with names that cannot be resolved
         return {}
 
 
 def _imported(name: str, target: Any) -> Callable[..., Any]:
-    """Return the class or function that a name stands for, or that is given as it is."""
+    """Return a class or function that is given directly or by its name."""
     if callable(target):
         return typing.cast(Callable[..., Any], target)
     if not isinstance(target, str):
@@ -285,26 +291,26 @@ def _imported(name: str, target: Any) -> Callable[..., Any]:
             "in the current folder and on PYTHONPATH (docs/guides/own_segmenter.md)"
         ) from error
     if not callable(found):
-        raise UserError(f"{name}: {target} is no class or function")
+        raise UserError(f"{name}: {target} is not a class or function")
     return typing.cast(Callable[..., Any], found)
 
 
 def get_object(name: str) -> Any:
-    """Return the object that a dotted name stands for; the engine needs Hydra for nothing, so not before."""
+    """Return the object with a dotted name; only this function needs Hydra."""
     from hydra.utils import get_object as imported
 
     return imported(name)
 
 
 def import_from_current_folder() -> None:
-    """Let modules in the current folder be imported, after all installed ones."""
+    """Add the current folder to the end of the import path, so that installed modules take precedence."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
 
 
 def _last_cause(error: BaseException) -> str:
-    """Return the cause of a failed import in one line; Hydra wraps it in other exceptions."""
+    """Return the original cause of a failed import in one line; Hydra wraps it in other exceptions."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,8 @@
-"""Options that have no effect in the chosen combination: an error where the user gave them.
+"""Detection of options that have no effect in the chosen combination.
 
-Only options of the command line count. Those that an experiment's file sets may be for another choice: what
-the chosen one does not know is left out with a note, and what it ignores is ignored.
+An option of the command line without effect is an error. The file of an experiment may set options for
+configuration groups other than the chosen ones: options that the chosen group does not have are removed with
+a note, and options that it ignores stay without a message.
 """
 
 import re
@@ -20,25 +21,25 @@ from ivos.runtime.signatures import import_from_current_folder, rules_of
 F = TypeVar("F", bound=Callable[..., Any])
 
 Effects = Mapping[str, tuple[bool, str]]
-"""Of a program: an option or a part of the configuration, whether it has an effect, and what to do if not."""
+"""For an option or a part of the configuration: whether it has an effect, and what to do if it has none."""
 
 _FOLDER = re.compile(r"data\.(\w+_)?root|pictures|cutouts")
-"""Options of train.py that have an effect through the data sets that refer to them."""
+"""Options of train.py that only have an effect through the data sets that interpolate them."""
 
 
 def synthetic_effect(cfg: DictConfig) -> tuple[bool, str]:
-    """Return whether the options of the clip generator have an effect, and what to do if not."""
+    """Return whether the options of the clip generator have an effect, and what to do if they have none."""
     makes = [str(part._target_).rpartition(".")[2] for _, part in _parts(cfg) if part.get("root") is None]
     reason = "no chosen data set is synthetic; leave it out, or choose data=synthetic"
     return bool({"open_synthetic", "folder_or_synthetic"} & set(makes)), reason
 
 
 def ignores(unused: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> Callable[[F], F]:
-    """Mark a function that ignores some of its options, depending on others.
+    """Declare that a function ignores some of its options, depending on others.
 
     Args:
-        unused: returns the names of the options that are ignored, each with what the user can do, given the
-            options by name.
+        unused: Function of the options by name that returns the names of the ignored options, each with the
+            remedy for the user.
     """
 
     def marked(function: F) -> F:
@@ -49,23 +50,24 @@ def ignores(unused: Callable[[Mapping[str, Any]], Mapping[str, str]]) -> Callabl
 
 
 def given_options(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the options that were given on the command line, with their values as they were written.
+    """Return the options of the command line with their values as text.
 
     Args:
-        overrides: of a Hydra job; ``data.train.num_clips=3``, ``++model.width=4``, ``data@data.val=davis``.
+        overrides: Overrides of a Hydra job, such as ``data.train.num_clips=3``, ``++model.width=4`` and
+            ``data@data.val=davis``.
     """
     pairs = (override.lstrip("+").partition("=") for override in overrides if not override.startswith("~"))
     return {name: value for name, _, value in pairs}
 
 
 def leave_out_foreign(cfg: DictConfig, given: Mapping[str, str]) -> None:
-    """Delete options of an experiment that the user's choice does not know, in place, and report them.
+    """Delete options of an experiment that the chosen configuration groups do not have, and report them.
 
-    With ``experiment=quickstart``, which sets ``data.train.num_clips``, and ``data=davis`` it is that option.
+    For example, ``experiment=quickstart`` sets ``data.train.num_clips``, which ``data=davis`` does not have.
 
     Args:
-        cfg: the configuration.
-        given: see :func:`given_options`.
+        cfg: Configuration. It is modified.
+        given: Options of the command line; see :func:`given_options`.
     """
     foreign: list[str] = []
     for choice in given:
@@ -76,7 +78,7 @@ def leave_out_foreign(cfg: DictConfig, given: Mapping[str, str]) -> None:
         import_from_current_folder()
         try:
             rules, more = rules_of(get_object(str(node._target_)))
-        except Exception:  # reported, with its cause, where all targets are checked
+        except Exception:  # option_faults reports targets that cannot be imported
             continue
         unknown = [key for key in map(str, node) if key not in rules and not key.startswith("_")]
         unknown = [key for key in unknown if not more and f"{part}.{key}" not in given]
@@ -92,12 +94,12 @@ def leave_out_foreign(cfg: DictConfig, given: Mapping[str, str]) -> None:
 
 
 def unused_faults(cfg: DictConfig, given: Mapping[str, str], effects: Effects) -> list[str]:
-    """Return a line for each option that was given and has no effect.
+    """Return a message for each option of the command line that has no effect.
 
     Args:
-        cfg: the configuration.
-        given: see :func:`given_options`.
-        effects: what depends on other options, see :data:`Effects`.
+        cfg: Configuration.
+        given: Options of the command line; see :func:`given_options`.
+        effects: Effects of the program's options; see :data:`Effects`.
     """
     reasons = {name: reason for name, (used, reason) in effects.items() if not used}
     for name, part in _parts(cfg):
@@ -115,11 +117,13 @@ def unused_faults(cfg: DictConfig, given: Mapping[str, str], effects: Effects) -
 
 
 def remedy(option: str, configs: str) -> str:
-    """Return which choices of its group have an option that the chosen one lacks; empty if none has.
+    """Return the choices of a configuration group that have an option which the chosen one lacks, as text.
+
+    The text is empty if no choice has the option.
 
     Args:
-        option: its full name, such as ``protocol.clicks``.
-        configs: the folder of the configurations.
+        option: Full name of the option, such as ``protocol.clicks``.
+        configs: Folder of the configurations.
     """
     group, _, key = option.partition(".")
     key = key.rpartition(".")[2]
@@ -131,17 +135,17 @@ def remedy(option: str, configs: str) -> str:
 
 
 def _ignored(part: DictConfig) -> Mapping[str, str]:
-    """Return the options that a part of a configuration ignores, with what the user can do."""
+    """Return the options that a part of a configuration ignores, each with the remedy for the user."""
     try:
         unused = getattr(get_object(str(part._target_)), "ignores", None)
-    except Exception:  # reported elsewhere
+    except Exception:  # option_faults reports targets that cannot be imported
         return {}
     found: Mapping[str, str] = {} if unused is None else unused(OmegaConf.to_container(part, resolve=True))
     return found
 
 
 def _parts(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the parts of the data, which may ignore options, with their names."""
+    """Yield the name and the configuration of each data set; data sets may ignore options."""
     data = OmegaConf.select(cfg, "data")
     if not isinstance(data, DictConfig):
         return
@@ -155,7 +159,7 @@ def _parts(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
 
 
 def _is_referred_to(cfg: DictConfig, option: str, seen: tuple[str, ...] = ()) -> bool:
-    """Return whether a data set, or another option that one refers to, is an interpolation of an option."""
+    """Return whether an option is interpolated into a data set, directly or through another option."""
     last = option.rpartition(".")[2]
     pattern = re.compile(rf"\$\{{(?:oc\.select:)?(?:{re.escape(option)}|\.+{re.escape(last)})\b")
     for name, text in _interpolations(cfg.get("data")):
@@ -167,7 +171,7 @@ def _is_referred_to(cfg: DictConfig, option: str, seen: tuple[str, ...] = ()) ->
 
 
 def _interpolations(node: Any, name: str = "data") -> Iterator[tuple[str, str]]:
-    """Yield the full name and the text of each interpolation."""
+    """Yield the full name of each option with an interpolation, and the text of the interpolation."""
     raw: Any = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
     for key, value in raw.items() if isinstance(raw, dict) else ():
         if isinstance(value, dict):
