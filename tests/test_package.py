@@ -73,6 +73,7 @@ def test_other_packages_of_the_folders_names_win():
         assert not list((ROOT / folder).rglob("*.py"))
 
 
+@pytest.mark.slow
 def test_nothing_of_cuda_is_needed_or_imported_without_a_gpu():
     """A session without the packages that PyTorch's CPU build lacks, and without those that compile kernels.
 

@@ -255,6 +255,7 @@ def test_page_down_goes_to_the_next_video_that_is_not_done(serve, visit, wait, t
     wait(page, here.format("c"))
 
 
+@pytest.mark.slow
 def test_a_video_is_uploaded_on_the_start_page(serve, visit, wait, tmp_path, write):
     folders = [write(tmp_path / "videos" / name, frames=4) for name in ("a", "b")]
     server = serve(root=str(tmp_path / "ws"), videos=[str(folder) for folder in folders], uploads=1_000_000)
@@ -293,6 +294,7 @@ def test_a_pen_draws(server, visit, wait, tmp_path):
     assert np.abs(np.array(stroke["path"])[[0, -1]] - [(0.2, 0.4), (0.5, 0.4)]).max() < 0.01
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_the_page_comes_back(serve, visit, wait, tmp_path, clip, held):
     server = serve(root=str(tmp_path), videos=[str(clip)], **{"with": {"hold": held.after(4)}})
     page = visit(server.address)
@@ -312,6 +314,7 @@ def test_killed_and_started_again_the_page_comes_back(serve, visit, wait, tmp_pa
     assert len([line for line in journal(tmp_path) if line["type"] == "stroke"]) == 2
 
 
+@pytest.mark.slow
 def test_two_tabs_on_two_videos_and_two_on_one(serve, visit, wait, tmp_path, clip, write):
     other = write(tmp_path / "other", frames=6)
     server = serve(root=str(tmp_path / "ws"), videos=[str(clip), str(other)], **{"with": {"delay": 0.02}})
@@ -505,6 +508,7 @@ BANNERS = "[...document.querySelectorAll('.banner')].map((one) => one.textConten
 SAID = f"[...app.said, ...{BANNERS}].some((text) => text.includes({{!r}}))"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_is_lost(disk, serve, visit, wait, clip, held):
     options = {"with": {"hold": held.after(4)}}
     server = serve(root=str(disk.folder), videos=[str(clip)], **options)
@@ -554,6 +558,7 @@ def test_a_network_out_of_memory_is_said_and_what_it_reached_stays(serve, visit,
     assert page.evaluate("app.shown.filter(Boolean).length") == 4
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_had_is_said_and_tried_again(serve, visit, wait, tmp_path, clip):
     refuse = tmp_path / "refuse"
     refuse.touch()
@@ -594,6 +599,7 @@ SAVED = "app.connection.unsaved.size === 0 && app.editor.local.size === 0"
 LABELS = "app.masks.get(app.editor.shownOn({0}), {0}).then((labels) => [...labels])"
 
 
+@pytest.mark.slow
 def test_a_user_finishes_three_objects_pixel_for_pixel(server, visit, wait):
     """Boxes, polygon, brush and eraser on one frame; propagation, a later round and an undo leave it so."""
     page = visit(server.address)

@@ -51,6 +51,7 @@ BEFORE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", BEFORE)
 def test_tf32_is_set_and_restored(before, tmp_path):
     """Whichever of PyTorch's two sets of switches was used before; in a process of its own."""

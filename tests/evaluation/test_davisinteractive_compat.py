@@ -23,6 +23,7 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_numpy_is_left_alone():
     """The same names mean the same things before and after all of ivos and davisinteractive is imported."""
     code = """

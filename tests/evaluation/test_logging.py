@@ -22,6 +22,7 @@ def nobody(monkeypatch, tmp_path):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "of_wandb"))
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_logged_in_three_ways(run, layout, checkpoint, nobody):
     options = [
         f"checkpoint={checkpoint}",

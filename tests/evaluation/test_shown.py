@@ -150,6 +150,7 @@ def test_the_next_sample_is_read_ahead(tmp_path):
     assert len(sample_loader([])) == 0
 
 
+@pytest.mark.slow
 def test_what_needs_davisinteractive_names_it():
     code = """
 import sys
