@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 COPIES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "ivos/networks/weights/small.md": "model_card.md",
+    "ivos/networks/weights/base.md": "model_card_base.md",
+    "ivos/networks/weights/small.md": "model_card_small.md",
 }
 """Documents outside of ``docs`` and their place on the site."""
 

@@ -84,12 +84,7 @@ def evaluate(
         raise UserError("trainer.strategy: spawned processes are not supported; use ddp, torchrun or SLURM")
     protocol = protocol or Davis()
     settings, videos = protocol.adapt(settings), protocol.videos(videos)
-    scored = any(video.known.any() for video in videos)
-    if not scored and protocol.prompts != "masks":
-        raise UserError(
-            f"protocol={protocol.name}: needs true masks for scores and corrections, but only first masks of "
-            "these videos have been published; use protocol=first_mask"
-        )
+    scored = _has_scores(protocol, videos)
     if trainer.global_rank == 0:
         report_folders(folder, settings, resume)
     summaries: dict[str, Mapping[str, Any]] = {}
@@ -100,6 +95,22 @@ def evaluate(
         )
         summaries[metric] = session.run(place, pictures, provenance or {})
     return summaries
+
+
+def _has_scores(protocol: ProtocolFactory, videos: Sequence[Video]) -> bool:
+    """Return whether true masks of any video are known, beyond the first masks.
+
+    Raises:
+        UserError: No true masks are known, and the protocol needs them.
+    """
+    if any(video.known.any() for video in videos):
+        return True
+    if protocol.prompts != "masks":
+        raise UserError(
+            f"protocol={protocol.name}: needs true masks for scores and corrections, but only first masks of "
+            "these videos have been published; use protocol=first_mask"
+        )
+    return False
 
 
 @dataclass
