@@ -93,7 +93,7 @@ def chart(document: str) -> str:
     """
     table = document[document.index("### Real video") :]
     rows = re.findall(r"^\| (`.*?) \| (\.\d+) \| (\.\d+) \| (\.\d+) \| (\.\d+) \|$", table, re.MULTILINE)
-    colours = ["#d9480f", "#e8890c", "#4263eb", "#a03b0d", "#7048a8", "#2b8a3e"]
+    colours = ["#d9480f", "#e8890c", "#4263eb", "#a03b0d", "#7048a8", "#2b8a3e", "#868e96"]
     parts = [f'<line x1="60" x2="420" y1="{_height(v)}" y2="{_height(v)}" stroke="#ccc"/>'
              f'<text x="52" y="{_height(v) + 4}" text-anchor="end">.{v * 10:.0f}</text>'
              for v in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)]  # fmt: skip
