@@ -154,7 +154,7 @@ def test_a_grid_of_four_in_which_two_fail(root, tmp_path):
     assert status == 1
     assert "Traceback" not in errors
     failed = [line for line in errors.splitlines() if line.startswith("error in")]
-    assert failed == [f"error in {folder}/{n}: crop: a multiple of 32 is needed, got 65" for n in (2, 3)]
+    assert failed == [f"error in {folder}/{n}: crop: must be a multiple of 32, got 65" for n in (2, 3)]
     assert f"Sweep {folder.name}, by anet/val/J" in out
     runs = pd.read_csv(folder / "sweep.csv").set_index("run")
     assert runs["status"].to_dict() == {0: "done", 1: "done", 2: "failed", 3: "failed"}
