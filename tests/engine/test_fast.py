@@ -476,10 +476,10 @@ def test_free_memory_of_a_gpu_is_also_what_pytorch_keeps_there():
         mock.patch("torch.cuda.memory_reserved", return_value=30 * GIB),
         mock.patch("torch.cuda.memory_allocated", return_value=12 * GIB),
     ):
-        assert budget("segmenter.device_cache_gib", None, torch.device("cuda", 0)) == 14 * GIB
-        assert budget("segmenter.device_cache_gib", 2, torch.device("cuda", 0)) == 2 * GIB
+        assert budget(None, torch.device("cuda", 0)) == 14 * GIB
+        assert budget(2, torch.device("cuda", 0)) == 2 * GIB
     with mock.patch("ivos.engine.feature_store.free_memory", return_value=10 * GIB):
-        assert budget("", None, torch.device("cpu"), spare=2 * GIB) == 6 * GIB
+        assert budget(None, torch.device("cpu"), spare=2 * GIB) == 6 * GIB
 
 
 def test_seconds():
