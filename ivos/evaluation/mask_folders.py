@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ivos.video.files import DataError, by, listing, natural_order
+from ivos.runtime.errors import listing
+from ivos.video.files import DataError, by, natural_order
 from ivos.video.labels import VOID
 from ivos.video.names import read_list
 from ivos.video.palette import labels_of_colours

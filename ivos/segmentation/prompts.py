@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ivos.interaction import Prompt, check_strokes, read_scribbles
 from ivos.interaction.clicks import check_clicks
-from ivos.runtime.errors import UserError
+from ivos.runtime.errors import UserError, listing
 from ivos.runtime.files import read_json
-from ivos.video.files import by, files_in, listing, natural_order, read_cutout
+from ivos.video.files import by, files_in, natural_order, read_cutout
 from ivos.video.labels import VOID
 
 Labels = NDArray[np.uint8]

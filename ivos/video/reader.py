@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ivos.runtime.errors import listing
 from ivos.runtime.machine import cores
 from ivos.runtime.options import whole
 from ivos.video.files import (
@@ -22,7 +23,6 @@ from ivos.video.files import (
     by,
     files_in,
     inspect_file,
-    listing,
     picture_info,
     pictures_in,
     read_frame,

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ivos.data.datasets.folder_set import FolderSet
 from ivos.data.datasets.paths import require
-from ivos.video.files import FileInfo, files_in, listing, natural_order, pictures_in, read_cutout
+from ivos.runtime.errors import listing
+from ivos.video.files import FileInfo, files_in, natural_order, pictures_in, read_cutout
 from ivos.video.labels import VOID
 from ivos.video.names import select
 from ivos.video.video import OverlappingObjects, Video, check_files
