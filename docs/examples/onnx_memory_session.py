@@ -17,7 +17,26 @@ class MemorySession(Session):
 
     def annotate(self, frame: int, channels: Array) -> Array:
         """Return A-Net's probabilities [N, 1, H, W]."""
-        of = self.of_image(frame)
+        channels = self.with_coarse_masks(frame, channels)
+        return self.run_anet(self.of_image(frame), channels)
+
+    def with_coarse_masks(self, frame: int, channels: Array) -> Array:
+        """Replace previous masks that are unknown by A-Net's result at half the size, [N, 3, H, W]."""
+        previous, positive = channels[:, 0].max((1, 2)), channels[:, 1].max((1, 2))
+        unknown = (previous <= 0.5) & (positive > 0.5)
+        if not unknown.any():
+            return channels
+        image, strokes = in_blocks(self.image(frame)).mean((3, 5)), in_blocks(channels).max((3, 5))
+        strokes[:, 0] = 0.5
+        found = self.run_anet(self.run("features", image=image), strokes[unknown])
+        odds = self.about["threshold"] / (1 - self.about["threshold"])
+        coarse = found / (found + odds * (1 - found))  # from the threshold of the file to 0.5
+        channels = channels.copy()
+        channels[unknown, 0] = coarse[:, 0].repeat(2, axis=1).repeat(2, axis=2)
+        return channels
+
+    def run_anet(self, of: dict[str, Array], channels: Array) -> Array:
+        """Return A-Net's probabilities [N, 1, H, W] for an image with given features."""
         maps = np.stack([self.stroke_maps(of["key"], strokes) for strokes in channels[:, 1:]])
         return self.run("anet", interaction=channels, stroke_maps=maps, **of)
 
@@ -62,6 +81,12 @@ class MemorySession(Session):
         first = self.read(of["key"], annotated)
         both = self.read(of["key"], annotated + self.recent) if self.recent else first
         return self.run("decoder", read=both, read_annotated=first, moved_mask=moved, **of)
+
+
+def in_blocks(maps: Array) -> Array:
+    """Divide maps [N, C, H, W] into blocks of 2x2 pixels [N, C, H/2, 2, W/2, 2]."""
+    count, channels, height, width = maps.shape
+    return maps.reshape(count, channels, height // 2, 2, width // 2, 2)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class MemoryRunner(NetworkRunner):
         """
         [of_frame] = features.get([frame])
         with self.autocast():
-            half = self.memory_network.anet(of_frame, features.padded(channels))
+            drawn = self.memory_network.with_coarse_masks(features.images([frame]), features.padded(channels))
+            half = self.memory_network.anet(of_frame, drawn)
         logits = twice_as_large(half.float()) + LOG_ODDS
         return logits, logits.new_zeros(len(logits), 0)
 

@@ -25,12 +25,12 @@ from ivos.networks.memory import (
     twice_as_large,
 )
 
-# Size of the frame in units of 32 pixels.
-_H, _W = Dim("height", min=1, max=512), Dim("width", min=1, max=512)
+# Size of the frame in units of 16 pixels.
+_H, _W = Dim("height", min=1, max=1024), Dim("width", min=1, max=1024)
 _N = Dim("objects", min=1, max=254)
 _K = Dim("frames", min=1, max=4096)
 _M = Dim("pixels", min=1, max=2**22)
-_EXAMPLE = {_H: 3, _W: 2, _N: 3, _K: 4, _M: 5}
+_EXAMPLE = {_H: 6, _W: 4, _N: 3, _K: 4, _M: 5}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Part:
 
     def other_example(self) -> dict[str, Tensor]:
         """Return example inputs of other sizes than :meth:`example` returns by default."""
-        return self.example({_H: 2, _W: 4, _N: 1, _K: 1, _M: 7})
+        return self.example({_H: 3, _W: 8, _N: 1, _K: 1, _M: 7})
 
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
         """Return the dynamic dimensions of each input, by axis, for torch.export."""
@@ -84,7 +84,7 @@ def _factor(size: Any) -> int:
 
 def _map(channels: int, stride: int) -> tuple[Any, ...]:
     """Return the shape [channels, H / stride, W / stride] of a feature map."""
-    return channels, (_H, 32 // stride), (_W, 32 // stride)
+    return channels, (_H, 16 // stride), (_W, 16 // stride)
 
 
 def parts_of(network: ATNet) -> dict[str, Part]:

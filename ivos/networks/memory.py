@@ -414,7 +414,7 @@ def image_features(encoder: TimmEncoder, images: Tensor) -> MemoryFeatures:
 
     Args:
         encoder: The encoder.
-        images: RGB in [0, 1], [B, 3, H, W], H and W multiples of 32.
+        images: RGB in [0, 1], [B, 3, H, W], H and W multiples of 16.
     """
     half, quarter, eighth, sixteenth = encoder(images)
     key = cosine_key([quarter, eighth, sixteenth], eighth.shape[-2:])
@@ -464,8 +464,37 @@ class MemoryATNet(ATNet):
 
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
         """Segment the objects in a frame from the strokes on it; see :meth:`ATNet.annotate`."""
+        interaction = self.with_coarse_masks(images, interaction)
         half = self.anet(self.features(images), interaction)
         return twice_as_large(half.float()) + LOG_ODDS
+
+    def with_coarse_masks(self, images: Tensor, interaction: Tensor) -> Tensor:
+        """Replace the previous masks that are unknown by A-Net's own result at half the image's size.
+
+        At half the size, A-Net sees twice as much of the surroundings of each position, so that it finds the
+        whole of a large object; the pass at full size then corrects the outline. An object's previous mask is
+        unknown if no pixel is above 0.5, although there are positive strokes: in the first round, for an
+        object that was added later, and where propagation has lost the object.
+
+        Args:
+            images: RGB in [0, 1], H and W multiples of 32: the image of all objects [1, 3, H, W], or an image
+                for each object [N, 3, H, W].
+            interaction: Previous mask, positive and negative strokes of each object [N, 3, H, W].
+
+        Returns:
+            The interaction channels [N, 3, H, W]; new unless no previous mask was unknown.
+        """
+        previous, positive = (interaction[:, channel].flatten(1).amax(1) for channel in (0, 1))
+        unknown = (previous <= 0.5) & (positive > 0.5)
+        if not unknown.any():
+            return interaction
+        strokes = F.max_pool2d(interaction[unknown, 1:], 2)
+        small = self.features(F.avg_pool2d(images if len(images) == 1 else images[unknown], 2))
+        logits = self.anet(small, torch.cat([torch.full_like(strokes[:, :1], 0.5), strokes], 1))
+        coarse = twice_as_large(logits.float()).sigmoid().to(interaction)
+        known = interaction.clone()
+        known[unknown, :1] = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        return known
 
     def to_released(self) -> dict[str, Tensor]:
         """Raise an error, because the authors' checkpoint format exists only for the paper's networks.

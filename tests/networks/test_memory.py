@@ -99,6 +99,33 @@ def test_a_net_gives_logits_at_half_the_size_for_objects_of_several_images(netwo
     assert logits.shape == (6, 1, 32, 48)
 
 
+@torch.no_grad()
+def test_a_net_first_runs_at_half_the_size_for_objects_without_a_previous_mask():
+    torch.manual_seed(0)
+    network = MemoryATNet().eval()
+    torch.nn.init.normal_(network.anet.decoder.head.weight)  # an untrained network answers 0.5 everywhere
+    images, interaction = torch.rand(1, 3, 64, 96), torch.zeros(4, 3, 64, 96)
+    interaction[:, 1, 20:40, 30:33] = 1  # positive strokes of all objects but the last
+    interaction[:, 2, 8, 8] = 1
+    interaction[3, 1] = 0
+    interaction[0, 0] = 0.5  # first round; object 1 has a previous mask, object 2 has been lost
+    interaction[1, 0, 16:48, 24:48] = 1
+    found = network.with_coarse_masks(images, interaction)
+    assert torch.equal(found[[1, 3]], interaction[[1, 3]])
+    assert torch.equal(found[:, 1:], interaction[:, 1:])
+    small = torch.nn.functional.max_pool2d(interaction[[0, 2]], 2)
+    small[:, 0] = 0.5
+    features = network.features(torch.nn.functional.avg_pool2d(images, 2))
+    expected = torch.nn.functional.interpolate(
+        network.anet(features, small), scale_factor=2.0, mode="bilinear"
+    )
+    torch.testing.assert_close(found[[0, 2], 0, ::2, ::2], expected[:, 0].sigmoid())
+    torch.testing.assert_close(found[[0, 2], 0, 1::2, 1::2], expected[:, 0].sigmoid())
+    per_object = network.with_coarse_masks(images.expand(4, -1, -1, -1), interaction)
+    torch.testing.assert_close(per_object, found)
+    assert torch.equal(network.with_coarse_masks(images, interaction[1:2]), interaction[1:2])
+
+
 def test_written_and_read_again(network, tmp_path):
     network.short_side, network.flow = 240, False
     network.save(tmp_path / "memory.pt", half=True)

@@ -44,6 +44,26 @@ class _FrozenEncoderStage(Stage):
         by_frame = [part.unflatten(0, frames.shape[:2]) for part in parts]
         return [MemoryFeatures(*(part[:, t] for part in by_frame)) for t in range(frames.shape[1])]
 
+    def _annotate(
+        self, frames: Tensor, features: MemoryFeatures, image: Tensor, interaction: Tensor
+    ) -> Tensor:
+        """Run A-Net as the engine does: first at half the size for objects without a previous mask.
+
+        Args:
+            frames: The annotated frames, uint8 [B, 3, H, W].
+            features: Features of these frames.
+            image: Index of each object's frame [M].
+            interaction: Previous mask, positive and negative strokes of each object [M, 3, H, W].
+
+        Returns:
+            Logits [M, 1, H, W].
+        """
+        images = self.network.normalise(frames).index_select(0, image)
+        with torch.no_grad():
+            interaction = self.memory_network.with_coarse_masks(images, interaction)
+        half = self.memory_network.anet(_of_objects(features, image), interaction)
+        return twice_as_large(half.float())
+
     def _propagate(
         self,
         features: list[MemoryFeatures],
@@ -114,16 +134,17 @@ class StrokeANetStage(_FrozenEncoderStage):
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on the annotated frame."""
-        features = _of_objects(self._features(batch["frames"][:, 0]), batch["image"])
+        frames, image = batch["frames"][:, 0], batch["image"]
+        features = self._features(frames)
         masks, interaction = batch["masks"][:, 0], batch["interaction"]
         chance = np.random.default_rng([self.seed, self.number]).random()  # equal in all processes
         if chance < self.feedback_prob:
             rngs = self.randomness(batch)
             for _ in range(self.feedback_rounds):
                 with torch.no_grad():
-                    predicted = twice_as_large(self.network.anet(features, interaction).float()) > 0
+                    predicted = self._annotate(frames, features, image, interaction) > 0
                 interaction = self.users.correct(self.user, predicted, masks, interaction, rngs)
-        logits = twice_as_large(self.network.anet(features, interaction).float())
+        logits = self._annotate(frames, features, image, interaction)
         return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
 
     def validation_clip(self, clip: Clip) -> Clip:
@@ -211,8 +232,7 @@ class MemoryJointStage(_FrozenEncoderStage):
                 faulty = state[:, frame] > 0.5
                 interaction = self.users.correct(self.user, faulty, masks[:, frame], channels, rngs)
             plan = plan_round(frame, annotated, len(features))
-            predicted = self.network.anet(_of_objects(features[frame], image), interaction)
-            logits = twice_as_large(predicted.float())
+            logits = self._annotate(batch["frames"][:, frame], features[frame], image, interaction)
             annotation.append(self.loss(logits, masks[:, frame]))
             state[:, frame] = logits.detach().sigmoid()
             annotated.append(frame)
