@@ -1,6 +1,6 @@
 """The stages of the networks on a frozen encoder: A-Net on single frames, T-Net on sequences, and both."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ivos.data.batches import Batch
-from ivos.engine import plan_round
 from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet, MemoryFeatures, MemoryFrame
 from ivos.networks.memory import RECENT, others_of, twice_as_large
@@ -17,7 +16,7 @@ from ivos.runtime.errors import UserError
 from ivos.runtime.options import Share, whole
 from ivos.training.losses import iou, mean
 from ivos.training.stages.base import Stage
-from ivos.training.stages.joint import worst_frame
+from ivos.training.stages.rounds import simulate_rounds
 from ivos.video.clip import Clip
 
 
@@ -220,29 +219,19 @@ class MemoryJointStage(_FrozenEncoderStage):
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of both networks, averaged over frames and rounds."""
-        features, image, masks = self._features_by_frame(batch["frames"]), batch["image"], batch["masks"]
-        interaction, frame, annotated = batch["interaction"], 0, list[int]()
-        rngs = self.randomness(batch)
-        state = torch.zeros(masks.shape, device=masks.device)  # blended probabilities [M, T, 1, H, W]
-        annotation, propagation, metrics = [], [], {}
-        for number in range(1, min(self.rounds, len(features)) + 1):
-            if annotated:
-                frame = worst_frame(state > 0.5, masks, annotated)
-                channels = torch.zeros_like(interaction)  # the frame has no strokes yet
-                faulty = state[:, frame] > 0.5
-                interaction = self.users.correct(self.user, faulty, masks[:, frame], channels, rngs)
-            plan = plan_round(frame, annotated, len(features))
-            logits = self._annotate(batch["frames"][:, frame], features[frame], image, interaction)
-            annotation.append(self.loss(logits, masks[:, frame]))
-            state[:, frame] = logits.detach().sigmoid()
-            annotated.append(frame)
-            known = {one: state[:, one].clone() for one in annotated}
-            for targets in (plan.backward, plan.forward):
-                for target, logits in self._propagate(features, image, known, frame, targets):
-                    propagation.append(self.loss(logits, masks[:, target]))
-                    plan.blend(target, state[:, target], logits.detach().sigmoid())
-            metrics[f"iou_round_{number}"] = iou(state.flatten(0, 1) > 0.5, masks.flatten(0, 1)).mean()
-        return mean(annotation) + mean(propagation), metrics
+        frames, image = batch["frames"], batch["image"]
+        features = self._features_by_frame(frames)
+
+        def annotate(frame: int, interaction: Tensor) -> Tensor:
+            return self._annotate(frames[:, frame], features[frame], image, interaction)
+
+        def propagate(
+            frame: int, targets: Sequence[int], known: dict[int, Tensor]
+        ) -> Iterator[tuple[int, Tensor]]:
+            return self._propagate(features, image, known, frame, targets)
+
+        found = simulate_rounds(self, batch, self.rounds, self.user, 0.5, annotate, propagate)
+        return found.total(), found.metrics
 
 
 def _places(image: Tensor, samples: int) -> tuple[Tensor, int]:
