@@ -57,8 +57,9 @@ class OpticalFlow:
     ) -> None:
         if min(images[0].shape[:2]) < _SMALLEST[quality]:
             raise UserError(
-                f"segmenter.flow: {quality} optical flow needs {_SMALLEST[quality]} pixels or more on either "
-                f"side of a frame, these have {images[0].shape[1]}x{images[0].shape[0]}"
+                f"{quality} optical flow needs {_SMALLEST[quality]} pixels or more on each side of a frame, "
+                f"these have {images[0].shape[1]}x{images[0].shape[0]}; enlarge the frames, or choose "
+                "segmenter=atnet with segmenter.flow=false"
             )
         # Two alternating directions each need the colours of a target and of three reference frames.
         self.colours = functools.lru_cache(maxsize=8)(lambda frame: _lab(images[frame]))

@@ -268,7 +268,7 @@ def test_bad_options_and_frames_are_named(clip):
     ):
         ATNetSegmenter(load("untrained"), flow="yes")
     segmenter = ATNetSegmenter(load("untrained"), flow=True)
-    with pytest.raises(UserError, match=r"segmenter\.flow: .* 12 pixels or more .* these have 128x8"):
+    with pytest.raises(UserError, match=r"fine optical flow needs 12 pixels .* have 128x8.*flow=false"):
         segmenter.start(clip[0][:, :8], 1)
     with pytest.raises(UserError, match=r"fast optical flow needs 32 pixels"):
         OpticalFlow(list(clip[0][:, :, :20]), "fast")
