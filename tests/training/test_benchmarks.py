@@ -10,6 +10,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 from ivos import kernels
 from ivos.engine import plan_round
 from ivos.runtime.overrides import prepare_overrides
+from ivos.video.clip import Clip
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -138,3 +140,31 @@ def test_a_step_out_of_memory_is_a_row(monkeypatch):
     with pytest.raises(SystemExit) as status:
         benchmark.run_try({})
     assert status.value.code == benchmark.OUT_OF_MEMORY
+
+
+def test_limits_measure_the_annotated_frame_and_the_frames_without_a_true_mask():
+    limits = script("limits")
+    labels = np.zeros((9, 24, 32), np.uint8)
+    labels[:, 4:20, 8:24] = 1
+    clip = Clip("square", np.zeros((9, 24, 32, 3), np.uint8), labels, 1)
+
+    class Half:
+        """Segmenter whose masks are half of the object in the first round, and then all of it."""
+
+        def start(self, frames, num_objects):
+            self.rounds = 0
+
+        def adopt(self, frame, mask):
+            assert (mask == labels[frame]).all()
+
+        def interact(self, frame, strokes):
+            self.rounds += 1
+            return labels * (np.arange(32) < (16 if self.rounds == 1 else 32))
+
+        def propagate(self, frame, strokes, reach):
+            assert reach == (frame, frame)
+            assert {stroke["object_id"] for stroke in strokes} <= {0, 1}
+            return iter([(frame, self.interact(frame, strokes)[frame])])
+
+    assert limits.annotated(Half(), clip).tolist() == [0.5, 1, 1]
+    assert limits.propagated(Half(), clip).tolist() == [0.5, 1, 1, 1]
