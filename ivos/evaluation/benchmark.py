@@ -18,7 +18,7 @@ from ivos.evaluation import leaderboard
 from ivos.runtime.errors import UserError
 from ivos.runtime.files import read_json
 
-SEGMENTERS = ("atnet", "flow", "copy", "sam2", "mine")
+SEGMENTERS = ("atnet", "flow", "match", "copy", "sam2", "mine")
 
 
 @dataclass(frozen=True)

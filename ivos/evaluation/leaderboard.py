@@ -11,6 +11,7 @@ and any of ``protocol``, ``metric``, ``AUC``, ``R-AUC``, ``@60s``, ``round 1``, 
 
 import argparse
 import csv
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,16 +38,22 @@ class Run:
         summary: Content of ``summary.json``, extended by ``protocol.json``.
         options: Content of ``session.json``, which has everything that the results depend on.
         checkpoint: Name of the checkpoint on the command line; the hash of its content is in the options.
+        name: Name of the run in the table; see :func:`distinct_names`.
     """
 
     folder: Path
     summary: Mapping[str, Any]
     options: Mapping[str, Any]
     checkpoint: str = ""
+    name: str = ""
 
     @classmethod
-    def read(cls, folder: Path) -> "Run":
+    def read(cls, folder: Path, name: str = "") -> "Run":
         """Read the files of a run.
+
+        Args:
+            folder: Folder of the run.
+            name: Name of the run in the table; by default that of the folder.
 
         Raises:
             UserError: A file is missing or unreadable.
@@ -58,12 +65,12 @@ class Run:
         composed = re.search(  # Hydra writes the option on its own line
             r"^checkpoint: (.*)$", text.read_text(encoding="utf-8") if text.is_file() else "", re.MULTILINE
         )
-        name = Path(composed[1].strip("'\"")).name if composed else ""
+        checkpoint = Path(composed[1].strip("'\"")).name if composed else ""
         if "masks" in summary:
             raise UserError(f"{folder}: has no scores, only masks for a server ({folder / summary['masks']})")
         if not {"auc", "curve", "metric_at_threshold"} <= set(summary):
             raise UserError(f"{folder / 'summary.json'}: not a session's summary")
-        return cls(folder, summary, options, name)
+        return cls(folder, summary, options, checkpoint, name or folder.name)
 
     @property
     def metric(self) -> str:
@@ -111,7 +118,7 @@ class Run:
         """Return all cells of the run's row, by column name."""
         at = self.summary["metric_at_threshold"]
         found = {
-            "run": self.folder.name,
+            "run": self.name,
             "segmenter": self.segmenter,
             "network": self.network,
             "protocol": self.protocol,
@@ -132,6 +139,16 @@ class Run:
         weights = str(checkpoint).removeprefix("sha256 ")[:12] if checkpoint else ""
         found |= {"weights": weights, "seed": str(self.options.get("session.seed", ""))}
         return found | {"machine": self.machine}
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Return the names of folders, each after as many parents as are needed to tell all folders apart."""
+    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = [Path(*each[-length:]).as_posix() for each in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -307,7 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        runs = [Run.read(folder) for folder in options.runs]
+        names = distinct_names(options.runs)
+        runs = [Run.read(folder, name) for folder, name in zip(options.runs, names, strict=True)]
         external = [row for path in options.external for row in external_rows(path)]
         columns, rows = table(runs, external)
         shown = choose(columns, options.columns) if options.columns else compact(columns, rows)

@@ -137,7 +137,7 @@ def as_html(columns: Sequence[str], rows: Rows, runs: Sequence["Run"]) -> str:
         parts.append(f"<h2>{html.escape(protocol)}</h2>{_curves(mine) if several else ''}")
         for run in mine:
             named = " ".join(filter(None, (run.segmenter, run.network)))
-            title = html.escape(f"{run.folder.name}: {named}")
+            title = html.escape(f"{run.name}: {named}")
             pictures = [(run.folder / "curve.png", "curve"), *worst_frames(run)]
             shown = "".join(_picture(path, words) for path, words in pictures if path.exists())
             parts.append(f"<section><h3>{title}</h3><div>{shown}</div></section>")
@@ -244,7 +244,7 @@ def _curves(runs: Sequence["Run"]) -> str:
         for point in points:
             x, y = point.split(",")
             drawn += f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
-        legend += f'<span style="color:{colour}">\u25cf</span> {html.escape(run.folder.name)} &ensp;'
+        legend += f'<span style="color:{colour}">\u25cf</span> {html.escape(run.name)} &ensp;'
     said = html.escape(" and ".join(dict.fromkeys(run.row()["metric"] for run in runs)))
     frame = f'viewBox="0 0 {width} {height}" width="{width}" font-size="12"'
     return (

@@ -19,10 +19,14 @@ from ivos.interaction.boxes import check_boxes, is_box
 from ivos.interaction.clicks import check_clicks
 from ivos.runtime.errors import UserError
 
-_MODELS = {
+_MODELS = {  # by the model type in the configuration of a checkpoint
+    "sam2": "Sam2VideoModel",
     "sam2_video": "Sam2VideoModel",
+    "edgetam": "EdgeTamVideoModel",
     "edgetam_video": "EdgeTamVideoModel",
+    "sam3_tracker": "Sam3TrackerVideoModel",
     "sam3_tracker_video": "Sam3TrackerVideoModel",
+    "sam3_video": "Sam3TrackerVideoModel",  # SAM 3 as published: detector and tracker
 }
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -45,13 +49,12 @@ def load_sam2(checkpoint: str | Path, download: bool = False) -> Any:
         ) from error
     try:
         config = transformers.AutoConfig.from_pretrained(checkpoint, local_files_only=not download)
-        kind = config.model_type if config.model_type in _MODELS else f"{config.model_type}_video"
-        if kind not in _MODELS:
+        if config.model_type not in _MODELS:
             raise UserError(
                 f"segmenter.checkpoint: {checkpoint} is a {config.model_type}, not one of "
                 f"{', '.join(_MODELS)}"
             )
-        model = getattr(transformers, _MODELS[kind])
+        model = getattr(transformers, _MODELS[config.model_type])
         return model.from_pretrained(checkpoint, local_files_only=not download).eval()
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):

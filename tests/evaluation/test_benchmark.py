@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ivos.evaluation import benchmark
-from ivos.evaluation.benchmark import SETS, SUITES, main, plan, segmenter_options
+from ivos.evaluation.benchmark import SEGMENTERS, SETS, SUITES, main, plan, segmenter_options
 from tests.support.discs import draw
 
 
@@ -45,15 +46,15 @@ def test_every_set_is_found_by_what_its_reader_needs(tmp_path):
     assert unscored == {"mose", "youtube_vos"}
 
 
-def test_every_set_and_protocol_can_be_composed():
-    from pathlib import Path
-
+def test_every_set_protocol_and_segmenter_can_be_composed():
     conf = Path(benchmark.__file__).parents[2] / "conf"
     for names, protocols in SUITES.values():
         for name in names:
             assert (conf / f"data/{SETS[name].config}.yaml").is_file(), name
         for protocol in protocols:
             assert (conf / f"protocol/{protocol}.yaml").is_file(), protocol
+    segmenters = {path.stem for path in (conf / "segmenter").glob("*.yaml")}
+    assert set(SEGMENTERS) == segmenters - {"trained"}  # which is the one of train.py
 
 
 def test_what_is_evaluated():
@@ -77,9 +78,9 @@ def test_a_suite_that_is_cut_off_continues(tmp_path, monkeypatch, capsys):
         assert "seed=3" in command
         status = int(started[-1] in failing)
         if not status:
-            benchmark.Path(folder).mkdir(parents=True)
-            (benchmark.Path(folder) / "report.csv").write_text("")
-            (benchmark.Path(folder) / "summary.json").write_text("{}")
+            Path(folder).mkdir(parents=True)
+            (Path(folder) / "report.csv").write_text("")
+            (Path(folder) / "summary.json").write_text("{}")
         return subprocess.CompletedProcess(command, status)
 
     monkeypatch.setattr(benchmark.subprocess, "run", run)

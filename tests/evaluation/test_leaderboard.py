@@ -93,6 +93,20 @@ def test_the_page_holds_curves_and_worst_frames(make, tmp_path):
     assert "http" not in page
 
 
+def test_runs_in_folders_of_one_name_are_told_apart(make, tmp_path, capsys):
+    """The folders of a suite are DATA_SET/PROTOCOL; the same run may be named twice."""
+    for name in ("davis", "lvos"):
+        (tmp_path / name).mkdir()
+    folders = [str(make(f"{name}/first_mask", [0.4, 0.5])) for name in ("davis", "lvos")]
+    assert main([*folders, folders[0], "--output", str(tmp_path / "out")]) == 0
+    rows = [line.split(" | ")[0].strip("| ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == ["davis/first_mask", "lvos/first_mask", "davis/first_mask"]
+    page = (tmp_path / "out/leaderboard.html").read_text()
+    for name in ("davis/first_mask", "lvos/first_mask"):
+        assert f"<h3>{name}: " in page
+        assert f"</span> {name} " in page  # the legend of the curves
+
+
 def test_what_is_no_run_is_named(tmp_path, make, capsys):
     assert main([str(tmp_path)]) == 2
     assert "no summary.json; is it the folder of a finished run?" in capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""SAM 2 with a tiny random configuration: corrections, late objects, every protocol."""
+"""SAM 2 with a tiny random configuration: corrections, late objects, every protocol; EdgeTAM and SAM 3."""
 
 import numpy as np
 import pytest
 import torch
 
-from ivos.engine import Segmenter
+from ivos.engine import AdoptingSegmenter, Segmenter
 from ivos.runtime.errors import UserError
 from ivos.session import Davis, DavisClicks, Sam2Offline, Sam2Online, Sample, SessionSettings, run_session
 from ivos.video.clip import Clip
@@ -189,3 +189,92 @@ def test_a_preview_is_the_rounds_own_and_changes_nothing(obedient, clip):
     assert (masks == other.interact(3, prompts)).all()
     assert (masks[3] == preview).all()
     assert (one.interact(0, [click(0.4, 0.5)]) == other.interact(0, [click(0.4, 0.5)])).all()
+
+
+def edgetam(transformers):
+    """EdgeTAM with its own backbone and random weights."""
+    features = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+    backbone = transformers.TimmWrapperConfig(architecture="repvit_m1", num_labels=2, model_args=features)
+    sizes = [[32, 32], [16, 16], [8, 8]]
+    vision = transformers.EdgeTamVisionConfig(backbone_config=backbone, backbone_feature_sizes=sizes)
+    config = transformers.EdgeTamVideoConfig(
+        vision_config=vision, image_size=128, prompt_encoder_config={"image_size": 128},
+        memory_attention_rope_feat_sizes=[8, 8], memory_attention_rope_k_sizes=[4, 4],
+        perceiver_resampler_num_latents=16, perceiver_resampler_num_latents_2d=16,
+    )  # fmt: skip
+    return transformers.EdgeTamVideoModel(config)
+
+
+def sam3_tracker_config(transformers):
+    backbone = {
+        "model_type": "sam3_vit_model", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 112, "window_size": 4, "global_attn_indexes": [1],
+        "pretrain_image_size": 56,
+    }  # fmt: skip
+    vision = {"model_type": "sam3_vision_model", "backbone_config": backbone, "fpn_hidden_size": 128}
+    decoder = {"hidden_size": 128, "mlp_dim": 32, "iou_head_hidden_dim": 32, "num_attention_heads": 2}
+    return transformers.Sam3TrackerVideoConfig(
+        vision_config=vision, image_size=112, prompt_encoder_config={"hidden_size": 128, "image_size": 112},
+        mask_decoder_config=decoder, memory_attention_hidden_size=128, memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32, memory_encoder_hidden_size=128,
+        mask_downsampler_embed_dim=128, memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=32,
+    )  # fmt: skip
+
+
+def sam3_tracker(transformers):
+    return transformers.Sam3TrackerVideoModel(sam3_tracker_config(transformers))
+
+
+def sam3(transformers):
+    """SAM 3 as it is published: a detector and the tracker in one checkpoint."""
+    tracker = sam3_tracker_config(transformers).to_dict()
+    layers = {"hidden_size": 128, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    words = {
+        "model_type": "clip_text_model", "hidden_size": 16, "intermediate_size": 16, "vocab_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "bos_token_id": 0, "eos_token_id": 1,
+    }  # fmt: skip
+    detector = transformers.Sam3Config(
+        vision_config=tracker["vision_config"], text_config=words, geometry_encoder_config=layers,
+        detr_encoder_config=layers, detr_decoder_config={**layers, "num_queries": 4},
+        mask_decoder_config={"hidden_size": 128, "num_attention_heads": 2},
+    )  # fmt: skip
+    config = transformers.Sam3VideoConfig(detector_config=detector.to_dict(), tracker_config=tracker)
+    return transformers.Sam3VideoModel(config)
+
+
+@pytest.mark.parametrize("make", [edgetam, sam3_tracker, sam3])
+def test_its_relatives_are_loaded_and_run(make, clip, tmp_path):
+    import transformers
+
+    from ivos.segmenters.sam2 import Sam2Segmenter
+
+    torch.manual_seed(0)
+    saved = make(transformers).eval()
+    saved.save_pretrained(tmp_path / "model")
+    segmenter = Sam2Segmenter(str(tmp_path / "model"), device="cpu")
+    expected = getattr(saved, "tracker_model", saved).state_dict()
+    if make is sam3:  # the tracker shares the detector's backbone
+        expected |= {f"vision_encoder.neck.{name}": w for name, w in saved.tracker_neck.state_dict().items()}
+        backbone = saved.detector_model.vision_encoder.backbone.state_dict()
+        expected |= {f"vision_encoder.backbone.{name}": weight for name, weight in backbone.items()}
+    found = segmenter.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
+    assert isinstance(segmenter, AdoptingSegmenter)
+    segmenter.start(clip.frames, 2)
+    segmenter.interact(0, [click(0.3, 0.5)])
+    prompts = [click(0.7, 0.6, 2), box(0.2, 0.2, 0.5, 0.8)]
+    preview = segmenter.preview(3, prompts)
+    assert (segmenter.interact(3, prompts)[3] == preview).all()
+    segmenter.adopt(4, clip.labels[4])
+    masks = segmenter.interact(4, [])
+    assert masks.shape == clip.labels.shape
+    assert (masks[4] == clip.labels[4]).all()
+
+
+def test_another_kind_of_model_is_named(tmp_path):
+    from ivos.segmenters.sam2 import load_sam2
+
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=r"is a bert, not one of sam2, sam2_video, .*, sam3_video"):
+        load_sam2(tmp_path)
