@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SEGMENTERS = {
     "flow": ["segmenter=flow"],
     "copy": ["segmenter=copy"],
+    "match": ["segmenter=match"],
     "base": ["checkpoint=base"],
     "small": ["checkpoint=small"],
     "untrained": ["checkpoint=untrained"],
