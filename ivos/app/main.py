@@ -146,12 +146,12 @@ def check_values(cfg: DictConfig) -> None:
         del options["segmenter"]
     check_options(options, AnnotationOptions)
     in_study = cfg.study.folder is not None
-    unused = "a study shows the videos of study.folder; leave it out"
-    study_only = (in_study, "it is for a study; name one by study=FOLDER, or leave it out")
+    unused = "a study shows the videos of study.folder; omit it"
+    study_only = (in_study, "it is for a study; name one by study=FOLDER, or omit it")
     effects = {f"study.{name}": study_only for name in map(str, cfg.study) if name != "folder"}
     effects |= dict.fromkeys(("video", "data", "uploads"), (not in_study, unused))
     seeded = str(cfg.checkpoint) == "untrained"
-    effects["seed"] = (seeded, "only the weights of checkpoint=untrained depend on it; leave it out")
+    effects["seed"] = (seeded, "only the weights of checkpoint=untrained depend on it; omit it")
     if faults := unused_faults(cfg, given, effects):
         raise UserError("\n  ".join(faults))
 

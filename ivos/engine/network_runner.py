@@ -53,9 +53,13 @@ class NetworkRunner:
         compile: CompileMode | None = None,
     ) -> None:
         if precision not in get_args(Precision):
-            raise UserError(f"segmenter.precision: {precision!r} is none of {', '.join(get_args(Precision))}")
+            raise UserError(
+                f"segmenter.precision: {precision!r} is not one of {', '.join(get_args(Precision))}"
+            )
         if compile not in (None, *get_args(CompileMode)):
-            raise UserError(f"segmenter.compile: {compile!r} is none of {', '.join(get_args(CompileMode))}")
+            raise UserError(
+                f"segmenter.compile: {compile!r} is not one of {', '.join(get_args(CompileMode))}"
+            )
         self.network = network.eval()
         self.precision = precision
         self.tf32 = tf32

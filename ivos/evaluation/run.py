@@ -70,7 +70,7 @@ def effects(cfg: DictConfig) -> Effects:
         "model": (cfg.checkpoint == UNTRAINED, own),
         "masks_layout": (cfg.save_masks, "no masks are written; add save_masks=true, or omit it"),
         "synthetic": synthetic_effect(cfg),
-        **{f"session.{name}": (False, f"{reason}; leave it out") for name, reason in unused.items()},
+        **{f"session.{name}": (False, f"{reason}; omit it") for name, reason in unused.items()},
     }
 
 

@@ -351,7 +351,7 @@ def check_kind(normalize: str, use_global: bool, use_local: bool) -> None:
         UserError: An option has an invalid value.
     """
     if normalize not in get_args(Normalize):
-        raise UserError(f"model.normalize: {normalize!r} is none of {', '.join(get_args(Normalize))}")
+        raise UserError(f"model.normalize: {normalize!r} is not one of {', '.join(get_args(Normalize))}")
     if not isinstance(use_global, bool) or not isinstance(use_local, bool):
         raise UserError(
             f"model.use_global, model.use_local: true or false, got {use_global!r}, {use_local!r}"

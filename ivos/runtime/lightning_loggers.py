@@ -161,7 +161,7 @@ class WandbLogger(lightning.WandbLogger):
         **options: Any,
     ) -> None:
         if mode not in get_args(Mode):
-            raise UserError(f"logger.wandb.mode: {mode!r} is none of {', '.join(get_args(Mode))}")
+            raise UserError(f"logger.wandb.mode: {mode!r} is not one of {', '.join(get_args(Mode))}")
         run, folder = Path(run).resolve(), Path(folder).resolve()
         options |= {"project": project, "entity": entity, "group": group, "tags": tags, "settings": settings}
         if is_first_process():

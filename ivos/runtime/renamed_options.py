@@ -113,7 +113,7 @@ def _is_removed(option: str, value: object) -> bool:
     for pattern, fixed in REMOVED_OPTIONS.items():
         if fnmatchcase(option, pattern):
             if str(value) != str(fixed):
-                raise UserError(f"{option}={value}: no longer an option, always {fixed}; leave it out")
+                raise UserError(f"{option}={value}: no longer an option, always {fixed}; omit it")
             _tell(f"the option {option} has been removed: it is always {fixed}")
             return True
     return False

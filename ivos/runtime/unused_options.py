@@ -30,7 +30,7 @@ _FOLDER = re.compile(r"data\.(\w+_)?root|pictures|cutouts")
 def synthetic_effect(cfg: DictConfig) -> tuple[bool, str]:
     """Return whether the options of the clip generator have an effect, and what to do if they have none."""
     makes = [str(part._target_).rpartition(".")[2] for _, part in _parts(cfg) if part.get("root") is None]
-    reason = "no chosen data set is synthetic; leave it out, or choose data=synthetic"
+    reason = "no chosen data set is synthetic; omit it, or choose data=synthetic"
     return bool({"open_synthetic", "folder_or_synthetic"} & set(makes)), reason
 
 
@@ -106,7 +106,7 @@ def unused_faults(cfg: DictConfig, given: Mapping[str, str], effects: Effects) -
         reasons |= {f"{name}.{key}": reason for key, reason in _ignored(part).items()}
     for name in filter(_FOLDER.fullmatch, given if "stages" in cfg else ()):
         if not _is_referred_to(cfg, name):
-            reasons[name] = "no chosen data set takes it; leave it out, or choose another by data=SET"
+            reasons[name] = "no chosen data set takes it; omit it, or choose another by data=SET"
     found = []
     for option, value in given.items():
         name = option.rpartition("@")[2].replace("/", ".")

@@ -521,9 +521,9 @@ def test_freed_memory_is_kept_where_the_c_library_can(accepted, settings):
 
 def test_bad_options_and_too_little_memory():
     network = lively(width=4, decoder_width=8)
-    with pytest.raises(UserError, match=r"segmenter\.precision: 'int8' is none of"):
+    with pytest.raises(UserError, match=r"segmenter\.precision: 'int8' is not one of"):
         ATNetSegmenter(network, precision="int8")
-    with pytest.raises(UserError, match=r"segmenter\.compile: 'fast' is none of"):
+    with pytest.raises(UserError, match=r"segmenter\.compile: 'fast' is not one of"):
         ATNetSegmenter(network, compile="fast")
     with pytest.raises(
         UserError, match=r"segmenter\.feature_batch_size: must be null, or a whole number from 1, got 0"

@@ -49,7 +49,7 @@ SPOILT = {
         "1 negative variances: anet.encoder.stem_bn.running_var",
     ),
     "text for a switch": (size(use_global="no"), "model.use_global"),
-    "unknown kind": (size(normalize="columns"), "model.normalize: 'columns' is none of"),
+    "unknown kind": (size(normalize="columns"), "model.normalize: 'columns' is not one of"),
     "no depths": (size(depths=3), "must be whole numbers from 1 to 4096, got"),
     "list for a size": (lambda content: content["ivos"].update(short_side=[1]), "model.short_side"),
     "size of zero": (lambda content: content["ivos"].update(short_side=0), "model.short_side"),

@@ -55,7 +55,7 @@ def test_an_option_with_a_fixed_value_is_accepted_with_that_value_alone(capsys):
     name = "stages.anet.data.samples.user.keep_first"
     assert rename_overrides([f"+{name}=0.3", "seed=1"]) == ["seed=1"]
     assert f"the option {name} has been removed: it is always 0.3" in capsys.readouterr().err
-    with pytest.raises(UserError, match=rf"^{name}=0\.5: no longer an option, always 0\.3; leave it out$"):
+    with pytest.raises(UserError, match=rf"^{name}=0\.5: no longer an option, always 0\.3; omit it$"):
         rename_overrides([f"{name}=0.5"])
     cfg = OmegaConf.create({"stages": {"anet": {"data": {"samples": {"user": {"keep_first": 0.3}}}}}})
     rename_options(cfg)

@@ -36,7 +36,7 @@ UNUSED = {
     ),
     "shared generator": (
         "evaluate data=davis synthetic.noise=0.5",
-        "synthetic.noise=0.5: has no effect: no chosen data set is synthetic; leave it out, or",
+        "synthetic.noise=0.5: has no effect: no chosen data set is synthetic; omit it, or",
     ),
     "choice of a generator": ("train data=davis synthetic=easy", "synthetic=easy: has no effect"),
     "resolution of clips": (
@@ -53,7 +53,7 @@ UNUSED = {
     ),
     "pictures": (
         "train pictures=/x",
-        "pictures=/x: has no effect: no chosen data set takes it; leave it out, or",
+        "pictures=/x: has no effect: no chosen data set takes it; omit it, or",
     ),
     "pictures of an experiment": ("train experiment=pretrain data=davis pictures=/x", "pictures=/x: has no"),
     "root": ("train data=sbd data.root=/x", "data.root=/x: has no effect: no chosen data set takes it"),
@@ -72,11 +72,11 @@ UNUSED = {
     ),
     "rounds of SAM 2's protocols": (
         "evaluate protocol=sam2_offline session.max_interactions=4",
-        "session.max_interactions=4: has no effect: the number of rounds is protocol.frames; leave it out",
+        "session.max_interactions=4: has no effect: the number of rounds is protocol.frames; omit it",
     ),
     "robot beside clicks": (
         "evaluate protocol=sam2_online session.robot.nb_points=9",
-        "session.robot.nb_points=9: has no effect: no stroke of this protocol is the robot's; leave it out",
+        "session.robot.nb_points=9: has no effect: no stroke of this protocol is the robot's; omit it",
     ),
     "choice of a robot": (
         "evaluate protocol=davis_clicks session/robot=davis",
@@ -85,7 +85,7 @@ UNUSED = {
     "time of first masks": ("evaluate protocol=first_mask session.max_time=9", "session.max_time=9: has no"),
     "rounds of a study": (
         "evaluate protocol=recorded session.max_interactions=4",
-        "session.max_interactions=4: has no effect: the rounds are those of the study; leave it out",
+        "session.max_interactions=4: has no effect: the rounds are those of the study; omit it",
     ),
     "layout of masks": (
         "evaluate masks_layout=per_object",

@@ -195,7 +195,7 @@ def test_modes_of_wandb(nobody, tmp_path, monkeypatch, capsys):
     disabled.experiment.finish()
     assert not (tmp_path / "off" / "wandb").exists()
     assert not capsys.readouterr().err
-    with pytest.raises(UserError, match=r"logger\.wandb\.mode: 'on' is none of online, offline, disabled"):
+    with pytest.raises(UserError, match=r"logger\.wandb\.mode: 'on' is not one of online, offline, disabled"):
         WandbLogger(tmp_path, tmp_path, mode="on")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     online = WandbLogger(tmp_path / "run", tmp_path / "run" / "anet")  # nothing is sent before it logs
