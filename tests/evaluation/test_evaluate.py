@@ -94,6 +94,7 @@ def test_perfect_masks_go_on_without_strokes(layout, tmp_path):
 
     from ivos.data.datasets.davis import DavisFolder
     from ivos.evaluation import SessionSettings, evaluate
+    from ivos.evaluation.leaderboard import Run
 
     videos = DavisFolder(layout)
 
@@ -115,6 +116,7 @@ def test_perfect_masks_go_on_without_strokes(layout, tmp_path):
     assert summary["curve"]["J"] == [0, 1, 1, 1, 1, 1]
     assert oracle.calls == 3  # the first round of each sample
     assert len(pd.read_csv(tmp_path / "report.csv")) == 4 * (2 * 3 * 2 + 1 * 2 * 1)
+    assert Run.read(tmp_path).segmenter == "Oracle"
 
 
 def test_time_out_keeps_what_was_scored(layout, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from ivos.evaluation.score import score
+from tests.support.discs import TINY
 from tests.support.reports import without_times
 
 from .conftest import ROOT
@@ -85,6 +86,13 @@ def test_sam2_from_a_folder_of_its_own(evaluated, tiny_sam2, tmp_path, protocol)
     status, output, _ = evaluated(f"protocol={protocol}", "segmenter=sam2", folder="none")
     assert status == 2
     assert "segmenter.checkpoint: name a folder or a model of the hub" in output
+
+
+def test_the_record_states_the_size_of_a_click(evaluated):
+    status, output, folder = evaluated("protocol=davis_clicks", *TINY)
+    assert status == 0, output
+    assert json.loads((folder / "protocol.json").read_text())["click_radius"] == 0.04
+    assert json.loads((folder / "session.json").read_text())["segmenter.click_radius"] == 0.04
 
 
 def test_a_segmenter_that_cannot_be_imported(evaluated, monkeypatch):

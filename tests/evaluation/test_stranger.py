@@ -13,7 +13,14 @@ from tests.support.discs import draw
 
 from .conftest import ROOT
 
-PROTOCOLS = ("davis", "davis_clicks", "sam2_offline", "sam2_online", "first_mask")
+PROTOCOLS = {  # with their options
+    "davis": ["session.max_interactions=2"],
+    "davis_clicks": ["session.max_interactions=2"],
+    "davis_confident": ["session.max_interactions=2"],
+    "sam2_offline": [],
+    "sam2_online": [],
+    "first_mask": [],
+}
 UV = shutil.which("uv")
 
 MINE = '''
@@ -39,6 +46,9 @@ class Mine:
     def adopt(self, frame, labels):
         self.masks[:] = labels
         return labels
+
+    def confidence(self):
+        return np.full(len(self.masks), 0.5, np.float32)
 '''
 
 
@@ -72,12 +82,10 @@ def test_a_stranger_evaluates_a_model_by_every_protocol(tmp_path):
     draw(tmp_path / "set", "discs", frames=4)
     draw(tmp_path / "set", "one", objects=1, scribbles=())
     (work / "mine.py").write_text(MINE)
-    for protocol in PROTOCOLS:
+    for protocol, options in PROTOCOLS.items():
         said = call(
             programs / "ivos-evaluate", "segmenter=mine", f"protocol={protocol}",
-            f"data.root={tmp_path / 'set'}",
-            *(["session.max_interactions=2"] if protocol.startswith("davis") else []),
-            f"hydra.run.dir={work / protocol}", "device=cpu",
+            f"data.root={tmp_path / 'set'}", *options, f"hydra.run.dir={work / protocol}", "device=cpu",
             folder=work, environment=variables,
         )  # fmt: skip
         assert "computed by ivos" in said
@@ -86,6 +94,7 @@ def test_a_stranger_evaluates_a_model_by_every_protocol(tmp_path):
         assert 0 < summary["auc"] <= 1
     first = json.loads((work / "first_mask/protocol.json").read_text())
     assert first["semi_supervised_j_and_f"] > 0.3
+    assert "calibration_error" in json.loads((work / "davis_confident/protocol.json").read_text())
     board = [programs / "python", "-m", "ivos.evaluation.leaderboard", *[work / name for name in PROTOCOLS]]
     said = call(*board, "--output", work / "board", folder=work, environment=variables)
     assert said.count("| Mine |") == len(PROTOCOLS)
