@@ -3,6 +3,7 @@
 These options change the results of a training step by rounding errors only.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from ivos.networks import ATNet, MemoryATNet
+from ivos.training.propagation import run
+
 
 class Execution(Callback):
     """Callback that sets the execution options of a stage's networks and resets them after the stage.
@@ -18,8 +22,8 @@ class Execution(Callback):
     Args:
         channels_last: Whether weights and images use the channels-last memory format, in which some
             convolutions are faster.
-        compile: Whether the networks are compiled by ``torch.compile``; validation uses the compile option
-            of the engine instead.
+        compile: Whether the networks (of a network on a frozen encoder: its two decoders) are compiled by
+            ``torch.compile``; validation uses the compile option of the engine instead.
         checkpointing: Whether activations are recomputed in the backward pass instead of stored, which needs
             less memory and more time.
     """
@@ -28,7 +32,7 @@ class Execution(Callback):
         self, channels_last: bool = False, compile: bool = False, checkpointing: bool = False
     ) -> None:
         self.channels_last, self.compile, self.checkpointing = channels_last, compile, checkpointing
-        self._compiled: dict[Any, dict[str, Any]] = {}  # compiled methods by name, for each module
+        self._replaced: dict[Any, dict[str, Any]] = {}  # replacements of methods by name, for each module
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Set the memory format, before optimisers are created and parameters broadcast, and compile."""
@@ -36,36 +40,53 @@ class Execution(Callback):
         pl_module.checkpointing = self.checkpointing
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
-        if self.compile:
-            methods = {network.anet: ["forward"], network.tnet: ["forward", "features"]}
-            self._compiled = {
-                part: {name: torch.compile(getattr(part, name)) for name in names}
-                for part, names in methods.items()
-            }
+        self._replaced = self._replacements(network)
+
+    def _replacements(self, network: ATNet) -> dict[Any, dict[str, Any]]:
+        """Return the methods that replace those of the network's parts during training.
+
+        The stages of the paper's network recompute activations themselves, because its batch norms must not
+        count the recomputation. A network on a frozen encoder stores activations in its decoders only.
+        """
+        of_decoders = isinstance(network, MemoryATNet)
+        if not self.compile and not (of_decoders and self.checkpointing):
+            return {}
+        methods: dict[Any, list[str]] = {network.anet: ["forward"], network.tnet: ["forward", "features"]}
+        if of_decoders:
+            methods = {network.anet.decoder: ["forward"], network.tnet.decoder: ["forward"]}
+        found: dict[Any, dict[str, Any]] = {part: {} for part in methods}
+        for part, names in methods.items():
+            for name in names:
+                method = getattr(part, name)
+                method = torch.compile(method) if self.compile else method
+                if of_decoders and self.checkpointing:
+                    method = functools.partial(run, method, network=part, checkpointing=True)
+                found[part][name] = method
+        return found
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Replace the networks' methods by the compiled ones."""
-        for part, methods in self._compiled.items():
+        """Replace the methods of the network's parts."""
+        for part, methods in self._replaced.items():
             vars(part).update(methods)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Restore the uncompiled methods."""
-        for part, methods in self._compiled.items():
+        """Restore the methods of the network's parts."""
+        for part, methods in self._replaced.items():
             for name in methods:
                 vars(part).pop(name, None)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Restore the uncompiled methods, because the engine copies the network."""
+        """Restore the methods of the network's parts, because the engine copies the network."""
         self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Replace the networks' methods by the compiled ones after a validation."""
+        """Replace the methods of the network's parts again after a validation."""
         self.on_train_start(trainer, pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Restore the network's methods and memory format."""
         self.on_train_end(trainer, pl_module)
-        self._compiled = {}
+        self._replaced = {}
         pl_module.checkpointing = False
         if self.channels_last:
             pl_module.network.to(memory_format=torch.contiguous_format)

@@ -11,9 +11,11 @@ from ivos.interaction.simulate import SimulatedUser
 from ivos.networks import ATNet, MemoryATNet
 from ivos.networks.memory import others_of
 from ivos.runtime.errors import UserError
+from ivos.training.execution import Execution
 from ivos.training.initialisation import scale_projections
 from ivos.training.losses import SegmentationLoss
 from ivos.training.stages import JointStage, MemoryJointStage, MemoryTNetStage, StrokeANetStage
+from tests.support.imitated_gpu import GPU, imitated_gpu
 
 OPTIONS = {
     "optimizer": functools.partial(torch.optim.AdamW, lr=3e-3),
@@ -77,6 +79,61 @@ def test_a_stage_learns_its_part_alone(kind, share, batch):
         name for name, value in stage.network.state_dict().items() if not torch.equal(value, before[name])
     }
     assert {name.split(".")[0] for name in changed} == parts
+
+
+@pytest.mark.parametrize("kind", [StrokeANetStage, MemoryTNetStage, MemoryJointStage])
+def test_checkpointing_recomputes_the_decoders_and_changes_no_gradient(kind, batch):
+    gradients, counts = [], []
+    for checkpointing in (False, True):
+        stage = kind(network(batch), **OPTIONS)
+        passes = []
+        for part in (stage.network.anet, stage.network.tnet):
+            part.decoder.head.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        execution = Execution(checkpointing=checkpointing)
+        execution.setup(None, stage, "fit")
+        execution.on_train_start(None, stage)
+        loss, _ = stage.losses(batch)
+        before = len(passes)
+        loss.backward()
+        counts.append(len(passes) - before)
+        gradients.append([p.grad for p in stage.parameters() if p.grad is not None])
+        execution.teardown(None, stage, "fit")
+        assert "forward" not in {*vars(stage.network.anet.decoder), *vars(stage.network.tnet.decoder)}
+    assert counts[0] == 0 < counts[1]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(StrokeANetStage, {}), (MemoryTNetStage, {}), (MemoryJointStage, {"rounds": 1})]
+)
+def test_the_loss_on_a_gpu_is_that_of_a_cpu(kind, settings, batch):
+    expected, _ = kind(network(batch), **settings, **OPTIONS).losses(batch)
+    with imitated_gpu():
+        there = {key: v.to(GPU) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
+        loss, metrics = kind(network(batch).to(GPU), **settings, **OPTIONS).losses(there)
+        assert all(value.device == GPU for value in (loss, *metrics.values()))
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_compilation_replaces_the_decoders_during_training(batch, monkeypatch):
+    compiled = []
+
+    def compile_(function):
+        compiled.append(function)
+        return lambda *inputs: function(*inputs)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    stage, execution = MemoryTNetStage(network(batch), **OPTIONS), Execution(compile=True)
+    decoders = stage.network.anet.decoder, stage.network.tnet.decoder
+    execution.setup(None, stage, "fit")
+    assert compiled == [decoder.forward for decoder in decoders]
+    execution.on_train_start(None, stage)
+    assert all("forward" in vars(decoder) for decoder in decoders)
+    loss, _ = stage.losses(batch)
+    loss.backward()
+    execution.on_validation_start(None, stage)
+    assert not any("forward" in vars(decoder) for decoder in decoders)
 
 
 def test_objects_of_a_sample_know_of_each_other(batch):
