@@ -150,7 +150,8 @@ def _warped(maps: Tensor, flow: Tensor) -> Tensor:
     columns = torch.linspace(-1, 1, width, device=flow.device)
     here = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     moved = torch.stack([flow[..., 0] * (2 / (width - 1)), flow[..., 1] * (2 / (height - 1))], dim=-1)
-    return F.grid_sample(maps, here + moved, padding_mode="border", align_corners=True)
+    # Clamped positions give the result of padding_mode="border", which Apple GPUs lack before PyTorch 2.13.
+    return F.grid_sample(maps, (here + moved).clamp(-1, 1), align_corners=True)
 
 
 def _box(maps: Tensor, radius: int) -> Tensor:

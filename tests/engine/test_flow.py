@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ivos.engine import ATNetSegmenter
-from ivos.engine.flow_fusion import FusionByOpenCV, FusionByTensors
-from ivos.engine.optical_flow import _AHEAD, OpticalFlow, pairs_of_passes
+from ivos.engine.flow_fusion import FusionByOpenCV, FusionByTensors, _warped
+from ivos.engine.optical_flow import _AHEAD, OpticalFlow, pairs_of_passes, warp
 from ivos.engine.resizing import Resizing
 from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
@@ -154,6 +155,25 @@ def test_nothing_comes_back_from_the_device(clip):
     carried[3] = torch.zeros(3, *size, device=meta)
     fused = tensors.tensor(tensors.fused(4, carried, torch.zeros(3, *size, device=meta)))
     assert (fused.device, fused.shape, fused.dtype) == (meta, (3, *size), torch.float32)
+
+
+class NoBorderPadding(TorchDispatchMode):
+    """Apple GPUs lack this mode before PyTorch 2.13."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten.grid_sampler_2d.default or args[3] != 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_positions_outside_the_frame_take_the_border_on_every_device():
+    generator = torch.manual_seed(0)
+    maps = torch.rand(2, 3, 12, 16, generator=generator)
+    flow = 8 * torch.randn(2, 12, 16, 2, generator=generator)
+    with NoBorderPadding():
+        found = _warped(maps, flow)
+    for index in range(2):
+        expected = warp(maps[index].permute(1, 2, 0).numpy(), flow[index].numpy())
+        np.testing.assert_allclose(found[index].permute(1, 2, 0), expected, atol=0.05)
 
 
 def test_no_refinement_without_a_band(clip, three_layers):
