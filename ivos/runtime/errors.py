@@ -1,5 +1,7 @@
 """Errors that the user can correct, and recognition of out-of-memory errors of all libraries."""
 
+import contextlib
+import sys
 from collections.abc import Iterable
 
 _SHOWN = 20  # most names that a message lists
@@ -18,6 +20,13 @@ _OUT_OF_MEMORY = (  # all parts are in lower case
     "invalid buffer size",  # MPS: the buffer exceeds the largest size allowed
 )
 """Parts of the messages of RuntimeErrors that libraries raise when they run out of memory."""
+_PERHAPS_OUT_OF_MEMORY = (
+    "unable to find an engine to execute this computation",  # no memory for the workspace of a convolution
+    "unable to find a valid cudnn algorithm",  # the same in earlier versions of PyTorch
+    "status_not_initialized",  # no memory for the handle of cuBLAS or cuDNN
+)
+"""Parts of messages that have other causes, too, unless the memory of the GPU is nearly full."""
+_FULL = 0.1  # a GPU counts as nearly full if at most this share of its memory is free
 
 
 class UserError(ValueError):
@@ -36,7 +45,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    if not isinstance(error, RuntimeError):
+        return False
+    if any(words in text for words in _OUT_OF_MEMORY):
+        return True
+    return any(words in text for words in _PERHAPS_OUT_OF_MEMORY) and _gpu_is_full()
+
+
+def _gpu_is_full() -> bool:
+    """Return whether hardly any memory of the current GPU is free or held by PyTorch without being used."""
+    torch = sys.modules.get("torch")  # not imported here, because the import takes seconds
+    with contextlib.suppress(RuntimeError):  # such as on a GPU that has failed
+        if torch is not None and torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+            return bool(free + cached <= _FULL * total)
+    return False
 
 
 def listing(names: Iterable[object]) -> str:

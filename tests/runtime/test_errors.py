@@ -66,3 +66,34 @@ OTHERS = [
 )
 def test_other_errors_are_other_errors(error):
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "GET was unable to find an engine to execute this computation",
+        "FIND was unable to find an engine to execute this computation after trying 18 plans.",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    ],
+)
+@pytest.mark.parametrize(("free", "cached", "full"), [(2, 1, True), (2, 40, False), (60, 1, False)])
+def test_messages_with_several_causes_count_if_the_gpu_is_full(message, free, cached, full, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: cached << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    assert is_out_of_memory(RuntimeError(message)) is full
+
+
+def test_messages_with_several_causes_do_not_count_without_a_gpu_or_on_one_that_has_failed(monkeypatch):
+    error = RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not is_out_of_memory(error)
+
+    def failed():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", failed)
+    assert not is_out_of_memory(error)
