@@ -42,7 +42,11 @@ class WeightAverage(EMAWeightAveraging):
 
 
 class _Average(AveragedModel):
-    """A module's moving average, buffers included, whose update reads no value back from the device."""
+    """A module's moving average, whose update reads no value back from the device.
+
+    Buffers are averaged, too, except counters (such as the number of batches of a batch norm), which are
+    copied: this takes one operation for all of them.
+    """
 
     def __init__(self, module: nn.Module, device: torch.device, decay: float) -> None:
         super().__init__(module, device, use_buffers=True)
@@ -56,13 +60,17 @@ class _Average(AveragedModel):
         if self.n_averaged == 0:
             torch._foreach_copy_(average, current)
         else:
-            pairs = list(zip(average, current, strict=True))
-            floats = [pair for pair in pairs if pair[0].is_floating_point()]
-            torch._foreach_lerp_([one for one, _ in floats], [other for _, other in floats], 1 - self.decay)
-            for one, other in pairs:
-                if not one.is_floating_point():
-                    one.copy_(one * self.decay + other * (1 - self.decay))
+            (floats, counters), (new_floats, new_counters) = _by_kind(average), _by_kind(current)
+            torch._foreach_lerp_(floats, new_floats, 1 - self.decay)
+            if counters:
+                torch._foreach_copy_(counters, new_counters)
         self.n_averaged += 1
+
+
+def _by_kind(tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the tensors of floating-point numbers, and the others."""
+    floats = [each for each in tensors if each.is_floating_point()]
+    return floats, [each for each in tensors if not each.is_floating_point()]
 
 
 def _tensors(module: Any) -> list[Tensor]:
