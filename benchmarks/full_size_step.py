@@ -187,7 +187,9 @@ def limit_memory(device: torch.device, gib: float) -> None:
     """Limit the memory of this process, so that it gets an error before the machine runs out of memory."""
     if device.type == "cuda":
         share = gib * GIB / torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
+        # The function takes a device only with its number.
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), index)
     else:
         resource.setrlimit(resource.RLIMIT_DATA, (int(gib * GIB), int(gib * GIB)))
 

@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,22 @@ def test_a_full_size_step_on_a_device(stage, monkeypatch):
     found = benchmark.step(stage, [*sizes, crop], 2, False, 1.0, "cpu", "bf16-mixed", turns=2)
     assert found["seconds"] > 0
     assert found["loss"] > 0
+
+
+def test_the_memory_of_a_try_is_limited_on_the_current_gpu(monkeypatch):
+    """PyTorch limits a device only by its number, which ``--device cuda`` lacks."""
+    limits = []
+    properties = SimpleNamespace(total_memory=8 * 2**30)
+    monkeypatch.setattr("torch.cuda.memory._lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(
+        torch._C, "_cuda_setMemoryFraction", lambda *given: limits.append(given), raising=False
+    )
+    limit = script("full_size_step").limit_memory
+    limit(torch.device("cuda"), 2.0)
+    limit(torch.device("cuda:2"), 16.0)
+    assert limits == [(0.25, 1), (1.0, 2)]
 
 
 def test_a_step_out_of_memory_is_a_row(monkeypatch):
