@@ -28,6 +28,7 @@ from ivos.engine.arithmetic import tf32
 from ivos.interaction import Stroke
 from ivos.kernels import cuda
 from ivos.networks import ATNet, load
+from ivos.networks.shipped import shipped_names
 
 SMOKE = bool(os.environ.get("SMOKE"))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -233,8 +234,13 @@ def measure(
 
 
 def shipped() -> None:
-    """Measure the shipped weights at their own size and at the frames' size, with and without flow."""
-    network, frames = load("small").to(DEVICE), video()
+    """Measure each included network at its own size and at the frames' size, with and without flow."""
+    for weights in shipped_names():
+        _measure_shipped(weights)
+
+
+def _measure_shipped(weights: str) -> None:
+    network, frames = load(weights).to(DEVICE), video()
     sizes: dict[str, int | None] = {"trained": network.short_side, "frames": None}
     for flow in (False, True):
         for name, side in sizes.items():
@@ -244,11 +250,12 @@ def shipped() -> None:
             for count in OBJECTS[:2]:
                 rounds(segmenter, frames, count)
                 first, second = rounds(segmenter, frames, count)
-                note("shipped", flow=flow, size=name, objects=count, ms_round_1=first, ms_round_2=second)
+                times = {"ms_round_1": first, "ms_round_2": second}
+                note("shipped", weights=weights, flow=flow, size=name, objects=count, **times)
         segmenter = ATNetSegmenter(network, flow=flow)
         segmenter.start(frames, 1)
         share = busy(functools.partial(segmenter.interact, FRAMES // 2, strokes(1)))
-        note("shipped", flow=flow, gpu_busy=share)
+        note("shipped", weights=weights, flow=flow, gpu_busy=share)
 
 
 def train() -> None:

@@ -84,7 +84,7 @@ first)
     export -f stop_and_resume
     export RUNS
     run 120 bash -c 'stop_and_resume "$@"' - "$PY" train.py "${short[@]}" stages.anet.data.num_batches=2000
-    run 50 $measure shipped
+    run 80 $measure shipped
     run 40 $measure ceilings
     sanitizer memcheck 60 "(test_correlation or test_local_transfer) and 23"
     ;;

@@ -16,6 +16,7 @@ CASES = [
     (PAPER, {"device_cache_gib": 0.0004, "short_side": 40, "flow": True, "undo_gib": 1}),
     (MEMORY, {"device_cache_gib": 1}),
     (MEMORY, {"device_cache_gib": 1, "short_side": 40, "flow": True, "undo_gib": 1}),
+    (MEMORY, {"device_cache_gib": 0.0006}),
 ]
 
 
