@@ -184,12 +184,12 @@ class MemoryTNetStage(_FrozenEncoderStage):
 
     def _first_masks(self, batch: Batch) -> Tensor:
         """Return the masks of the first frames, partly deformed, float32 [M, 1, H, W] in [0, 1]."""
-        first = (batch["masks"][:, 0] == 1).float()
+        masks = batch["masks"][:, 0]
+        first = (masks[:, 0] == 1).cpu().numpy().astype(np.uint8)  # one copy from a GPU for all objects
         for index, rng in enumerate(self.randomness(batch)):
             if rng.random() < self.deformed_prob:
-                faulty = self.user.deformation(first[index, 0].cpu().numpy().astype(np.uint8), rng)
-                first[index, 0] = torch.from_numpy(faulty).to(first)
-        return first
+                first[index] = self.user.deformation(first[index], rng)
+        return torch.from_numpy(first[:, None]).to(masks.device).float()
 
 
 class MemoryJointStage(_FrozenEncoderStage):
