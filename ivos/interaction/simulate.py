@@ -23,6 +23,7 @@ Mask = NDArray[np.uint8]
 KEEP_FIRST = 0.3
 """Fraction of corrections that also have strokes of a first round, as on a frame that is annotated again."""
 
+_NEGATIVE_FOR_OTHERS = 0.6  # fraction of frames on which each object's strokes are negative for the others
 _MIN_PIXELS = 10  # smallest number of pixels of a region in which strokes are drawn
 
 
@@ -180,6 +181,24 @@ class SimulatedUser:
             return self.first_round(mask, rng)
         return self.later_round(mask, rng)
 
+    def annotate(self, masks: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the channels of all N objects of a frame, each drawn by :meth:`__call__`.
+
+        If the user keeps negative strokes in the first round (``negatives_everywhere``), the positive strokes
+        of each object are negative strokes of the other objects in 60 % of the frames.
+
+        Args:
+            masks: Mask of each object, uint8 [N, h, w]; see :meth:`first_round`.
+            rng: The random generator.
+
+        Returns:
+            Interaction channels, float32 [N, 3, h, w].
+        """
+        channels = np.stack([self(mask, rng) for mask in masks])
+        if self.negatives_everywhere and rng.random() < _NEGATIVE_FOR_OTHERS:
+            channels = negative_for_others(channels)
+        return channels
+
     def first_round(self, mask: Mask, rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the channels of a first round: previous mask 0.5, positive strokes, no negative strokes.
 
@@ -261,3 +280,23 @@ class SimulatedUser:
     ) -> NDArray[np.float32]:
         """Return the channels [3, h, w] of one object; see :func:`ivos.interaction.interaction_channels`."""
         return interaction_channels(strokes, previous, 1, size[0], size[1], self.negatives_everywhere)[0]
+
+
+def negative_for_others(interaction: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the positive strokes of each object to the negative strokes of all other objects.
+
+    This imitates a user who annotates several objects on one frame, for a network that gets negative strokes
+    also in the first round.
+
+    Args:
+        interaction: Previous mask, positive and negative strokes of each object, [N, 3, h, w].
+
+    Returns:
+        New interaction channels of the same shape.
+    """
+    together = interaction.copy()
+    for index in range(len(interaction)):
+        others = np.delete(interaction[:, 1], index, axis=0)
+        if len(others):
+            together[index, 2] = np.maximum(together[index, 2], others.max(axis=0))
+    return together

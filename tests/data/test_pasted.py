@@ -10,8 +10,8 @@ from ivos.data.copy_paste.clip import render
 from ivos.data.copy_paste.config import CopyPasteConfig
 from ivos.data.copy_paste.objects import cutout_object
 from ivos.data.copy_paste.pictures import Pictures
-from ivos.data.copy_paste.samples import CopyPasteSamples, negative_for_others
-from ivos.interaction.simulate import SimulatedUser
+from ivos.data.copy_paste.samples import CopyPasteSamples
+from ivos.interaction.simulate import SimulatedUser, negative_for_others
 from ivos.runtime.errors import UserError
 
 
@@ -259,3 +259,19 @@ def test_strokes_of_an_object_are_negative_for_the_others():
         [[0, 0], [1, 1]],
     ]
     assert np.array_equal(negative_for_others(channels[:1]), channels[:1])
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_user_of_several_objects_draws_negative_strokes_in_the_first_round(everywhere):
+    """Only for networks that keep negative strokes there; on about 60 % of the frames."""
+    masks = np.zeros((2, 32, 48), np.uint8)
+    masks[0, 8:24, 4:20] = masks[1, 8:24, 28:44] = 1
+    user = SimulatedUser(correction_prob=0.0, negatives_everywhere=everywhere)
+    drawn = [user.annotate(masks, np.random.default_rng(number)) for number in range(200)]
+    negative = [(each[0, 2] > 0).any() for each in drawn]
+    assert 90 < sum(negative) < 150 if everywhere else not any(negative)
+    for each, some in zip(drawn, negative, strict=True):
+        assert not (each[:, 0] != 0.5).any()
+        if some:
+            assert np.array_equal(each[0, 2], each[1, 1])
+            assert np.array_equal(each[1, 2], each[0, 1])

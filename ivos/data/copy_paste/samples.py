@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ivos.data.batches import MiniSequence
@@ -27,12 +26,6 @@ from ivos.data.training import TrainingData
 from ivos.interaction.simulate import SimulatedUser
 from ivos.runtime.options import Seed, whole
 from ivos.video.files import DataError
-
-_NEGATIVE_FOR_OTHERS = 0.6
-"""Share of the samples in which each object's positive strokes are negative strokes of the other objects.
-
-It applies only to users who keep negative strokes in the first round (``negatives_everywhere``).
-"""
 
 __all__ = ["CopyPasteConfig", "CopyPasteData", "CopyPasteSamples", "Pictures", "render"]
 
@@ -96,35 +89,12 @@ class CopyPasteSamples(Dataset[MiniSequence]):
                 break
         objects = rng.permutation(shown)[: self.max_objects]
         masks = np.stack([labels == label for label in objects]).astype(np.uint8)
-        interaction = np.stack([self.user(mask[0], rng) for mask in masks])
-        if self.user.negatives_everywhere and rng.random() < _NEGATIVE_FOR_OTHERS:
-            interaction = negative_for_others(interaction)
         return {
             "name": f"pasted {self.seed}-{number}, objects {objects.tolist()}",
             "frames": frames,
             "masks": masks,
-            "interaction": interaction,
+            "interaction": self.user.annotate(masks[:, 0], rng),
         }
-
-
-def negative_for_others(interaction: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add the positive strokes of each object to the negative strokes of all other objects.
-
-    This imitates a user who annotates several objects on one frame, for a network that gets negative strokes
-    also in the first round.
-
-    Args:
-        interaction: Previous mask, positive and negative strokes of each object, [N, 3, h, w].
-
-    Returns:
-        New interaction channels of the same shape.
-    """
-    together = interaction.copy()
-    for index in range(len(interaction)):
-        others = np.delete(interaction[:, 1], index, axis=0)
-        if len(others):
-            together[index, 2] = np.maximum(together[index, 2], others.max(axis=0))
-    return together
 
 
 class CopyPasteData(TrainingData):

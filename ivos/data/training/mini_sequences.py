@@ -145,7 +145,7 @@ class MiniSequences(Dataset[MiniSequence]):
             "name": f"{video.name}, frames {chosen}, objects {objects.tolist()}",
             "frames": frames,
             "masks": masks,
-            "interaction": np.stack([self.user(mask[0], rng) for mask in masks]),
+            "interaction": self.user.annotate(masks[:, 0], rng),
         }
 
     def _frames(self, start: int, direction: int, length: int, rng: np.random.Generator) -> list[int]:
