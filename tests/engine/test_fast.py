@@ -292,7 +292,7 @@ def test_objects_1_to_8_are_compiled_four_times(kind, monkeypatch):
         assert np.array_equal(masks[sure], labels[sure])
     counts = {name: len(shapes) for name, shapes in parts.shapes.items()}
     if kind == "memory":
-        assert counts == {"GuidedDecoder.forward": 8}  # of A-Net and of T-Net
+        assert counts == {"GuidedDecoder.forward": 12}  # of A-Net at two sizes and of T-Net
     else:
         decoded = 8 if kind == "batch_directions" else 4
         assert counts == {"ANet.forward": 4, "TNet.features": 2, "TNet.decode": decoded}

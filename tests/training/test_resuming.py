@@ -190,7 +190,7 @@ def test_a_model_that_contradicts_its_checkpoint_is_refused(override, weights):
 def test_a_checkpoint_of_the_other_kind_of_network_decides_the_model(weights):
     given = ["checkpoint=base", "model.short_side=128"]
     cfg = model_of_checkpoint(options(*given, base=("experiment=finetune_memory", "folder=unused")), given)
-    assert (cfg.model.transfer, cfg.model.short_side, cfg.model.flow) == ("memory", 128, False)
+    assert (cfg.model.transfer, cfg.model.short_side, cfg.model.flow) == ("memory", 128, True)
     start_from(instantiate(cfg.model), "base")
     given = [f"checkpoint={weights}", "model=memory"]
     with pytest.raises(UserError, match=r"determines the model \(transfer: paper\), .*: model; omit them"):
