@@ -43,24 +43,20 @@ class _FrozenEncoderStage(Stage):
         by_frame = [part.unflatten(0, frames.shape[:2]) for part in parts]
         return [MemoryFeatures(*(part[:, t] for part in by_frame)) for t in range(frames.shape[1])]
 
-    def _annotate(
-        self, frames: Tensor, features: MemoryFeatures, image: Tensor, interaction: Tensor
-    ) -> Tensor:
+    def _annotate(self, images: Tensor, features: MemoryFeatures, interaction: Tensor) -> Tensor:
         """Run A-Net as the engine does: first at half the size for objects without a previous mask.
 
         Args:
-            frames: The annotated frames, uint8 [B, 3, H, W].
-            features: Features of these frames.
-            image: Index of each object's frame [M].
+            images: Normalised image of each object [M, 3, H, W].
+            features: Features of these images.
             interaction: Previous mask, positive and negative strokes of each object [M, 3, H, W].
 
         Returns:
             Logits [M, 1, H, W].
         """
-        images = self.network.normalise(frames).index_select(0, image)
         with torch.no_grad():
             interaction = self.memory_network.with_coarse_masks(images, interaction)
-        half = self.memory_network.anet(_of_objects(features, image), interaction)
+        half = self.memory_network.anet(features, interaction)
         return twice_as_large(half.float())
 
     def _propagate(
@@ -134,16 +130,17 @@ class StrokeANetStage(_FrozenEncoderStage):
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss on the annotated frame."""
         frames, image = batch["frames"][:, 0], batch["image"]
-        features = self._features(frames)
+        features = _of_objects(self._features(frames), image)
+        images = self.network.normalise(frames).index_select(0, image)
         masks, interaction = batch["masks"][:, 0], batch["interaction"]
         chance = np.random.default_rng([self.seed, self.number]).random()  # equal in all processes
         if chance < self.feedback_prob:
             rngs = self.randomness(batch)
             for _ in range(self.feedback_rounds):
                 with torch.no_grad():
-                    predicted = self._annotate(frames, features, image, interaction) > 0
+                    predicted = self._annotate(images, features, interaction) > 0
                 interaction = self.users.correct(self.user, predicted, masks, interaction, rngs)
-        logits = self._annotate(frames, features, image, interaction)
+        logits = self._annotate(images, features, interaction)
         return self.loss(logits, masks), {"iou": iou(logits > 0, masks).mean()}
 
     def validation_clip(self, clip: Clip) -> Clip:
@@ -223,7 +220,8 @@ class MemoryJointStage(_FrozenEncoderStage):
         features = self._features_by_frame(frames)
 
         def annotate(frame: int, interaction: Tensor) -> Tensor:
-            return self._annotate(frames[:, frame], features[frame], image, interaction)
+            images = self.network.normalise(frames[:, frame]).index_select(0, image)
+            return self._annotate(images, _of_objects(features[frame], image), interaction)
 
         def propagate(
             frame: int, targets: Sequence[int], known: dict[int, Tensor]
