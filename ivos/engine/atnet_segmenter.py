@@ -266,8 +266,7 @@ class ATNetSegmenter:
         adopted = adopted.merged(video.adopted(frame))
         small = adopted.labels if video.resizing is None else video.resizing.reduced_labels(adopted.labels)
         padded = self._frame_features().padded(small)
-        # Probabilities of a long video are in CPU memory also if the network is on a GPU.
-        probabilities = adopted.applied(video.of(frame).to(self._device), padded)
+        probabilities = adopted.applied(video.on_device(frame, self._device), padded)
         key = self._networks.key(self._frame_features().get([frame])[0])
         mask = video.labels(probabilities).cpu().numpy()
         _, value = self._anet(frame, self._networks.channels([], mask, video.num_objects, mask.shape))
@@ -386,7 +385,7 @@ class ATNetSegmenter:
         video = self._started()
         if not strokes and video.adopted(frame) is not None:
             video.rounds.append(RoundRecord(frame, [], video.num_objects, (frame, frame), annotation=None))
-            return video.of(frame)[:, None].to(self._device, copy=True)
+            return video.on_device(frame, self._device)[:, None].clone()
         key = self._networks.key(self._frame_features().get([frame])[0])
         annotation = self._annotation(frame, strokes)
         self._complete_values()

@@ -144,17 +144,12 @@ class MemoryPropagator(Propagator):
             frames = sorted({one.frame for one in self.video.rounds if one.annotation is not None})
             every = cast(list[MemoryFeatures], self.features.get(frames))
             self._memory = {
-                frame: self.networks.remember(of_frame, self._half(self._probability(frame)))
+                frame: self.networks.remember(
+                    of_frame, self._half(self.video.on_device(frame, self.networks.device)[:, None])
+                )
                 for frame, of_frame in zip(frames, every, strict=True)
             }
         return self._memory
-
-    def _probability(self, frame: int) -> Tensor:
-        """Return the objects' probabilities in a frame [N, 1, H, W] on the networks' device.
-
-        Those of a long video are in CPU memory.
-        """
-        return self.video.of(frame)[:, None].to(self.networks.device)
 
     def _annotated(self, target: int) -> list[MemoryFrame]:
         nearest = sorted(self._annotations(), key=lambda frame: (abs(frame - target), frame))

@@ -152,6 +152,13 @@ class VideoState:
         """Return the objects' probabilities in a frame [N, H, W], as a writable view."""
         return self.probabilities[frame, : self.num_objects]
 
+    def on_device(self, frame: int, device: torch.device) -> Tensor:
+        """Return the objects' probabilities in a frame [N, H, W] on a device; they must not be changed.
+
+        Those of a long video are in CPU memory also if the networks are on a GPU.
+        """
+        return self.of(frame).to(device)
+
     def room_for_stores(self) -> int:
         """Return how many bytes of the budget remain for the stores, after frames and probabilities.
 
