@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ivos.runtime.errors import UserError
-from ivos.runtime.machine import free_memory, reserve_space
+from ivos.runtime.machine import free_gpu_memory, free_memory, reserve_space
 
 GIB = 1 << 30
 _SLAB = GIB // 2  # bytes of pinned memory allocated at once
@@ -163,8 +163,6 @@ def _wait(device: torch.device) -> None:
 def budget(gib: float | None, device: torch.device, spare: int = 0) -> int:
     """Return the number of bytes that a memory option allows on a device.
 
-    Memory that PyTorch's caching allocator holds on a GPU without using it counts as free.
-
     Args:
         gib: Value of the option in GiB; None allows half of the free memory.
         device: The device.
@@ -174,8 +172,7 @@ def budget(gib: float | None, device: torch.device, spare: int = 0) -> int:
         return int(gib * GIB)
     if device.type != "cuda":
         return (free_memory() + spare) // 2
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (torch.cuda.mem_get_info(device)[0] + cached + spare) // 2
+    return (free_gpu_memory(device)[0] + spare) // 2
 
 
 def zeros(shape: tuple[int, ...], device: torch.device, room: int) -> Tensor:

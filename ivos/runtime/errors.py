@@ -57,9 +57,10 @@ def _gpu_is_full() -> bool:
     torch = sys.modules.get("torch")  # not imported here, because the import takes seconds
     with contextlib.suppress(RuntimeError):  # such as on a GPU that has failed
         if torch is not None and torch.cuda.is_available():
-            free, total = torch.cuda.mem_get_info()
-            cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-            return bool(free + cached <= _FULL * total)
+            from ivos.runtime.machine import free_gpu_memory  # not at the top: errors are imported first
+
+            free, total = free_gpu_memory()
+            return free <= _FULL * total
     return False
 
 

@@ -44,6 +44,20 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def free_gpu_memory(device: Any = None) -> tuple[int, int]:
+    """Return the free and the total memory of a GPU in bytes.
+
+    Memory that PyTorch's caching allocator holds without using it counts as free.
+
+    Args:
+        device: The GPU, as PyTorch denotes it; None stands for the current one.
+    """
+    import torch  # not at the top, because the import takes seconds
+
+    free, total = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+
+
 def peak_memory_gib() -> float:
     """Return the largest resident size that this process has had, as the operating system reports it."""
     if resource is not None:

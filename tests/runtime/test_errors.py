@@ -80,9 +80,9 @@ def test_other_errors_are_other_errors(error):
 @pytest.mark.parametrize(("free", "cached", "full"), [(2, 1, True), (2, 40, False), (60, 1, False)])
 def test_messages_with_several_causes_count_if_the_gpu_is_full(message, free, cached, full, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free << 30, 80 << 30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: cached << 30)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: cached << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     assert is_out_of_memory(RuntimeError(message)) is full
 
 
@@ -91,7 +91,7 @@ def test_messages_with_several_causes_do_not_count_without_a_gpu_or_on_one_that_
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not is_out_of_memory(error)
 
-    def failed():
+    def failed(device):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
