@@ -48,21 +48,21 @@ class Execution(Callback):
         The stages of the paper's network recompute activations themselves, because its batch norms must not
         count the recomputation. A network on a frozen encoder stores activations in its decoders only.
         """
-        of_decoders = isinstance(network, MemoryATNet)
-        if not self.compile and not (of_decoders and self.checkpointing):
-            return {}
         methods: dict[Any, list[str]] = {network.anet: ["forward"], network.tnet: ["forward", "features"]}
-        if of_decoders:
+        recompute = False
+        if isinstance(network, MemoryATNet):
             methods = {network.anet.decoder: ["forward"], network.tnet.decoder: ["forward"]}
-        found: dict[Any, dict[str, Any]] = {part: {} for part in methods}
-        for part, names in methods.items():
-            for name in names:
-                method = getattr(part, name)
-                method = torch.compile(method) if self.compile else method
-                if of_decoders and self.checkpointing:
-                    method = functools.partial(run, method, network=part, checkpointing=True)
-                found[part][name] = method
-        return found
+            recompute = self.checkpointing
+        if not (self.compile or recompute):
+            return {}
+
+        def replacement(part: Any, name: str) -> Any:
+            method = getattr(part, name)
+            if self.compile:
+                method = torch.compile(method)
+            return functools.partial(run, method, network=part, checkpointing=True) if recompute else method
+
+        return {part: {name: replacement(part, name) for name in names} for part, names in methods.items()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Replace the methods of the network's parts."""
