@@ -230,7 +230,7 @@ class _Guide:
             pairs, np.moveaxis(np.concatenate([products, rest], -1), -1, 0), strict=True
         ):
             covariance[..., i, j] = covariance[..., j, i] = product - self.mean[..., i] * self.mean[..., j]
-        self.inverse = np.linalg.inv(covariance + softness * np.eye(3, dtype=np.float32))
+        self.inverse = _inverse(covariance + softness * np.eye(3, dtype=np.float32))
 
     def _box(self, image: Floats) -> Floats:
         return np.asarray(cv2.blur(image, (self.side, self.side)), np.float32)
@@ -242,3 +242,11 @@ class _Guide:
         slope = np.einsum("hwij,hwj->hwi", self.inverse, covariance)
         offset = mean - (slope * self.mean).sum(axis=-1)
         return np.asarray((self._box(slope) * self.guide).sum(axis=-1) + self._box(offset), np.float32)
+
+
+def _inverse(matrices: Floats) -> Floats:
+    """Return the inverses of symmetric matrices [h, w, 3, 3] by their adjugates."""
+    first, second, third = np.moveaxis(matrices, 2, 0)
+    rows = [np.cross(second, third), np.cross(third, first), np.cross(first, second)]
+    determinant = (first * rows[0]).sum(axis=-1)
+    return np.asarray(np.stack(rows, axis=2) / determinant[..., None, None], np.float32)

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,8 @@ class ATNet(nn.Module):
         """Return T-Net's image features (:class:`ivos.networks.FrameFeatures`) of images [B, 3, H, W]."""
         return self.tnet.features(images)
 
+    flow_quality: ClassVar[Literal["fine", "fast"]] = "fine"
+    """Quality of the optical flow beside T-Net; see :class:`ivos.engine.optical_flow.OpticalFlow`."""
     negatives_everywhere = False
     """Whether A-Net gets all negative strokes, also outside the previous mask and in the first round."""
 

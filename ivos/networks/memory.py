@@ -257,11 +257,35 @@ def read(target: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Te
         The averaged values [B N, V, h, w] and the largest similarity [B, 1, h, w], concatenated to
         [B N, V + 1, h, w].
     """
-    images, _, height, width = target.shape
-    near = _neighbourhood(height, width, target.device)
+    return _average(similarities(target, keys), values)
+
+
+def similarities(target: Tensor, keys: Sequence[Tensor]) -> Tensor:
+    """Return the cosine similarity of each position of a target frame to each position of memory frames.
+
+    Args:
+        target: Matching keys of the target frame, unit vectors [B, C, h, w]; P = h w is the number of
+            positions.
+        keys: Matching keys of the K memory frames, each [B, C, h, w].
+
+    Returns:
+        The similarities, float32 [B, P, K P]; pairs that are more than :data:`RADIUS` positions apart along
+        an axis have values far below -1.
+    """
     query = target.float().flatten(2).transpose(1, 2)
-    similarity = torch.cat([query @ key.float().flatten(2) for key in keys], 2)  # [B, P, K P]
-    similarity.masked_fill_(~near.repeat(1, len(keys)), -1e4)
+    found = torch.cat([query @ key.float().flatten(2) for key in keys], 2)
+    found.unflatten(2, (len(keys), -1)).add_(_far(*target.shape[2:], target.device)[:, None])
+    return found
+
+
+def _average(similarity: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """Average the values of the most similar positions; see :func:`read`.
+
+    Args:
+        similarity: Result of :func:`similarities` [B, P, K P].
+        values: Values of the K memory frames, each [B N, V, h, w].
+    """
+    images = len(similarity)
     best, where = similarity.topk(TOP_K, dim=2)
     weights = (best / TEMPERATURE).softmax(2)  # [B, P, k]
     flat = torch.cat([value.flatten(2) for value in values], 2).unflatten(0, (images, -1))
@@ -271,22 +295,22 @@ def read(target: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Te
         found.append((picked * weights[image]).sum(-1))
     result = torch.stack(found).flatten(0, 1)
     largest = best[:, None, :, 0].expand(-1, len(result) // images, -1).flatten(0, 1)[:, None]
-    return torch.cat([result, largest], 1).unflatten(2, (height, width))
+    return torch.cat([result, largest], 1).unflatten(2, values[0].shape[-2:])
 
 
-_NEAR: dict[tuple[int, int, torch.device], Tensor] = {}
+_FAR: dict[tuple[int, int, torch.device], Tensor] = {}
 
 
-def _neighbourhood(height: int, width: int, device: torch.device) -> Tensor:
-    """Return which pairs of the P = height x width positions are within the radius, bool [P, P]."""
+def _far(height: int, width: int, device: torch.device) -> Tensor:
+    """Return -10000 for the pairs of the P = height x width positions beyond the radius, else 0, [P, P]."""
     place = (height, width, device)
-    if place not in _NEAR:
+    if place not in _FAR:
         rows = torch.arange(height, device=device).repeat_interleave(width)
         columns = torch.arange(width, device=device).repeat(height)
         apart = torch.maximum((rows[:, None] - rows).abs(), (columns[:, None] - columns).abs())
-        _NEAR.clear()
-        _NEAR[place] = apart <= RADIUS
-    return _NEAR[place]
+        _FAR.clear()
+        _FAR[place] = torch.where(apart <= RADIUS, 0.0, -1e4)
+    return _FAR[place]
 
 
 class MemoryTNet(nn.Module):
@@ -359,11 +383,12 @@ class MemoryTNet(nn.Module):
         """
         with torch.autocast(target.key.device.type, enabled=False):
             frames = [*annotated, *recent]
-            all_read = read(target.key, [f.key for f in frames], [f.values() for f in frames])
+            similarity = similarities(target.key, [frame.key for frame in frames])
+            values = [frame.values() for frame in frames]
+            of_annotated = all_read = _average(similarity, values)
             if recent:
-                of_annotated = read(target.key, [f.key for f in annotated], [f.values() for f in annotated])
-            else:
-                of_annotated = all_read
+                positions = similarity.shape[1] * len(annotated)
+                of_annotated = _average(similarity[..., :positions], values[: len(annotated)])
             moved = self.local(target, previous, mask.float())
         return self.decode(target, all_read, of_annotated, moved)
 
@@ -461,6 +486,7 @@ class MemoryATNet(ATNet):
         return image_features(self.encoder, images)
 
     negatives_everywhere = True
+    flow_quality = "fast"
 
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
         """Segment the objects in a frame from the strokes on it; see :meth:`ATNet.annotate`."""

@@ -1,9 +1,9 @@
-"""The weights that come with ivos, called by their names; NAME.md is the model card of NAME.pt."""
+"""The weights that come with ivos, called by their names; NAME.md is the model card of NAME.safetensors."""
 
 import os
 from pathlib import Path
 
-from ivos.networks.checkpoint import CheckpointError
+from ivos.networks.checkpoint import SAFETENSORS, CheckpointError
 
 FOLDER = Path(__file__).parent / "weights"
 UNTRAINED = "untrained"
@@ -11,7 +11,7 @@ UNTRAINED = "untrained"
 
 def shipped_names() -> list[str]:
     """Return the names of the weights that come with ivos."""
-    return sorted(path.stem for path in FOLDER.glob("*.pt"))
+    return sorted(path.stem for path in FOLDER.glob(f"*{SAFETENSORS}"))
 
 
 def weights_file(path_or_name: str | Path) -> Path:
@@ -21,7 +21,7 @@ def weights_file(path_or_name: str | Path) -> Path:
         CheckpointError: Neither exists; the message lists the names of the shipped weights.
     """
     path = Path(path_or_name)
-    shipped = FOLDER / f"{path_or_name}.pt"
+    shipped = FOLDER / f"{path_or_name}{SAFETENSORS}"
     if not _is_name(path_or_name) or os.path.isfile(path):  # unlike Path.is_file, it accepts too long names
         return path
     if not os.path.isfile(shipped):

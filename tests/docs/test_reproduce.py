@@ -36,7 +36,7 @@ def test_every_row_is_of_the_results():
 
 def test_weights_are_the_shipped_ones():
     hashes = dict(re.findall(r"^\| `\w+` \| `([\w/.]+)` \| ([0-9a-f]{64}) \|$", PAGE, re.MULTILINE))
-    used = {f"ivos/networks/weights/{weights}.pt" for *_, weights, _ in ROWS.values() if weights}
+    used = {f"ivos/networks/weights/{weights}.safetensors" for *_, weights, _ in ROWS.values() if weights}
     assert set(hashes) == used
     for file, said in hashes.items():
         assert hashlib.sha256((ROOT / file).read_bytes()).hexdigest() == said, file
