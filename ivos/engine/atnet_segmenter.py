@@ -79,8 +79,6 @@ class ATNetSegmenter:
     """
 
     prompts: ClassVar[tuple[PromptKind, ...]] = ("strokes", "masks")
-    # Radius of the ring that represents a click after the first round, in frame heights; a dot is too weak.
-    click_radius = 0.04
 
     def __init__(
         self,
@@ -114,6 +112,7 @@ class ATNetSegmenter:
         self.host_memory_gib = host_memory_gib
         self.undo_gib = undo_gib
         self.flow = bool(network.flow) if flow == "trained" else flow
+        self.click_radius = network.click_radius
         self._pool = HostPool()
         self._video: VideoState | None = None
         self._features: FrameFeatureCache | None = None  # image features of the current video

@@ -92,6 +92,8 @@ class ATNet(nn.Module):
 
     flow_quality: ClassVar[Literal["fine", "fast"]] = "fine"
     """Quality of the optical flow beside T-Net; see :class:`ivos.engine.optical_flow.OpticalFlow`."""
+    click_radius = 0.04
+    """Radius of the ring that represents a click after the first round, in frame heights."""
     negatives_everywhere = False
     """Whether A-Net gets all negative strokes, also outside the previous mask and in the first round."""
 

@@ -487,6 +487,7 @@ class MemoryATNet(ATNet):
 
     negatives_everywhere = True
     flow_quality = "fast"
+    click_radius = 0.02
 
     def annotate(self, images: Tensor, interaction: Tensor) -> Tensor:
         """Segment the objects in a frame from the strokes on it; see :meth:`ATNet.annotate`."""

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ivos.engine import ATNetSegmenter
 from ivos.engine.flow_fusion import FusionByOpenCV, FusionByTensors, _warped
-from ivos.engine.optical_flow import _AHEAD, OpticalFlow, pairs_of_passes, warp
+from ivos.engine.optical_flow import _AHEAD, OpticalFlow, _inverse, pairs_of_passes, warp
 from ivos.engine.resizing import Resizing
 from ivos.engine.thresholding import THRESHOLD, centred, off_centre, to_labels
 from ivos.metrics import jaccard
@@ -280,6 +280,20 @@ def test_the_weights_say_whether(tmp_path):
     assert again.flow is True
     assert ATNetSegmenter(again).flow
     assert not ATNetSegmenter(again, flow=False).flow
+
+
+@pytest.mark.parametrize(("name", "quality", "least"), [("small", "fine", 12), ("base", "fast", 32)])
+def test_each_kind_of_network_has_its_quality_of_flow(name, quality, least, clip):
+    segmenter = ATNetSegmenter(load(name), flow=True)
+    segmenter.start(clip[0][:, :least, :least], 1)
+    with pytest.raises(UserError, match=f"{quality} optical flow needs {least} pixels"):
+        segmenter.start(clip[0][:, : least - 1], 1)
+
+
+def test_inverses_of_symmetric_matrices():
+    factors = np.random.default_rng(0).normal(0, 0.1, (4, 5, 3, 9)).astype(np.float32)
+    matrices = factors @ factors.swapaxes(2, 3) + 1e-3 * np.eye(3, dtype=np.float32)
+    np.testing.assert_allclose(_inverse(matrices), np.linalg.inv(matrices), rtol=1e-3, atol=1e-2)
 
 
 def test_bad_options_and_frames_are_named(clip):

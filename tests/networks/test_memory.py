@@ -68,6 +68,27 @@ def test_the_read_against_loops():
         torch.testing.assert_close(found[:, 3, row, column], torch.full((2,), best[0][0]))
 
 
+@torch.no_grad()
+def test_t_net_reads_all_frames_and_the_annotated_ones(network, monkeypatch):
+    """Both reads share their similarities; each equals a read of its own frames alone."""
+    torch.manual_seed(1)
+    images = torch.rand(4, 3, 64, 96)
+    features = network.features(images)
+    each = [type(features)(*(v[i : i + 1] for v in vars(features).values())) for i in range(4)]
+    masks = torch.rand(4, 2, 1, 32, 48)
+    memory = [
+        network.tnet.remember(one, mask, others_of(mask, 1)) for one, mask in zip(each, masks, strict=True)
+    ]
+    given = []
+    monkeypatch.setattr(network.tnet, "decode", lambda *arguments: given.append(arguments))
+    network.tnet(each[0], each[3], masks[3], memory[1:3], memory[3:])
+    network.tnet(each[0], each[2], masks[2], memory[1:3], [])
+    for (_, all_read, of_annotated, _), frames in zip(given, (memory[1:], memory[1:3]), strict=True):
+        for found, chosen in ((all_read, frames), (of_annotated, memory[1:3])):
+            expected = read(each[0].key, [f.key for f in chosen], [f.values() for f in chosen])
+            torch.testing.assert_close(found, expected)
+
+
 def test_others_of_takes_the_strongest_other_object_of_the_same_image():
     maps = torch.tensor([0.2, 0.7, 0.5, 0.1, 0.9, 0.3]).view(6, 1, 1, 1)
     assert others_of(maps, 2).flatten().tolist() == pytest.approx([0.7, 0.5, 0.7, 0.9, 0.3, 0.9])
