@@ -272,9 +272,10 @@ def similarities(target: Tensor, keys: Sequence[Tensor]) -> Tensor:
         The similarities, float32 [B, P, K P]; pairs that are more than :data:`RADIUS` positions apart along
         an axis have values far below -1.
     """
+    height, width = target.shape[2:]
     query = target.float().flatten(2).transpose(1, 2)
     found = torch.cat([query @ key.float().flatten(2) for key in keys], 2)
-    found.unflatten(2, (len(keys), -1)).add_(_far(*target.shape[2:], target.device)[:, None])
+    found.unflatten(2, (len(keys), -1)).add_(_far(height, width, target.device)[:, None])
     return found
 
 
