@@ -22,8 +22,9 @@ Pair = tuple[int, int]  # two frames: the flow's start and its end
 
 _KEPT = 1 << 30  # bytes of flows in the cache: 1300 flows of 432x240
 _AHEAD = 3  # flows per thread that are computed ahead of their use
-# Minimum shorter side of frames in pixels; OpenCV raises an error or crashes on smaller frames.
-_SMALLEST = {"fine": 12, "fast": 32}
+_SMALLEST = 12  # minimum shorter side of frames in pixels
+# Smaller sides are padded to these numbers of pixels, because OpenCV raises an error or crashes otherwise.
+_PADDED = {"fine": 12, "fast": 32}
 
 
 class OpticalFlow:
@@ -55,9 +56,9 @@ class OpticalFlow:
         softness: float = 1e-3,
         before: "OpticalFlow | None" = None,
     ) -> None:
-        if min(images[0].shape[:2]) < _SMALLEST[quality]:
+        if min(images[0].shape[:2]) < _SMALLEST:
             raise UserError(
-                f"{quality} optical flow needs {_SMALLEST[quality]} pixels or more on each side of a frame, "
+                f"optical flow needs {_SMALLEST} pixels or more on each side of a frame, "
                 f"these have {images[0].shape[1]}x{images[0].shape[0]}; enlarge the frames, or choose "
                 "segmenter=atnet with segmenter.flow=false"
             )
@@ -97,8 +98,14 @@ class OpticalFlow:
     def _computed(self, start: int, end: int) -> Floats:
         if not hasattr(self._own, "dis"):
             self._own.dis = _dis(self._quality)
-        nothing = np.zeros((*self.grey[0].shape, 2), np.float32)
-        return np.asarray(self._own.dis.calc(self.grey[start], self.grey[end], nothing), np.float32)
+        height, width = self.grey[0].shape
+        below, right = (max(0, _PADDED[self._quality] - side) for side in (height, width))
+        pair = [
+            cv2.copyMakeBorder(self.grey[frame], 0, below, 0, right, cv2.BORDER_REPLICATE)
+            for frame in (start, end)
+        ]
+        nothing = np.zeros((*pair[0].shape, 2), np.float32)
+        return np.asarray(self._own.dis.calc(*pair, nothing), np.float32)[:height, :width]
 
     def carry(self, target: int, references: Mapping[int, Floats]) -> tuple[Floats, Floats]:
         """Warp layers of reference frames to the target frame and sum them with confidence weights.
