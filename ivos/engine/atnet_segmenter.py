@@ -190,9 +190,6 @@ class ATNetSegmenter:
     ) -> VideoState:
         """Return the initial state of a video; computed flows are reused if the earlier video is the same."""
         padding = Padding.to_multiple_of_32(*frames.shape[1:3])
-        flow = None
-        if self.flow:
-            flow = OpticalFlow(list(frames), self.network.flow_quality, before=earlier)
         grant = budget(self.device_cache_gib, self._device)
         host_room = 0
         if self._device.type != "cpu":
@@ -210,7 +207,7 @@ class ATNetSegmenter:
             undo_room=int(self.undo_gib * GIB),
             host_pays=None if self.host_memory_gib is None else True,
             resizing=resizing,
-            flow=flow,
+            flow=OpticalFlow(list(frames), self.network.flow_quality, before=earlier) if self.flow else None,
         )
 
     def interact(self, frame: int, strokes: Sequence[Stroke]) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ _KEPT = 1 << 30  # bytes of flows in the cache: 1300 flows of 432x240
 _AHEAD = 3  # flows per thread that are computed ahead of their use
 _SMALLEST = 12  # minimum shorter side of frames in pixels
 # Smaller sides are padded to these numbers of pixels, because OpenCV raises an error or crashes otherwise.
-_PADDED = {"fine": 12, "fast": 32}
+_PADDED = {"fine": _SMALLEST, "fast": 32}
 
 
 class OpticalFlow:
